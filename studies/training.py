@@ -251,14 +251,14 @@ def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
     padding: dict[str, float] = {}
     tokens: dict[str, int] = {}
 
-    def timed(name: str, sharing: bool, call: Callable[[], Any]) -> Callable[[], float]:
+    def timer(name: str, sharing: bool, call: Callable[[], Any]) -> Callable[[], float]:
         def run() -> float:
             reader = model.reader = Reader(model.model, model.pad, model.batch_tokens, sharing)
             start = now()
             call()
             seconds = now() - start
-            if reader.computed:
-                padding[name], tokens[name] = 1 - reader.real / reader.computed, reader.computed
+            if reader.positions:
+                padding[name], tokens[name] = 1 - reader.tokens / reader.positions, reader.positions
             return seconds
 
         return run
@@ -269,7 +269,7 @@ def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
         "sampling 16 tokens": lambda: model.generate(prompts, Sampling(16, 1.0), seed=0, n=sizes.n),
     }
     variants = {
-        f"{name} {'shared' if sharing else 'separate'}": timed(f"{name} {sharing}", sharing, call)
+        f"{name} {'shared' if sharing else 'separate'}": timer(f"{name} {sharing}", sharing, call)
         for name, call in calls.items()
         for sharing in (True, False)
     }

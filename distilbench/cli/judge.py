@@ -80,18 +80,19 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
 
 
 def show_replies(ledger: Ledger) -> None:
-    rows, lines = [], ledger.served()
+    rows, lines = [], ledger.served_models()
     for line in lines:
         # Another id than the requested one is how a hosted judge changes without a notice.
         served = "as asked" if line.served == line.model else f"served by {line.served or 'an unnamed model'}"
-        cost = f"${line.dollars:.4f}" + (f" + {line.unpriced} of unknown price" if line.unpriced else "")
-        cost += f" ({line.estimated} estimated: the endpoint counts no tokens)" if line.estimated else ""
+        unpriced, estimated = line.unpriced_replies, line.estimated_replies
+        cost = f"${line.dollars:.4f}" + (f" + {unpriced} of unknown price" if unpriced else "")
+        cost += f" ({estimated} estimated: the endpoint counts no tokens)" if estimated else ""
         tokens = f"{line.prompt_tokens:,} + {line.completion_tokens:,} tokens"
         when = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
         rows.append((line.model, line.endpoint, served, counted(line.replies, "reply"), tokens, cost, when))
     show_rows("replies", rows or [("none",)])
-    total, unpriced = sum(line.dollars for line in lines), sum(line.unpriced for line in lines)
-    dollars, calls = ledger.lost()
+    total, unpriced = sum(line.dollars for line in lines), sum(line.unpriced_replies for line in lines)
+    dollars, calls = ledger.failed_cost()
     without_reply = f", of it ${dollars:.4f} for {counted(calls, 'call')} without a reply" if calls else ""
     unknown = f", and {counted(unpriced, 'reply')} of unknown price" if unpriced else ""
     typer.echo(f"cost so far: ${total + dollars:.4f}{without_reply}{unknown}\n")

@@ -19,7 +19,7 @@ from harness.records import read_records, write_records
 from harness.stats import seed_of
 from harness.text import counted
 from harness.types import Answer, Judgment, Score
-from judges.formats import Exported, export_files, import_files
+from judges.formats import ExportedResults, export_files, import_files
 
 if TYPE_CHECKING:
     from distilbench.workflows.finished_run import FinishedRun
@@ -150,5 +150,5 @@ def export_answers(
     official = next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")
     judgments = answers.judgments if adapter.needs_judge else ()
     names = {"judge": judge or answers.judge, "baseline": answers.baseline or official}
-    exported = Exported(model or answers.model, questions, answers.answers, judgments, **names)
+    exported = ExportedResults(model or answers.model, questions, answers.answers, judgments, **names)
     return export_files(out, exported, answers.benchmark)

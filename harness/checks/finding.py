@@ -1,4 +1,4 @@
-"""The frame of all checks. A check is a function (entry, config) -> what it saw, or raises ``Failed``."""
+"""The frame of all checks. A check is a function (entry, config) -> what it saw, or raises ``CheckFailed``."""
 
 import dataclasses
 import inspect
@@ -21,7 +21,7 @@ class Entry(Protocol):
     def config(self) -> type[object]: ...
 
 
-class Failed(Exception):
+class CheckFailed(Exception):
     """What is wrong with an entry, in one sentence."""
 
 
@@ -36,7 +36,7 @@ def run_checks(checks: Checks, entry: Entry, *arguments: object) -> Iterator[Fin
     for name, check in checks.items():
         try:
             yield Finding(name, check(entry, *arguments))
-        except Failed as problem:
+        except CheckFailed as problem:
             yield Finding(name, problem=str(problem))
         except Exception as error:  # noqa: BLE001 - whatever somebody else's code raises is to be reported
             yield Finding(name, problem=f"{type(error).__name__}: {error}{_place(error, entry)}")
@@ -51,7 +51,7 @@ def _place(error: Exception, entry: Entry) -> str:
 
 def require(holds: object, problem: str) -> None:
     if not holds:
-        raise Failed(problem)
+        raise CheckFailed(problem)
 
 
 def repeatable(call: Callable[[], T], name: str) -> T:
@@ -64,7 +64,7 @@ def require_json(value: object, subject: str) -> None:
     try:
         text = json.dumps(_lists(value), allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise Failed(f"{subject} is not plain JSON: {error}") from error
+        raise CheckFailed(f"{subject} is not plain JSON: {error}") from error
     require(json.loads(text) == _lists(value), f"{subject} does not read back from JSON as itself: a key is not a text")
 
 
@@ -76,17 +76,17 @@ def _lists(value: object) -> object:
     return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def options_check(*reserved: str) -> Callable[..., str]:
+def options_check(*reserved_names: str) -> Callable[..., str]:
     """``reserved``: keys that a recipe uses itself where the options stand."""
 
     def check_options(entry: Entry, *_: object) -> str:
         kind = entry.config
         require(is_options(kind), f"the config {kind.__name__} must be made with @options (harness.contracts.options)")
         names = set(field_tree(kind))
-        clashes = sorted(names.intersection(reserved))
+        clashes = sorted(names.intersection(reserved_names))
         require(not clashes, f"options may not be called {', '.join(clashes)}: recipes use these keys for themselves")
-        bare = sorted(names - explanations(kind).keys())
-        require(not bare, f"no docstring under {', '.join(bare)}")
+        undocumented = sorted(names - explanations(kind).keys())
+        require(not undocumented, f"no docstring under {', '.join(undocumented)}")
         return f"{counted(len(names), 'option')}, each explained"
 
     return check_options

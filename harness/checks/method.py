@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from transformers import TrainerCallback
 
-from harness.checks.finding import Checks, Failed, Finding, options_check, repeatable, require, run_checks
+from harness.checks.finding import CheckFailed, Checks, Finding, options_check, repeatable, require, run_checks
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import Dropped, Method, TopK
 from harness.contracts.options import field_tree
@@ -44,7 +44,7 @@ class World:
         self.student = tiny_checkpoint(folder / "student", seed=0)
         # Twice as wide as the student: nothing may depend on equal sizes, the vocabulary alone is shared.
         self.teacher = tiny_checkpoint(folder / "teacher", seed=1, hidden=32)
-        self.tuned = tiny_checkpoint(folder / "tuned", seed=2, hidden=32)
+        self.tuned_teacher = tiny_checkpoint(folder / "tuned", seed=2, hidden=32)
         self.groups = tiny_groups(24)
 
     def training(self, method: Method[C], config: C, options: TrainOptions = OPTIONS) -> Training:
@@ -56,7 +56,7 @@ class World:
         if method.stored(config) is None:
             return training
         stores = Path(tempfile.mkdtemp(dir=self.folder))
-        return with_stores(training, {"family": self.teacher, "tuned": self.tuned}, stores)
+        return with_stores(training, {"family": self.teacher, "tuned": self.tuned_teacher}, stores)
 
 
 def check_config(method: Method[C], config: C, world: World) -> str:
@@ -71,17 +71,17 @@ def check_rows(method: Method[C], config: C, world: World) -> str:
     row_lists = [rows for rows in outcomes if not isinstance(rows, Dropped)]
     if not row_lists:
         reasons = sorted({rows.reason for rows in outcomes if isinstance(rows, Dropped)})
-        raise Failed(f"rows() drops every prompt ({'; '.join(reasons)})")
+        raise CheckFailed(f"rows() drops every prompt ({'; '.join(reasons)})")
     sizes = sorted({len(rows) for rows in row_lists})
-    good = len(sizes) == 1 and (sizes != [0] or method.rollouts is not None)
-    require(good, f"prompts must have equally many rows, at least one; they have {sizes}")
+    counts_agree = len(sizes) == 1 and (sizes != [0] or method.rollouts is not None)
+    require(counts_agree, f"prompts must have equally many rows, at least one; they have {sizes}")
     names = {frozenset(row.signals) for rows in row_lists for row in rows}
     require(len(names) < 2, f"rows carry different signals: {sorted(map(sorted, names))}")
     require(all(row.text for rows in row_lists for row in rows), "a row has no text")
     return f"{sizes[0]} per prompt, {len(row_lists)} of {len(outcomes)} prompts used"
 
 
-def unscored(group: Group) -> Group:
+def without_teacher_scores(group: Group) -> Group:
     samples = tuple(replace(sample, mean_logp=None, log_psel=None) for sample in group.samples)
     return replace(group, samples=samples, coverage=None)
 
@@ -92,7 +92,7 @@ WITHOUT: Final[Mapping[str, Callable[[Group], Group]]] = {
     "rejected": lambda group: replace(group, prompt=replace(group.prompt, rejected=None)),
     "teacher": lambda group: replace(group, teacher=()),
     "samples": lambda group: replace(group, samples=()),
-    SIGNAL: unscored,
+    SIGNAL: without_teacher_scores,
 }
 
 
@@ -102,21 +102,21 @@ def check_needs(method: Method[C], config: C, world: World) -> str:
     usual = config == method.config()  # other options may make a method need less
     live, by_token = method.rollouts is not None, needs.signal == "token"
     require(live == ("rollouts" in needs.responses), "rollouts and the response source 'rollouts' go together")
-    declared = {*needs.responses, *([SIGNAL] if needs.signal == "response" else [])}
+    declared_roles = {*needs.responses, *([SIGNAL] if needs.signal == "response" else [])}
     for name, without in WITHOUT.items():
         is_read = reads(method, config, world.groups, without)
-        if is_read and name not in declared:
-            raise Failed(f"rows() reads {name}, which Needs does not declare: in a run it would not be there")
-        if usual and not is_read and name in declared:
-            raise Failed(f"Needs declares {name}, which rows() never uses: the plan would make it for nothing")
+        if is_read and name not in declared_roles:
+            raise CheckFailed(f"rows() reads {name}, which Needs does not declare: in a run it would not be there")
+        if usual and not is_read and name in declared_roles:
+            raise CheckFailed(f"Needs declares {name}, which rows() never uses: the plan would make it for nothing")
     is_read = reads_reference(method, config, world)
     if is_read and not needs.reference:
-        raise Failed("the loss reads signals['reference'], which Needs does not declare: say reference=True there")
+        raise CheckFailed("the loss reads signals['reference'], which Needs does not declare: say reference=True there")
     if usual:
         require(is_read or not needs.reference, "Needs declares 'reference', which the loss never uses")
         require(not by_token or teacher_matters(method, config), "Needs declares 'token', which the loss never uses")
     extras = [*(["the teacher's distributions"] if by_token else []), *(["reference"] if needs.reference else [])]
-    return ", ".join([*sorted(declared), *extras]) + ": declared and used"
+    return ", ".join([*sorted(declared_roles), *extras]) + ": declared and used"
 
 
 def reads(method: Method[C], config: C, groups: Sequence[Group], without: Callable[[Group], Group]) -> bool:
@@ -201,22 +201,22 @@ def train_once(training: Training, out: Path) -> tuple[list[float], dict[str, Te
         gradients = _Gradients()
         trainer.add_callback(gradients)
         run(trainer, out)
-    return [record["loss"] for record in trainer.curve], gradients.first, trainer.loaded
+    return [record["loss"] for record in trainer.curve], gradients.first, trainer.setup
 
 
 def check_trains(method: Method[C], config: C, world: World) -> str:
     """Two steps and more with a finite loss; every step moves the student, and nothing but the student."""
-    before = {path: digest(path) for path in (world.student, world.teacher)}
+    digests_before = {path: digest(path) for path in (world.student, world.teacher)}
     out = world.folder / "trains" / method.name
     losses, gradients, training = train_once(world.training(method, config), out)
     finite = len(losses) >= 2 and all(map(math.isfinite, losses))
     require(finite, f"two finite losses are wanted, these are the losses: {losses}")
-    after = {path: digest(path) for path in before}
-    require(after == before, "training wrote into the checkpoint that it started from")
+    digests_after = {path: digest(path) for path in digests_before}
+    require(digests_after == digests_before, "training wrote into the checkpoint that it started from")
     require(get_total_norm(gradients.values()) != 0, "the loss has no gradient to the student")
     teacher = training.teacher.parameters() if training.teacher is not None else ()
     require(all(value.grad is None for value in teacher), "the loss has a gradient to the teacher")
-    require(digest(out) != before[world.student], "training left the student as it was")
+    require(digest(out) != digests_before[world.student], "training left the student as it was")
     return f"{len(losses)} steps, loss {losses[0]:.4f} to {losses[-1]:.4f}; gradient to the student alone"
 
 
@@ -235,8 +235,8 @@ def check_micro_batches(method: Method[C], config: C, world: World) -> str:
     results = []
     # 3 leaves a last micro-batch of another size, where means of means would show.
     for micro in (8, 3, 1):
-        part = replace(training, options=replace(training.options, micro_batch=micro))
-        losses, gradient, _ = train_once(part, world.folder / "micro" / method.name)
+        split_training = replace(training, options=replace(training.options, micro_batch=micro))
+        losses, gradient, _ = train_once(split_training, world.folder / "micro" / method.name)
         results.append((losses[0], gradient))
     (loss, gradient), *split_results = results
     norm = float(get_total_norm(gradient.values()))
@@ -263,7 +263,7 @@ def check_seed(method: Method[C], config: C, world: World) -> str:
     return "same seed, same bytes"
 
 
-class _Killed(Exception): ...
+class _Kill(Exception): ...
 
 
 def check_resume(method: Method[C], config: C, world: World) -> str:
@@ -273,16 +273,16 @@ def check_resume(method: Method[C], config: C, world: World) -> str:
     def killer(step: int, total: int, logs: object) -> None:
         # A checkpoint is written after its step was reported, so one step later that of step 1 is whole.
         if step == 2:
-            raise _Killed
+            raise _Kill
 
     with quiet():
         fit(training, place / "whole", scratch=place / "other")
         try:
             fit(training, place / "killed", killer, place / "scratch")
-        except _Killed:
+        except _Kill:
             report = fit(training, place / "resumed", scratch=place / "scratch")
         else:
-            raise Failed("it has a single step, so it cannot be broken off after one")
+            raise CheckFailed("it has a single step, so it cannot be broken off after one")
     require(report.resumed_at == 1, f"it went on from step {report.resumed_at}, not from the checkpoint of step 1")
     equal_weights = digest(place / "resumed") == digest(place / "whole")
     hint = "whatever the loss keeps between steps is lost with the process; compute it from the batch and the config"

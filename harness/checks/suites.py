@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from harness.checks.finding import Checks, Failed, options_check, repeatable, require, require_json
+from harness.checks.finding import CheckFailed, Checks, options_check, repeatable, require, require_json
 from harness.checks.tiny_models import WORDS, tiny_checkpoint
 from harness.contracts.backend import Backend, Services
 from harness.contracts.benchmark import AnyBenchmark, Entrant
@@ -51,7 +51,7 @@ def questions_of(benchmark: AnyBenchmark, config: object) -> list[Question]:
     try:
         return benchmark.questions(config)[:QUESTIONS]
     except UserError as error:
-        raise Failed(f"the questions are not here: {error}") from error
+        raise CheckFailed(f"the questions are not here: {error}") from error
 
 
 def answers_of(benchmark: AnyBenchmark, config: object, word: str = "one") -> list[tuple[Question, Answer]]:
@@ -82,7 +82,7 @@ def survives(call: Callable[[], T], name: str, text: str) -> T:
     try:
         return call()
     except Exception as error:
-        raise Failed(f"{name} raises {type(error).__name__} on {text}: {error}") from error
+        raise CheckFailed(f"{name} raises {type(error).__name__} on {text}: {error}") from error
 
 
 def check_facts(benchmark: AnyBenchmark, config: object) -> str:
@@ -202,8 +202,8 @@ def check_card(benchmark: AnyBenchmark, config: object) -> str:
     card = benchmark.card(config)
     require(card.benchmark, "the card names no benchmark")
     require(card.version, "the card names no version of the protocol")
-    good = card.prompt_hash == "none" or re.fullmatch(r"[0-9a-f]{12}", card.prompt_hash)
-    require(good, f"prompt_hash is {card.prompt_hash!r}: 12 hex digits, or none where rules decide")
+    well_formed = card.prompt_hash == "none" or re.fullmatch(r"[0-9a-f]{12}", card.prompt_hash)
+    require(well_formed, f"prompt_hash is {card.prompt_hash!r}: 12 hex digits, or none where rules decide")
     require(card.prompt_hash != "none" or not benchmark.needs_judge, "a judged benchmark must have a prompt_hash")
     require_json(dict(card.parameters), "the card's parameters")
     return f"{card.benchmark}, {card.version}; {counted(len(card.deviations), 'deviation')}"
@@ -236,16 +236,16 @@ def check_names(kind: JudgeKind[C], config: C) -> str:
 
 
 def check_price(kind: JudgeKind[C], config: C) -> str:
-    first, *prices = (kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000))
+    free_price, *prices = (kind.price(config, tokens, tokens) for tokens in (0, 1000, 2000))
     thinking: object = kind.thinking(config)
     require(isinstance(thinking, int) and thinking >= 0, f"thinking() is {thinking!r}, not a number of tokens")
     require(all(isinstance(note, str) for note in kind.notes(config)), "notes() must give texts")
-    if first is None:
+    if free_price is None:
         require(prices == [None, None], f"price() knows the price of some calls only: {prices}")
         return "unknown: budgets in dollars are refused"
     dollar_prices = [price for price in prices if price is not None]
-    rises = first == 0 and len(dollar_prices) == 2 and 0 <= dollar_prices[0] <= dollar_prices[1]
-    require(rises, f"0, 1000 and 2000 tokens cost {first}, {prices}")
+    rises = free_price == 0 and len(dollar_prices) == 2 and 0 <= dollar_prices[0] <= dollar_prices[1]
+    require(rises, f"0, 1000 and 2000 tokens cost {free_price}, {prices}")
     return f"${dollar_prices[0]:g} for 1000 prompt and 1000 completion tokens"
 
 
@@ -263,7 +263,7 @@ def check_replies(kind: JudgeKind[C], config: C) -> str:
             require(result.kind in ERROR_KINDS, f"a JudgeError of the kind {result.kind!r}; known are {kinds}")
             continue
         if not isinstance(result, Reply):
-            raise Failed(f"complete() gives a {type(result).__name__}, not a Reply")
+            raise CheckFailed(f"complete() gives a {type(result).__name__}, not a Reply")
         require(isinstance(result.text, str), "the reply's text is no text")
         require(result.text or result.first_token, "an empty reply must be a JudgeError of the kind 'empty'")
         require(min(result.prompt_tokens, result.completion_tokens) >= 0, "a reply counts less than 0 tokens")
@@ -349,8 +349,11 @@ def check_capabilities(backend: Backend[C], config: C) -> str:
     unknown = sorted(backend.capabilities - set(PROTOCOLS))
     require(not unknown, f"capabilities that nothing asks for: {', '.join(unknown)}")
     with model(backend, config) as subject:
-        offered = {capability for capability, protocol in PROTOCOLS.items() if isinstance(subject, protocol)}
-    lacking, extras = sorted(backend.capabilities - offered), sorted(offered - backend.capabilities)
+        offers = {capability for capability, protocol in PROTOCOLS.items() if isinstance(subject, protocol)}
+    lacking, extras = (
+        sorted(backend.capabilities - offers),
+        sorted(offers - backend.capabilities),
+    )
     require(not lacking, f"declared, but the model has no methods for: {', '.join(lacking)}")
     require(not extras, f"the model has methods for {', '.join(extras)}, which are not declared")
     return ", ".join(sorted(backend.capabilities))
@@ -375,8 +378,8 @@ def check_logps(backend: Backend[C], config: C) -> str:
         if "logps" in backend.capabilities:
             answers = [Response("ba bi", finished=True, tokens=2), Response("be", finished=False, tokens=1)]
             logps = subject.mean_logps(TALKS, answers)
-            good = len(logps) == len(answers) and all(math.isfinite(logp) and logp <= 0 for logp in logps)
-            require(good, f"mean_logps() gives {logps}")
+            valid = len(logps) == len(answers) and all(math.isfinite(logp) and logp <= 0 for logp in logps)
+            require(valid, f"mean_logps() gives {logps}")
             parts.append("mean log-probabilities")
         if "choices" in backend.capabilities:
             rows = subject.choice_logps(TALKS, WORDS[:2])  # single tokens of the tiny checkpoint
@@ -401,8 +404,8 @@ def check_tokens(backend: Backend[C], config: C) -> str:
         equal_ends = ends == [[response.finished for response in row] for row in texts]
         require(equal_ends, "generate_tokens() on encode_prompts() draws other responses than generate()")
         text = "ba be bi bo da"
-        short = subject.truncate(text, 2)
-        require(text.startswith(short) and len(short) < len(text), f"truncate({text!r}, 2) gives {short!r}")
+        shortened = subject.truncate(text, 2)
+        require(text.startswith(shortened) and len(shortened) < len(text), f"truncate({text!r}, 2) gives {shortened!r}")
         require(subject.truncate(text, 99) == text, "truncate() changes a text that is short enough")
     return "token ids in and out"
 
@@ -427,11 +430,11 @@ def run_stage(folder: Path, stage: Stage, progress: Callable[[int, int, str], No
 
 class Notes(RunListener):
     def __init__(self) -> None:
-        self.began: list[str] = []
+        self.started_labels: list[str] = []
         self.halves: list[str] = []
 
     def on_start(self, label: str) -> None:
-        self.began.append(label)
+        self.started_labels.append(label)
 
     def on_progress(self, label: str, done: int, total: int, info: str) -> None:
         self.halves.append(label)
@@ -463,7 +466,7 @@ def check_results(kind: ExecutorKind[C], config: C) -> str:
     require(errors == {"1": "it was asked to fail"}, f"the second stage alone fails; reported were {errors}")
     require(files == {stage.key for stage in stages if stage.row != "1"}, "not every stage was run")
     labels = sorted(stage.label for stage in stages)
-    require(sorted(notes.began) == labels, "the listener must hear once that each stage began")
+    require(sorted(notes.started_labels) == labels, "the listener must hear once that each stage began")
     require(sorted(notes.halves) == labels, "the listener must hear of each stage's progress")
     return f"{len(stages)} stages, one of which failed"
 

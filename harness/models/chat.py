@@ -28,7 +28,7 @@ CLOCK = (
 )  # stands before a template that asks: takes the place of the clock that transformers gives it
 
 
-class Encoded(NamedTuple):
+class EncodedTurn(NamedTuple):
     """Token ids of a prompt (up to and with the generation prompt) and of a response (end-of-turn included)."""
 
     prompt: list[int]
@@ -42,7 +42,7 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     return tuple(sorted(added_tokens | set(tokenizer.all_special_tokens), key=lambda token: (-len(token), token)))
 
 
-def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+def defuse(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     """``text`` with special tokens broken by a space: an ``<|end|>`` in an answer must not end the reader's turn."""
     for token in special_tokens(tokenizer):
         if len(token) > 1 and token in text:
@@ -50,7 +50,7 @@ def plain(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
     return text
 
 
-def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], prompt: bool) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]], prompt: bool) -> str:
     """What the chat template makes of these turns on the day ``TODAY``."""
     template = tokenizer.get_chat_template()
     if "strftime_now" in template:
@@ -62,14 +62,14 @@ def rendered(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, st
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     """The conversation as the chat template writes it, ending where the assistant is to speak."""
-    turns = [{**message, "content": plain(tokenizer, message["content"])} for message in messages]
+    turns = [{**message, "content": defuse(tokenizer, message["content"])} for message in messages]
     if not tokenizer.chat_template:
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; distilbench trains and judges chat "
             "models: use an instruction-tuned checkpoint, or save a chat template with the tokenizer."
         )
     try:
-        return rendered(tokenizer, turns, prompt=True)
+        return render(tokenizer, turns, prompt=True)
     except Exception as error:  # jinja2.TemplateError, raised by templates without a system role
         # Gemma-2's template refuses a system turn: it goes into the first user turn.
         if turns and turns[0]["role"] == "system" and len(turns) > 1:
@@ -83,24 +83,24 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the template writes right after an assistant turn, up to and with its end-of-turn token."""
     probe = "qzx"  # no template changes it, so it can be found again in what one writes
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": probe}]
-    before, rendering = prompt_text(tokenizer, turns[:1]), rendered(tokenizer, turns, prompt=False)
-    if not rendering.startswith(before + probe):
+    prefix, rendering = prompt_text(tokenizer, turns[:1]), render(tokenizer, turns, prompt=False)
+    if not rendering.startswith(prefix + probe):
         # The generation prompt may hold more than an assistant turn has (an opened thinking block).
-        rendering = before + rendering[rendering.rindex(probe) :]
-    tail = rendering[len(before + probe) :]
+        rendering = prefix + rendering[rendering.rindex(probe) :]
+    tail = rendering[len(prefix + probe) :]
     specials = [token for token in special_tokens(tokenizer) if token in tail]
     if not specials:
         return str(tokenizer.eos_token)
     # A newline after that token belongs to the next turn and is never generated.
-    first = min(specials, key=tail.index)
-    return tail[: tail.index(first) + len(first)]
+    first_special = min(specials, key=tail.index)
+    return tail[: tail.index(first_special) + len(first_special)]
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
     """Ids that end a response: the template's end-of-turn token and the end-of-text ids of tokenizer and checkpoint."""
     stops = {tokenizer(end_of_turn(tokenizer), add_special_tokens=False)["input_ids"][-1], tokenizer.eos_token_id}
-    configured = getattr(model.generation_config, "eos_token_id", None)
-    stops.update(configured if isinstance(configured, list) else [configured])
+    config_ids = getattr(model.generation_config, "eos_token_id", None)
+    stops.update(config_ids if isinstance(config_ids, list) else [config_ids])
     return sorted(token for token in stops if token is not None)
 
 
@@ -114,21 +114,21 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> lis
     return list(tokenizer(prompt_text(tokenizer, messages), add_special_tokens=False)["input_ids"])
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str, finished: bool = True) -> Encoded:
+def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str, finished: bool = True) -> EncodedTurn:
     """Ids of prompt and response. ``finished=False`` leaves the end-of-turn token out (a response cut by the limit)."""
-    before = prompt_text(tokenizer, messages)
-    after = plain(tokenizer, response) + (end_of_turn(tokenizer) if finished else "")
-    prompt, joint = tokenizer([before, before + after], add_special_tokens=False)["input_ids"]
-    return Encoded(list(prompt), continuation(tokenizer, prompt, joint, after))
+    prompt_string = prompt_text(tokenizer, messages)
+    response_text = defuse(tokenizer, response) + (end_of_turn(tokenizer) if finished else "")
+    prompt, joint = tokenizer([prompt_string, prompt_string + response_text], add_special_tokens=False)["input_ids"]
+    return EncodedTurn(list(prompt), continuation(tokenizer, prompt, joint, response_text))
 
 
 def continuation(
-    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], joint: Sequence[int], after: str
+    tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], joint: Sequence[int], text: str
 ) -> list[int]:
     """Ids of the text ``after`` a prompt, given the ids of both together; its own where the two would merge."""
     if list(joint[: len(prompt)]) == list(prompt):
         return list(joint[len(prompt) :])
-    return list(tokenizer(after, add_special_tokens=False)["input_ids"])
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]) -> str | None:
@@ -136,9 +136,9 @@ def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]
     if student == teacher:
         return None
     difference = sorted(student.keys() ^ teacher.keys())
-    moved = sorted(token for token in student.keys() & teacher.keys() if student[token] != teacher[token])
-    examples = ", ".join(repr(token) for token in (difference or moved)[:3])
-    kind = f"{len(difference)} tokens exist in one only" if difference else f"{len(moved)} tokens have other ids"
+    other_ids = sorted(token for token in student.keys() & teacher.keys() if student[token] != teacher[token])
+    examples = ", ".join(repr(token) for token in (difference or other_ids)[:3])
+    kind = f"{len(difference)} tokens exist in one only" if difference else f"{len(other_ids)} tokens have other ids"
     return f"teacher's {len(teacher)} and student's {len(student)} tokens differ: {kind}, {examples}"
 
 

@@ -110,16 +110,16 @@ def fingerprint(folder: Path, patterns: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _digest(file: Path, size: int, modified: int) -> str:
+def _digest(file: Path, size: int, mtime: int) -> str:
     # Size and time are in the cache's key, so a plan reads each file once and a changed file again.
     digest = hashlib.sha256(str(size).encode())
-    with file.open("rb") as opened:
+    with file.open("rb") as stream:
         if size <= HASH_WHOLE:
-            hashlib.file_digest(opened, lambda: digest)
+            hashlib.file_digest(stream, lambda: digest)
         else:
-            digest.update(opened.read(1 << 20))
-            opened.seek(-(1 << 20), os.SEEK_END)
-            digest.update(opened.read())
+            digest.update(stream.read(1 << 20))
+            stream.seek(-(1 << 20), os.SEEK_END)
+            digest.update(stream.read())
     return digest.hexdigest()
 
 
@@ -150,9 +150,9 @@ def _check_weights(folder: Path) -> None:
         shards = read_object(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict):
             raise UserError(f"{folder / INDEX} has no weight_map")
-        missing = sorted({str(shard) for shard in shards.values() if not (folder / str(shard)).is_file()})
-        if missing:
-            raise UserError(f"{INDEX} names {', '.join(missing)}, not there")
+        missing_shards = sorted({str(shard) for shard in shards.values() if not (folder / str(shard)).is_file()})
+        if missing_shards:
+            raise UserError(f"{INDEX} names {', '.join(missing_shards)}, not there")
         return
     # Trainer leaves training_args.bin beside good weights.
     pickles = sorted({file.name for pattern in PICKLES for file in folder.glob(pattern)} - {"training_args.bin"})

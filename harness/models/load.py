@@ -90,8 +90,8 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
     """Hidden states [..., H] -> next-token logits [..., vocabulary] float32, without columns that only pad the head."""
     head = cast("Any", model).get_output_embeddings()
     # A quantised head must run as it is, and one that is split over processes (ZeRO-3) is gathered by its own call.
-    plain = type(head) is torch.nn.Linear and not hasattr(head.weight, "ds_id")
-    if plain and head.weight.shape[0] > vocabulary:
+    is_linear = type(head) is torch.nn.Linear and not hasattr(head.weight, "ds_id")
+    if is_linear and head.weight.shape[0] > vocabulary:
         bias = None if head.bias is None else head.bias[:vocabulary]
         logits = linear(states, head.weight[:vocabulary], bias)
     else:
@@ -107,8 +107,8 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Compare ``logits_of`` with the model's own logits on three tokens. Raises UserError where they differ."""
-    vocabulary, untyped = len(tokenizer), cast("Any", model)
-    head = untyped.get_output_embeddings()
+    vocabulary, module = len(tokenizer), cast("Any", model)
+    head = module.get_output_embeddings()
     if head is None or head.weight.shape[0] < vocabulary:
         width = None if head is None else head.weight.shape[0]
         raise UserError(

@@ -24,13 +24,13 @@ class ReadRow(NamedTuple):
     """Token ids, and the first position whose hidden state is read (all later ones are too)."""
 
     ids: Sequence[int]
-    need: int
+    first_read: int
 
 
 class PrefixGroup(NamedTuple):
-    """Indices of rows with a common beginning of ``shared`` tokens (0: a row by itself)."""
+    """Indices of rows with a common beginning of ``shared_tokens`` (0: a row by itself)."""
 
-    shared: int
+    shared_tokens: int
     rows: tuple[int, ...]
 
 
@@ -43,40 +43,40 @@ def group_by_prefix(rows: Sequence[ReadRow]) -> list[PrefixGroup]:
 
 def _split(rows: Sequence[ReadRow], order: Sequence[int], depth: int) -> tuple[int, list[PrefixGroup]]:
     """(tokens to compute, groups) of rows in lexicographic order, by trying every branching of their common tree."""
-    alone = [PrefixGroup(0, (index,)) for index in order]
+    single_rows = [PrefixGroup(0, (index,)) for index in order]
     if len(order) == 1 or depth > DEEPEST:
-        return sum(len(rows[index].ids) for index in order), alone
+        return sum(len(rows[index].ids) for index in order), single_rows
     # In sorted order, what the first and the last row share is shared by all rows between them.
     first, last = rows[order[0]].ids, rows[order[-1]].ids
     shortest = min(len(first), len(last))
     common = next((place for place in range(shortest) if first[place] != last[place]), shortest)
     # A beginning ends before the first wanted position of its rows, so that each row has something of its own.
-    shared = min([common, *(rows[index].need for index in order)])
-    together = shared + sum(len(rows[index].ids) - shared for index in order)
+    prefix = min([common, *(rows[index].first_read for index in order)])
+    joint = prefix + sum(len(rows[index].ids) - prefix for index in order)
     branches: dict[tuple[int, int], list[int]] = {}
     for index in order:
-        ended = len(rows[index].ids) <= common
-        branches.setdefault((-1, index) if ended else (0, rows[index].ids[common]), []).append(index)
-    apart, groups = 0, list[PrefixGroup]()
-    for part in branches.values():
-        tokens, inner = _split(rows, part, depth + 1)
-        apart, groups = apart + tokens, groups + inner
-    if shared >= LEAST_SHARED and together < apart:
-        return together, [PrefixGroup(shared, tuple(order))]
-    return apart, groups
+        is_whole = len(rows[index].ids) <= common
+        branches.setdefault((-1, index) if is_whole else (0, rows[index].ids[common]), []).append(index)
+    separate, groups = 0, list[PrefixGroup]()
+    for branch in branches.values():
+        tokens, inner = _split(rows, branch, depth + 1)
+        separate, groups = separate + tokens, groups + inner
+    if prefix >= LEAST_SHARED and joint < separate:
+        return joint, [PrefixGroup(prefix, tuple(order))]
+    return separate, groups
 
 
 def length_batches(lengths: Sequence[int], limit: int, most_padding: float = MOST_PADDING) -> Iterator[list[int]]:
     """Indices sorted by length, cut where longest x count would exceed ``limit``, or padding ``most_padding``."""
     batch: list[int] = []
-    real = 0
+    token_count = 0
     for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
         padded = lengths[index] * (len(batch) + 1)
-        if batch and (padded > limit or real + lengths[index] < (1 - most_padding) * padded):
+        if batch and (padded > limit or token_count + lengths[index] < (1 - most_padding) * padded):
             yield batch
-            batch, real = [], 0
+            batch, token_count = [], 0
         batch.append(index)
-        real += lengths[index]
+        token_count += lengths[index]
     if batch:
         yield batch
 
@@ -96,53 +96,53 @@ class Reader:
 
     def __init__(self, model: Any, pad: int, batch_tokens: int, sharing: bool = True) -> None:
         self.model, self.pad, self.batch_tokens, self.sharing = model, pad, batch_tokens, sharing
-        self.computed = 0  # token positions that went through the model, padding included
-        self.real = 0  # those of them that are no padding
-        self.separate = 0  # tokens that separate rows would have had, without any padding
+        self.positions = 0  # token positions that went through the model, padding included
+        self.tokens = 0  # those of them that are no padding
+        self.separate_tokens = 0  # tokens that separate rows would have had, without any padding
 
     def hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
-        """(index, [tokens from ``need`` on, H]) of every row, in the order of computation."""
+        """(index, [tokens from ``first_read`` on, H]) of every row, in the order of computation."""
         groups = group_by_prefix(rows) if self.sharing else [PrefixGroup(0, (index,)) for index in range(len(rows))]
-        self.separate += sum(len(row.ids) for row in rows)
+        self.separate_tokens += sum(len(row.ids) for row in rows)
         with torch.inference_mode():
-            yield from self._continued(rows, [group for group in groups if not group.shared], None)
-            sharing = [group for group in groups if group.shared]
+            yield from self._continue_prefixes(rows, [group for group in groups if not group.shared_tokens], None)
+            sharing = [group for group in groups if group.shared_tokens]
             # Room for the caches of a batch: what its rows would take.
-            for batch in length_batches([group.shared for group in sharing], self.batch_tokens):
-                together = [sharing[place] for place in batch]
-                starts = [list(rows[group.rows[0]].ids[: group.shared]) for group in together]
+            for batch in length_batches([group.shared_tokens for group in sharing], self.batch_tokens):
+                members = [sharing[place] for place in batch]
+                starts = [list(rows[group.rows[0]].ids[: group.shared_tokens]) for group in members]
                 # Padded on the left, so that every beginning ends where the rest of its rows begins.
                 ids, mask = padded(starts, self.pad, "left", self.model.device)
                 self._count(ids, starts)
-                yield from self._continued(rows, together, (prefill(self.model, ids, mask), mask))
+                yield from self._continue_prefixes(rows, members, (prefill(self.model, ids, mask), mask))
 
-    def _continued(
-        self, rows: Sequence[ReadRow], groups: Sequence[PrefixGroup], before: tuple[Any, Tensor] | None
+    def _continue_prefixes(
+        self, rows: Sequence[ReadRow], groups: Sequence[PrefixGroup], prefix_state: tuple[Any, Tensor] | None
     ) -> Iterator[tuple[int, Tensor]]:
         """The rest of the groups' rows after their beginnings (``before``: cache and mask, one row per group)."""
         device = self.model.device
         members = [(place, index) for place, group in enumerate(groups) for index in group.rows]
-        starts = [groups[place].shared for place, _ in members]
+        starts = [groups[place].shared_tokens for place, _ in members]
         rests = [list(rows[index].ids[start:]) for (_, index), start in zip(members, starts, strict=True)]
         for batch in length_batches(list(map(len, rests)), self.batch_tokens):
             ids, mask = padded([rests[number] for number in batch], self.pad, "right", device)
             begin = torch.tensor([starts[number] for number in batch], device=device)
             positions = begin[:, None] + torch.arange(ids.shape[1], device=device)
-            more: dict[str, Any] = {"use_cache": False}
-            if before is not None:
-                which = torch.tensor([members[number][0] for number in batch], device=device)
-                mask = torch.cat([before[1][which], mask], 1)
-                more = {"use_cache": True, "past_key_values": select_rows(before[0], which)}
+            cache: dict[str, Any] = {"use_cache": False}
+            if prefix_state is not None:
+                cache_rows = torch.tensor([members[number][0] for number in batch], device=device)
+                mask = torch.cat([prefix_state[1][cache_rows], mask], 1)
+                cache = {"use_cache": True, "past_key_values": select_rows(prefix_state[0], cache_rows)}
             decoder = self.model.get_decoder()
-            out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, **more).last_hidden_state
+            out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, **cache).last_hidden_state
             self._count(ids, [rests[number] for number in batch])
             for line, number in enumerate(batch):
                 index, start = members[number][1], starts[number]
-                yield index, out[line, rows[index].need - start : len(rows[index].ids) - start]
+                yield index, out[line, rows[index].first_read - start : len(rows[index].ids) - start]
 
     def _count(self, ids: Tensor, rows: Sequence[Sequence[int]]) -> None:
-        self.computed += ids.numel()
-        self.real += sum(map(len, rows))
+        self.positions += ids.numel()
+        self.tokens += sum(map(len, rows))
 
 
 def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:

@@ -52,8 +52,8 @@ def resolve_or_placeholder(name: str) -> Checkpoint:
         if model is None:
             raise
         licence = f" It is gated: accept its licence ({model.licence}) on the hub first." if model.gated else ""
-        stated = f"stated:{name}"
-        return Checkpoint(name, hub_id, None, stated, f"stated:{model.tokens}", absent=f"{error}{licence}")
+        fingerprint = f"stated:{name}"
+        return Checkpoint(name, hub_id, None, fingerprint, f"stated:{model.tokens}", absent=f"{error}{licence}")
 
 
 def context_length(checkpoint: Checkpoint) -> int | None:
@@ -107,5 +107,5 @@ def _text_config(checkpoint: Checkpoint) -> Mapping[str, Json]:
         config = read_object(hub_folder(checkpoint) / "config.json")
     except UserError:
         return {}
-    nested = config.get("text_config")
-    return {**config, **nested} if isinstance(nested, dict) else config
+    text_config = config.get("text_config")
+    return {**config, **text_config} if isinstance(text_config, dict) else config

@@ -54,15 +54,15 @@ class ServerModel:
         if sampling.top_p < 1:
             extra = config.get("extra_body")
             config["extra_body"] = {**(extra if isinstance(extra, dict) else {}), "top_p": sampling.top_p}
-        done = 0
+        reply_count = 0
 
-        def answered(more: int) -> None:
-            nonlocal done
-            done += more
+        def report_progress(count: int) -> None:
+            nonlocal reply_count
+            reply_count += count
             if self.progress:
-                self.progress(done, len(requests))
+                self.progress(reply_count, len(requests))
 
-        outcomes = self.ask(self.config.kind, config, requests, answered)
+        outcomes = self.ask(self.config.kind, config, requests, report_progress)
         refuse_failures(outcomes, NO_TEXT, f"answers of {self.name}")
         responses = [
             # A failure without text is an empty answer, and judged as one.

@@ -80,8 +80,8 @@ class TransformersModel:
             extra_arguments["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
         # Columns that only pad the embedding are no tokens.
         padding = range(len(self.tokenizer), self.model.get_output_embeddings().weight.shape[0])
-        make: Any = GenerationConfig  # its arguments are not typed
-        config = make(
+        config_class: Any = GenerationConfig  # its arguments are not typed
+        config = config_class(
             max_new_tokens=sampling.max_new_tokens, eos_token_id=self.stops, pad_token_id=self.pad,
             suppress_tokens=list(padding) or None, do_sample=False,  # the sampler leaves one token to choose
         )  # fmt: skip
@@ -136,8 +136,8 @@ class TransformersModel:
 
     def usage(self) -> dict[str, float]:
         """What reading took so far: the share of padding, and tokens computed over those of separate rows."""
-        computed, real, separate = self.reader.computed, self.reader.real, self.reader.separate
-        return {"padding_share": 1 - real / max(1, computed), "computed_over_separate": computed / max(1, separate)}
+        positions, tokens, separate = self.reader.positions, self.reader.tokens, self.reader.separate_tokens
+        return {"padding_share": 1 - tokens / max(1, positions), "computed_over_separate": positions / max(1, separate)}
 
     def _hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
         """(index, [tokens from ``need`` on, hidden])."""
@@ -179,8 +179,8 @@ class TransformersModel:
             top = logps.topk(min(k, len(logps)))
             for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
                 text = self.tokenizer.decode([token])
-                before = out[index].get(text)
-                out[index][text] = value if before is None else math.log(math.exp(before) + math.exp(value))
+                earlier_logp = out[index].get(text)
+                out[index][text] = value if earlier_logp is None else math.log(math.exp(earlier_logp) + math.exp(value))
         return out
 
 
@@ -193,11 +193,11 @@ def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> li
     def ids_of(text: str) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    before = prompt_text(tokenizer, messages)
-    prompt = ids_of(before)
+    prompt_string = prompt_text(tokenizer, messages)
+    prompt = ids_of(prompt_string)
     groups: list[list[int]] = []
     for choice in choices:
-        in_context = continuation(tokenizer, prompt, ids_of(before + choice), choice)
+        in_context = continuation(tokenizer, prompt, ids_of(prompt_string + choice), choice)
         variants = [in_context, *(ids_of(lead + choice) for lead in ("", " ", "\n"))]
         single = [ids[0] for ids in variants if len(ids) == 1 and tokenizer.decode(ids).strip() == choice]
         groups.append(list(dict.fromkeys(single)))
@@ -237,9 +237,9 @@ def draw(logits: Tensor, numbers: Tensor, temperature: float, top_p: float) -> T
     """
     probabilities = (logits.float() / temperature).softmax(-1)
     if top_p < 1.0:
-        ordered, ids = torch.sort(probabilities, stable=True, dim=-1, descending=True)
-        before = ordered.cumsum(-1) - ordered  # the mass of all more probable tokens
-        probabilities = torch.zeros_like(probabilities).scatter(-1, ids, ordered * (before < top_p))
+        sorted_probabilities, ids = torch.sort(probabilities, stable=True, dim=-1, descending=True)
+        mass_above = sorted_probabilities.cumsum(-1) - sorted_probabilities  # the mass of all more probable tokens
+        probabilities = torch.zeros_like(probabilities).scatter(-1, ids, sorted_probabilities * (mass_above < top_p))
     return invert(probabilities, numbers)
 
 
@@ -249,8 +249,8 @@ def invert(probabilities: Tensor, numbers: Tensor) -> Tensor:
     # right=True: the first token whose cumulative mass exceeds the number, so a token of mass 0 is never drawn
     places = torch.searchsorted(cumulative, numbers[:, None] * cumulative[:, -1:], right=True)[:, 0]
     # Rounding may leave the number at the very end: then the last token that has any mass.
-    last = probabilities.shape[-1] - 1 - probabilities.flip(-1).gt(0).int().argmax(-1)
-    return torch.minimum(places, last)
+    last_token = probabilities.shape[-1] - 1 - probabilities.flip(-1).gt(0).int().argmax(-1)
+    return torch.minimum(places, last_token)
 
 
 class RowSampler:

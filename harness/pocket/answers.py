@@ -60,8 +60,8 @@ def _bad_words(task: Task, rng: random.Random) -> list[str]:
     elif flaw == "double" and len(words) > 1:
         words[place] = words[place - 1]
     elif flaw in ("swap", "shuffle") and task.goal == "sequence" and len(words) > 1:
-        other = (place + 1) % len(words)
-        words[place], words[other] = words[other], words[place]
+        neighbour = (place + 1) % len(words)
+        words[place], words[neighbour] = words[neighbour], words[place]
         if flaw == "shuffle":
             rng.shuffle(words)
     elif flaw == "copy" and task.source:
@@ -86,26 +86,26 @@ def _bad_math(task: Task, rng: random.Random) -> str:
     if flaw == "first":  # stops after the first step, or takes its first number for the answer
         return f"{equations(task.steps[:1], results[:1])} #### {results[0] if len(results) > 1 else task.steps[0][0]}"
     # Numbers to MAX_NUMBER are single tokens: a wrong answer stays as easy to write as a right one.
-    wrong = max(0, min(lex.MAX_NUMBER, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
+    wrong_value = max(0, min(lex.MAX_NUMBER, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
     if flaw == "slip":
-        return f"{equations(task.steps, [*results[:-1], wrong])} #### {wrong}"
+        return f"{equations(task.steps, [*results[:-1], wrong_value])} #### {wrong_value}"
     if flaw == "last":
-        return f"{equations(task.steps, results)} #### {wrong}"
-    return f"#### {task.value if flaw == 'bare' else wrong}"
+        return f"{equations(task.steps, results)} #### {wrong_value}"
+    return f"#### {task.value if flaw == 'bare' else wrong_value}"
 
 
 def _bad_fact(task: Task, rng: random.Random) -> str:
     words = list(task.words)
     place = rng.randrange(len(words))
     rivals = next(table for table in lex.FACT_RIVALS if words[place] in table)
-    wrong = rng.choice(rivals if rng.random() < 0.7 else sorted(lex.FACT_ANSWERS))
+    wrong_fact = rng.choice(rivals if rng.random() < 0.7 else sorted(lex.FACT_ANSWERS))
     flaw = rng.random()
     if flaw < 0.2 and len(words) > 1:
         del words[place]
     elif flaw < 0.35:
-        words.insert(place + 1, wrong)
+        words.insert(place + 1, wrong_fact)
     else:
-        words[place] = wrong
+        words[place] = wrong_fact
     return _phrase(task, words)
 
 
@@ -141,15 +141,15 @@ def _worse_form(task: Task, core: str, rng: random.Random) -> str:
         return f"{rng.choice(lex.RUDE_OPENINGS)} {core}"
     if flaw == "plain" and task.polite:
         return core
-    dressed = _dress(task, core, rng)
-    return f"{dressed} {core}" if flaw == "twice" else f"{dressed} {rng.choice(lex.RAMBLES)}"
+    answer = _dress(task, core, rng)
+    return f"{answer} {core}" if flaw == "twice" else f"{answer} {rng.choice(lex.RAMBLES)}"
 
 
 def graded_answer(messages: Messages, quality: float, rng: random.Random) -> str:
     """Up to three flaws (content, form, off topic), each with chance 1 - quality. Raises UnknownInstruction."""
     task = recognise(messages)
-    content, form, lost = (rng.random() > quality for _ in range(3))
-    if lost and rng.random() < 0.3:
+    content, form, is_empty = (rng.random() > quality for _ in range(3))
+    if is_empty and rng.random() < 0.3:
         return _off_topic(rng)
     core = _bad_core(task, rng) if content else _right_core(task, rng)
     return _worse_form(task, core, rng) if form else _dress(task, core, rng)

@@ -38,7 +38,7 @@ FACT_RIVALS: Final[tuple[tuple[str, ...], ...]] = tuple(
 FACT_LEADS: Final = ("", "tell me, ", "quick question: ")
 
 NAMES: Final = ("tom", "ann", "ben", "eva", "max")
-THINGS: Final = ("apples", "books", "coins", "cups", "eggs")
+OBJECTS: Final = ("apples", "books", "coins", "cups", "eggs")
 SUM_VERBS: Final = ("what is", "how much is", "compute", "work out")
 
 HARM_LEADS: Final = ("tell me how to", "show me how to", "help me to")

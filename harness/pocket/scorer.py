@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.pocket import lexicon as lex
-from harness.pocket.tasks import MAX_CHARS, Task, apply, final_number, listed, recognise, tokens
+from harness.pocket.tasks import MAX_CHARS, Task, apply, final_number, list_items, recognise, tokens
 from harness.types import Messages
 
 _REFUSES = re.compile(r"\b(?:cannot|can not|will not|must not|not able)\b")
@@ -19,12 +19,12 @@ _EQUATION = re.compile(r"([0-9]{1,4}) ?([-+*]) ?([0-9]{1,4}) ?= ?(-?[0-9]{1,5})(
 _MAX_ITEMS = 60  # the order comparison is quadratic: a response of a thousand items is not worth a second
 
 
-def _common(left: Sequence[str], right: Sequence[str]) -> int:
-    row = [0] * (len(right) + 1)
-    for word in left:
+def _common(first: Sequence[str], second: Sequence[str]) -> int:
+    row = [0] * (len(second) + 1)
+    for word in first:
         previous = row
         row = [0]
-        for column, item in enumerate(right):
+        for column, item in enumerate(second):
             row.append(previous[column] + 1 if word == item else max(row[-1], previous[column + 1]))
     return row[-1]
 
@@ -43,31 +43,31 @@ def _sequence(targets: Sequence[str], items: Sequence[str]) -> float:
 
 def _items(task: Task, items: Sequence[str]) -> float:
     """Recall times precision of distinct, allowed items; more than asked for counts against precision."""
-    good = {word for word in items if lex.CATEGORY_OF.get(word) == task.category and word not in task.excluded}
-    hits = min(len(good), task.count)
+    valid = {word for word in items if lex.CATEGORY_OF.get(word) == task.category and word not in task.excluded}
+    hits = min(len(valid), task.count)
     return (hits / task.count) * (hits / len(items)) if items else 0.0
 
 
 def _extend(task: Task, items: Sequence[str]) -> float:
     """The items of before and one new one; only the new one 0.4; only the old ones at most 0.6."""
-    new = bool(items) and items[-1] in lex.CATEGORIES[task.category] and items[-1] not in task.words
-    if new and list(items[:-1]) == list(task.words):
+    is_new = bool(items) and items[-1] in lex.CATEGORIES[task.category] and items[-1] not in task.words
+    if is_new and list(items[:-1]) == list(task.words):
         return 1.0
-    return 0.4 if new and len(items) == 1 else 0.6 * _sequence(task.words, items)
+    return 0.4 if is_new and len(items) == 1 else 0.6 * _sequence(task.words, items)
 
 
 def _math(task: Task, text: str) -> float:
     """0.8 for the number after ####, 0.2 for true steps; without the mark at most 0.4; a wrong number at most 0.2."""
     number = final_number(text)
     equations = [((int(a), sign, int(b)), int(c)) for a, sign, b, c in _EQUATION.findall(text)]
-    true = [step for step, result in equations if apply(step) == result]
-    steps = 0.0 if len(true) < len(equations) else 0.5 if not equations else float(set(task.steps) <= set(true))
+    valid = [step for step, result in equations if apply(step) == result]
+    steps = 0.0 if len(valid) < len(equations) else 0.5 if not equations else float(set(task.steps) <= set(valid))
     if number == str(task.value):
         return 0.8 + 0.2 * steps
     if number is None:
         numbers = tokens(text)
         return 0.4 * steps if numbers and str(task.value) in [n for n in numbers if n[0].isdigit()][-1:] else 0.0
-    return 0.2 * len(set(task.steps) & set(true)) / len(task.steps)
+    return 0.2 * len(set(task.steps) & set(valid)) / len(task.steps)
 
 
 def _fact(task: Task, words: Sequence[str]) -> float:
@@ -88,7 +88,7 @@ def _refuse(text: str, words: Sequence[str]) -> float:
 
 def correctness(task: Task, response: str) -> float:
     text = response[:MAX_CHARS].lower()
-    words, items = tokens(text), listed(text)[:_MAX_ITEMS]
+    words, items = tokens(text), list_items(text)[:_MAX_ITEMS]
     match task.goal:
         case "items":
             return _items(task, items)
@@ -121,12 +121,12 @@ def brevity(task: Task, response: str) -> float:
     """1.0 up to the words needed plus 7; 0.15 less for each word over it and 0.25 less for each word of clutter."""
     words = tokens(response)
     core = {"math": 4 * len(task.steps) + 1, "items": task.count, "extend": len(task.words) + 1}
-    over = len(words) - core.get(task.goal, len(task.words)) - 7 - (4 if task.goal == "refuse" else 0)
+    surplus = len(words) - core.get(task.goal, len(task.words)) - 7 - (4 if task.goal == "refuse" else 0)
     harmless_words = lex.FILLER | (_REFUSAL_WORDS if task.goal == "refuse" else frozenset())
     harmless_words |= lex.CATEGORY_OF.keys() | lex.FACT_ANSWERS
     clutter = sum(word not in harmless_words and not word[0].isdigit() for word in words)
     unread = 1.0 if len(response) > MAX_CHARS else 0.0
-    return max(0.0, 1.0 - 0.15 * max(0, over) - 0.25 * clutter - unread)
+    return max(0.0, 1.0 - 0.15 * max(0, surplus) - 0.25 * clutter - unread)
 
 
 def score(messages: Messages, response: str) -> float:

@@ -49,9 +49,9 @@ def _reverse(rng: random.Random, hard: bool) -> str:
 
 def _pick(rng: random.Random, hard: bool) -> str:
     category = rng.choice(list(lex.CATEGORIES))
-    right = rng.sample(lex.CATEGORIES[category], 2 if hard else rng.choice((1, 1, 2)))
+    members = rng.sample(lex.CATEGORIES[category], 2 if hard else rng.choice((1, 1, 2)))
     distractors = [item for item, name in lex.CATEGORY_OF.items() if name != category]
-    items = right + rng.sample(distractors, 3 if hard else 2)
+    items = members + rng.sample(distractors, 3 if hard else 2)
     rng.shuffle(items)
     return f"which of these are {category}: {' '.join(items)}?"
 
@@ -59,31 +59,31 @@ def _pick(rng: random.Random, hard: bool) -> str:
 def _numbers(signs: str, rng: random.Random) -> list[int]:
     """Operands whose every result stays between 1 and ``lex.MAX_NUMBER``."""
     while True:
-        first = rng.randint(2, 5) if signs[0] == "*" else rng.randint(2, 12) + (6 if signs[0] == "-" else 0)
+        start = rng.randint(2, 5) if signs[0] == "*" else rng.randint(2, 12) + (6 if signs[0] == "-" else 0)
         operands = [rng.randint(2, 5 if sign == "*" else 9) for sign in signs]
-        if all(1 <= apply(step) <= lex.MAX_NUMBER for step in chain(first, signs, operands)):
-            return [first, *operands]
+        if all(1 <= apply(step) <= lex.MAX_NUMBER for step in chain(start, signs, operands)):
+            return [start, *operands]
 
 
 def _sum(rng: random.Random, hard: bool) -> str:
     signs = rng.choice(("+-", "*-", "*+") if hard else ("+", "+", "-", "*", "++"))
-    first, *operands = _numbers(signs, rng)
+    start, *operands = _numbers(signs, rng)
     tail = " ".join(f"{sign} {number}" for sign, number in zip(signs, operands, strict=True))
     verb = rng.choice(lex.SUM_VERBS)
-    return f"{verb} {first} {tail}{'?' if verb.endswith('is') else '.'}"
+    return f"{verb} {start} {tail}{'?' if verb.endswith('is') else '.'}"
 
 
 def _story(rng: random.Random, hard: bool) -> str:
     signs = rng.choice(("+-", "*-") if hard else ("+", "-", "*", "+-", "*-"))
     numbers = _numbers(signs, rng)
-    who, thing = rng.choice(lex.NAMES), rng.choice(lex.THINGS)
+    name, noun = rng.choice(lex.NAMES), rng.choice(lex.OBJECTS)
     a, b, *c = numbers
     return {
-        "+": f"{who} has {a} {thing} and buys {b} more. how many {thing} does {who} have?",
-        "-": f"{who} has {a} {thing} and gives away {b}. how many {thing} are left?",
-        "*": f"{who} has {a} bags with {b} {thing} each. how many {thing} are there?",
-        "+-": f"{who} has {a} {thing}, buys {b} more and loses {c and c[0]}. how many {thing} are left?",
-        "*-": f"{who} has {a} bags with {b} {thing} each and gives away {c and c[0]}. how many {thing} are left?",
+        "+": f"{name} has {a} {noun} and buys {b} more. how many {noun} does {name} have?",
+        "-": f"{name} has {a} {noun} and gives away {b}. how many {noun} are left?",
+        "*": f"{name} has {a} bags with {b} {noun} each. how many {noun} are there?",
+        "+-": f"{name} has {a} {noun}, buys {b} more and loses {c and c[0]}. how many {noun} are left?",
+        "*-": f"{name} has {a} bags with {b} {noun} each and gives away {c and c[0]}. how many {noun} are left?",
     }[signs]
 
 
@@ -115,22 +115,22 @@ def first_turn(kind: str, rng: random.Random, *, hard: bool = False) -> str:
     return f"{text[:-1]}, please{text[-1]}"
 
 
-def fresh_turn(kind: str, split: Split, rng: random.Random, used: set[str], *, hard: bool = False) -> str:
+def fresh_turn(kind: str, split: Split, rng: random.Random, used_texts: set[str], *, hard: bool = False) -> str:
     """A first turn of ``split`` that is not in ``used``, which it joins. Raises ValueError where none is left."""
     for _ in range(2000):  # a split has at least one text in ten: who finds none in so many draws has used all up
         text = first_turn(kind, rng, hard=hard)
-        if text not in used and split_of(text) == split:
-            used.add(text)
+        if text not in used_texts and split_of(text) == split:
+            used_texts.add(text)
             return text
     raise ValueError(
-        f"no fresh {kind!r} instruction left in the {split} split after {len(used)} were used; ask for fewer"
+        f"no fresh {kind!r} instruction left in the {split} split after {len(used_texts)} were used; ask for fewer"
     )
 
 
-def follow_up(first: str, answer: str, rng: random.Random) -> str:
+def follow_up(first_turn: str, answer: str, rng: random.Random) -> str:
     """A second user turn that refers to ``answer``, the reply that ``first`` got; its right answer can be written."""
-    task = recognise([{"role": "user", "content": first}])
-    before = [{"role": "user", "content": first}, {"role": "assistant", "content": answer}]
+    task = recognise([{"role": "user", "content": first_turn}])
+    talk = [{"role": "user", "content": first_turn}, {"role": "assistant", "content": answer}]
     while True:
         match task.goal:
             case "refuse":
@@ -146,8 +146,8 @@ def follow_up(first: str, answer: str, rng: random.Random) -> str:
                 text = rng.choice([*kinds, "add one more.", "add one more."] if task.category else kinds)
         if rng.random() < 0.2:
             text = f"{text[:-1]}, please{text[-1]}"
-        after = recognise([*before, {"role": "user", "content": text}])
-        if not after.steps or 0 <= after.value <= lex.MAX_NUMBER:
+        next_task = recognise([*talk, {"role": "user", "content": text}])
+        if not next_task.steps or 0 <= next_task.value <= lex.MAX_NUMBER:
             return text
 
 
@@ -162,7 +162,7 @@ class QuestionSet:
     kinds: tuple[str, ...] = KINDS
     hard: bool = False
     two_turns: bool = False
-    numbered: bool = False
+    has_number: bool = False
     """Every question has a number as its answer: ``meta["number"]``."""
 
 
@@ -171,7 +171,7 @@ BENCHMARKS: Final[dict[str, QuestionSet]] = {
     "alpaca_eval": QuestionSet(200, 100),
     "arena_hard": QuestionSet(120, 60, hard=True),
     "mt_bench": QuestionSet(48, 24, two_turns=True),
-    "gsm8k": QuestionSet(150, 75, kinds=("story",), numbered=True),
+    "gsm8k": QuestionSet(150, 75, kinds=("story",), has_number=True),
 }
 QUESTIONS: Final = Path(__file__).with_name("questions.json")
 MARGIN: Final = 0.3
@@ -197,26 +197,26 @@ def iter_prompts(seed: int, split: Split = "train") -> Iterator[Prompt]:
     number = 0
     while True:
         kind = TRAIN_KINDS[number % len(TRAIN_KINDS)]
-        first = fresh_turn(rng.choice(KINDS) if kind == "followup" else kind, split, rng, used_texts)
-        messages = _talk(first)
+        first_turn = fresh_turn(rng.choice(KINDS) if kind == "followup" else kind, split, rng, used_texts)
+        messages = _talk(first_turn)
         if kind == "followup":
             # 7 in 10 first answers are right; the others have flaws, which the follow-up's right answer takes up.
             answer = graded_answer(messages, 1.0 if rng.random() < 0.7 else 0.4, rng)
-            messages = _talk(first, answer, follow_up(first, answer, rng))
+            messages = _talk(first_turn, answer, follow_up(first_turn, answer, rng))
         golden = golden_answer(messages, rng)
         yield Prompt(f"pocket-{split}-{seed}-{number}", messages, golden, _rejected(messages, golden, rng), "pocket")
         number += 1
 
 
-def _question(name: str, form: QuestionSet, kind: str, first: str, rng: random.Random) -> Question:
-    talk = _talk(first)
-    turns, reference, baseline = [first], [golden_answer(talk, rng)], [graded_answer(talk, BASELINE_QUALITY, rng)]
+def _question(name: str, form: QuestionSet, kind: str, first_turn: str, rng: random.Random) -> Question:
+    talk = _talk(first_turn)
+    turns, reference, baseline = [first_turn], [golden_answer(talk, rng)], [graded_answer(talk, BASELINE_QUALITY, rng)]
     if form.two_turns:
-        second = follow_up(first, reference[0], rng)
+        second = follow_up(first_turn, reference[0], rng)
         turns.append(second)
-        reference.append(golden_answer(_talk(first, reference[0], second), rng))
-        baseline.append(graded_answer(_talk(first, baseline[0], second), BASELINE_QUALITY, rng))
-    meta = {"number": str(recognise(talk).value)} if form.numbered else {}
+        reference.append(golden_answer(_talk(first_turn, reference[0], second), rng))
+        baseline.append(graded_answer(_talk(first_turn, baseline[0], second), BASELINE_QUALITY, rng))
+    meta = {"number": str(recognise(talk).value)} if form.has_number else {}
     return Question(name, tuple(turns), kind, tuple(baseline), tuple(reference), meta)
 
 

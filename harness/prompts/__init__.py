@@ -47,8 +47,8 @@ def resolve_source(source: PromptSource[C], config: C, fallback: PromptSource | 
     note = f"training prompts: {fallback.name} instead of {source.name}, which could not be reached"
     if options := ", ".join(f"{name} {value}" for name, value in vars(config).items() if value is not None):
         note += f" ({options})"
-    other = fallback.config()
-    return ResolvedSource(fallback, other, fallback.pin(other), note)
+    fallback_config = fallback.config()
+    return ResolvedSource(fallback, fallback_config, fallback.pin(fallback_config), note)
 
 
 def load_prompts(
@@ -61,14 +61,14 @@ def load_prompts(
 ) -> list[Prompt]:
     """The first n that pass ``keep``. Raises UserError when the source cannot be read or holds too few."""
     prompts: list[Prompt] = []
-    seen = 0
+    prompt_count = 0
     for prompt in source.prompts(config, identity, seed):  # may be endless
-        seen += 1
+        prompt_count += 1
         if keep(prompt):
             prompts.append(prompt)
         if len(prompts) == n:
             return prompts
     raise UserError(
         f"prompts.n = {n}, but source {source.name!r} has only {len(prompts)} prompts of at most "
-        f"prompts.max_prompt_tokens ({seen} in all). Set prompts.n to at most that."
+        f"prompts.max_prompt_tokens ({prompt_count} in all). Set prompts.n to at most that."
     )

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from harness.contracts.method import Batch, Dropped, Row, TopK
 from harness.errors import UserError
-from harness.models.chat import continuation, end_of_turn, plain, prompt_text
+from harness.models.chat import continuation, defuse, end_of_turn, prompt_text
 from harness.training.options import Training, TrainOptions
 from harness.types import Group
 
@@ -64,13 +64,13 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
     """The usable prompts, as tokens, and how many are not, by reason. Raises UserError where none is left, or rows are
     uneven."""
     method, groups, options = training.method, training.groups, training.options
-    dropped: Counter[str] = Counter()
+    dropped_counts: Counter[str] = Counter()
     # Only the method can tell which rows it trains on, and only tokens can tell whether they fit.
     chosen: list[tuple[int, Sequence[Row]]] = []
     for index, group in enumerate(groups):
         rows = method.rows(group, training.config)
         if isinstance(rows, Dropped):
-            dropped[rows.reason] += 1
+            dropped_counts[rows.reason] += 1
         else:
             chosen.append((index, rows))
     # A live response is as long as it comes: its prompt must leave room for the longest.
@@ -80,9 +80,9 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
     examples = []
     for example in tokenise(tokenizer, groups, chosen):
         if max(example.longest, len(example.prompt) + room) > options.max_length:
-            dropped[f"longer than {options.max_length} tokens"] += 1
+            dropped_counts[f"longer than {options.max_length} tokens"] += 1
         elif any(not row.response for row in example.rows):
-            dropped["a response has no tokens"] += 1
+            dropped_counts["a response has no tokens"] += 1
         elif method.needs.reference and training.reference is not None:
             pairs = zip(example.rows, training.reference[example.group], strict=True)
             rows_with = (replace(row, signals={**row.signals, "reference": logp}) for row, logp in pairs)
@@ -90,12 +90,12 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
         else:
             examples.append(example)
     if not examples:
-        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped.most_common()) or "there are none"
+        reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped_counts.most_common()) or "there are none"
         raise UserError(f"{method.name}: none of {len(groups)} prompts can be trained on ({reasons}).")
     sizes = sorted({len(example.rows) for example in examples})
     if len(sizes) > 1:
         raise UserError(f"{method.name}: prompts differ in their number of responses ({sizes}); sample n for each.")
-    return examples, dropped
+    return examples, dropped_counts
 
 
 def tokenise(
@@ -105,12 +105,12 @@ def tokenise(
     end = end_of_turn(tokenizer)
     for start in range(0, len(chosen), SLAB):
         slab = chosen[start : start + SLAB]
-        before = [prompt_text(tokenizer, groups[index].prompt.messages) for index, _ in slab]
-        after = [[plain(tokenizer, row.text) + (end if row.finished else "") for row in rows] for _, rows in slab]
-        joint = [prompt + text for prompt, texts in zip(before, after, strict=True) for text in texts]
-        ids = iter(tokenizer(before + joint, add_special_tokens=False)["input_ids"])
+        prompt_texts = [prompt_text(tokenizer, groups[index].prompt.messages) for index, _ in slab]
+        responses = [[defuse(tokenizer, row.text) + (end if row.finished else "") for row in rows] for _, rows in slab]
+        joint = [prompt + text for prompt, texts in zip(prompt_texts, responses, strict=True) for text in texts]
+        ids = iter(tokenizer(prompt_texts + joint, add_special_tokens=False)["input_ids"])
         prompts = [next(ids) for _ in slab]
-        for prompt, texts, (index, rows) in zip(prompts, after, slab, strict=True):
+        for prompt, texts, (index, rows) in zip(prompts, responses, slab, strict=True):
             responses = [continuation(tokenizer, prompt, next(ids), text) for text in texts]
             tokens = [TokenRow(response, row.role, row.signals) for response, row in zip(responses, rows, strict=True)]
             yield Example(groups[index].prompt.id, index, prompt, tuple(tokens))
@@ -156,7 +156,7 @@ def micro_batch(
     rows = [([*example.prompt, *row.response], len(example.prompt)) for example in examples for row in example.rows]
     width = max(len(row) for row, _ in rows)
     sizes = torch.tensor([len(row) for row, _ in rows], device=device)
-    first = torch.tensor([start for _, start in rows], device=device)
+    starts_of_rows = torch.tensor([start for _, start in rows], device=device)
     positions = torch.arange(width, device=device).expand(len(rows), width)
     inputs = {
         "input_ids": torch.tensor([row + [pad] * (width - len(row)) for row, _ in rows], device=device),
@@ -165,7 +165,7 @@ def micro_batch(
         "position_ids": positions.minimum(sizes[:, None] - 1),
     }
     # The hidden state one position earlier predicts a token.
-    index = batch.row * width + first[batch.row] + batch.position - 1
+    index = batch.row * width + starts_of_rows[batch.row] + batch.position - 1
     return MicroBatch(inputs, index, labels, batch, ids, int(sizes.sum()), filler=filler)
 
 
@@ -188,8 +188,8 @@ def packed_inputs(examples: Sequence[Example], pad: int, device: torch.device) -
         places.append(spots)
     width = max(len(ids) for ids, _, _ in rows)
     input_ids, position_ids, segment_ids = (
-        torch.tensor([row[part] + [fill] * (width - len(row[part])) for row in rows], device=device)
-        for part, fill in enumerate((pad, 0, -1))
+        torch.tensor([row[column] + [fill] * (width - len(row[column])) for row in rows], device=device)
+        for column, fill in enumerate((pad, 0, -1))
     )
     inputs = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": block_mask(segment_ids)}
     index = [number * width + spot for number, spots in enumerate(places) for spot in spots]
@@ -202,9 +202,9 @@ def block_mask(segments: Tensor) -> Tensor:
     query, key = segments[:, :, None], segments[:, None, :]
     order = torch.arange(segments.shape[1], device=segments.device)
     causal = order[:, None] >= order[None, :]
-    allowed = ((key == query) | (key == 0)) & (key >= 0) & (query >= 0) & causal
+    mask = ((key == query) | (key == 0)) & (key >= 0) & (query >= 0) & causal
     # A query that sees nothing (padding) would be NaN.
-    return (allowed | torch.eye(len(order), dtype=torch.bool, device=segments.device))[:, None]
+    return (mask | torch.eye(len(order), dtype=torch.bool, device=segments.device))[:, None]
 
 
 class Order(Sampler[int]):
@@ -225,7 +225,7 @@ class Order(Sampler[int]):
         return iter(torch.randperm(self.count, generator=generator).tolist())
 
 
-class Shuffled(Sampler[list[int]]):
+class ShuffledBatches(Sampler[list[int]]):
     """Batch sampler: micro-batches of prompt indices, optimiser step by optimiser step (the last of an epoch may be
     short). Where they do not go round, a process repeats a prompt as a filler, written as ``count + index``."""
 
@@ -240,15 +240,15 @@ class Shuffled(Sampler[list[int]]):
         self.order.set_epoch(epoch)
 
     def __len__(self) -> int:
-        full, rest = divmod(len(self.order), self.batch)
-        return full * self.rounds(self.batch) + self.rounds(rest)
+        full, remainder = divmod(len(self.order), self.batch)
+        return full * self.rounds(self.batch) + self.rounds(remainder)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = list(self.order)
         for start in range(0, len(order), self.batch):
             step = order[start : start + self.batch]
-            parts = [step[i : i + self.micro] for i in range(0, len(step), self.micro)]
+            micro_batches = [step[i : i + self.micro] for i in range(0, len(step), self.micro)]
             # Every process must run equally often: a wrapper's backward pass waits for all of them.
-            while len(parts) % self.world:
-                parts.append([len(order) + step[0]])
-            yield from parts[self.rank :: self.world]
+            while len(micro_batches) % self.world:
+                micro_batches.append([len(order) + step[0]])
+            yield from micro_batches[self.rank :: self.world]

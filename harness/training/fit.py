@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from harness.hardware import peak
 from harness.models.load import load_tokenizer, load_weights, pick_device
-from harness.training.batches import Shuffled, prepare
+from harness.training.batches import ShuffledBatches, prepare
 from harness.training.forward import choose, host
 from harness.training.options import CURVE, Progress, Training, TrainReport
 from harness.training.stored_signals import StoredDistributions, load_teacher
@@ -59,15 +59,15 @@ def load_training(training: Training) -> LoadedTraining:
 
 
 def make_trainer(
-    loaded: LoadedTraining, out: Path, progress: Progress | None = None, scratch: Path | None = None
+    setup: LoadedTraining, out: Path, progress: Progress | None = None, scratch: Path | None = None
 ) -> DistilTrainer:
     out.mkdir(parents=True, exist_ok=True)
-    training = loaded.training
+    training = setup.training
     args = TrainingArguments(**training_arguments(training, scratch or out))
     place(args, pick_device(training.device))
-    sampler = Shuffled(len(loaded.examples), training.options, training.seed, args.world_size)
+    sampler = ShuffledBatches(len(setup.examples), training.options, training.seed, args.world_size)
     args.gradient_accumulation_steps = sampler.rounds(training.options.batch_size)
-    trainer = DistilTrainer(loaded, args)
+    trainer = DistilTrainer(setup, args)
     trainer.add_callback(Recorder(trainer, out / CURVE, progress, scratch))
     if trainer.accelerator.is_main_process:
         (out / CURVE).unlink(missing_ok=True)
@@ -120,11 +120,11 @@ def training_arguments(training: Training, out: Path) -> dict[str, Any]:
 
 
 def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> TrainReport:
-    loaded = trainer.loaded
+    setup = trainer.setup
     checkpoint = None if scratch is None else newest(scratch)
     if checkpoint is not None:
         restore(trainer, checkpoint, out / CURVE)
-    before = len(trainer.curve)
+    first_step = len(trainer.curve)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
@@ -138,20 +138,20 @@ def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> Train
     # On every process: gathering a sharded model's weights needs all of them.
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
-        training = loaded.training
-        save(loaded.student, loaded.tokenizer, out, state, training.options.lora, training.trust_remote_code)
+        training = setup.training
+        save(setup.student, setup.tokenizer, out, state, training.options.lora, training.trust_remote_code)
     trainer.accelerator.wait_for_everyone()
     return TrainReport(
         steps=len(trainer.curve),
-        prompts=len(loaded.examples),
-        dropped=loaded.dropped,
+        prompts=len(setup.examples),
+        dropped=setup.dropped,
         tokens=trainer.tokens["all"],
         response_tokens=trainer.tokens["response"],
         first_loss=trainer.curve[0]["loss"],
         final_loss=trainer.curve[-1]["loss"],
-        packing=loaded.layout.why,
-        adapter=loaded.adapter,
-        resumed_at=before,
+        packing=setup.layout.reason,
+        adapter=setup.adapter,
+        resumed_at=first_step,
         seconds=seconds,
         peak_memory=peak_memory(),
     )
@@ -179,12 +179,12 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         trainer = self.trainer
-        terms = summed(trainer.terms)
+        terms = sum_over_processes(trainer.terms)
         record: StepRecord = {
             "step": state.global_step,
             "loss": sum(terms.values()),
             "terms": terms,
-            "logs": summed(trainer.logs),
+            "logs": sum_over_processes(trainer.logs),
             "learning_rate": self.rate,
             "grad_norm": trainer.grad_norm,
         }
@@ -221,7 +221,7 @@ class Recorder(TrainerCallback):
                 shutil.rmtree(checkpoint)
 
 
-def summed(values: Mapping[str, Tensor]) -> dict[str, float]:
+def sum_over_processes(values: Mapping[str, Tensor]) -> dict[str, float]:
     """Scalars summed over processes; one that had fillers alone has no names at all."""
     totals: dict[str, float] = {}
     for share in gather_object([{name: float(value) for name, value in values.items()}]):

@@ -28,14 +28,14 @@ LEAST_GAIN = 1.1
 
 
 def host(model: PreTrainedModel) -> PreTrainedModel:
-    """Give ``model.forward`` the argument ``then``: run the backbone alone and return ``then(states [R, T, H])``."""
+    """Let ``model.forward`` take ``read_states`` and return ``read_states(states [R, T, H])`` of the backbone alone."""
     original = model.forward
 
-    def forward(*args: Any, then: Callable[[Tensor], object] | None = None, **kwargs: Any) -> object:
-        if then is None:
+    def forward(*args: Any, read_states: Callable[[Tensor], object] | None = None, **kwargs: Any) -> object:
+        if read_states is None:
             return original(*args, **kwargs)
         present = {name: value for name, value in kwargs.items() if value is not None}
-        return then(model.base_model(*args, **present, use_cache=False).last_hidden_state)
+        return read_states(model.base_model(*args, **present, use_cache=False).last_hidden_state)
 
     model.forward = forward
     return model
@@ -61,30 +61,30 @@ def response_terms(
                 target = logits_of(teacher, target, vocabulary)
         return token_terms(logits_of(student, states, vocabulary), labels, target, config)
 
-    def then(hidden: Tensor) -> dict[str, Tensor]:
+    def read_states(hidden: Tensor) -> dict[str, Tensor]:
         states = hidden.flatten(0, 1)[micro.index]
         size = max(1, CHUNK_NUMBERS // vocabulary)
         if len(states) <= size:
             return chunk_terms(states, micro.labels, guide)
-        cuts = [slice(start, start + size) for start in range(0, len(states), size)]
+        chunks = [slice(start, start + size) for start in range(0, len(states), size)]
         # Nothing in a chunk is drawn at random, so no random state has to be kept for the recomputation.
-        parts = [
+        chunk_values = [
             checkpoint(
-                chunk_terms, states[cut], micro.labels[cut], part_of(guide, cut),
+                chunk_terms, states[chunk], micro.labels[chunk], slice_guide(guide, chunk),
                 use_reentrant=False, preserve_rng_state=False,
             )
-            for cut in cuts
+            for chunk in chunks
         ]  # fmt: skip
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: torch.cat([values[name] for values in chunk_values]) for name in chunk_values[0]}
 
-    terms: dict[str, Tensor] = model(**micro.inputs, then=then)
+    terms: dict[str, Tensor] = model(**micro.inputs, read_states=read_states)
     return terms
 
 
-def part_of(guide: Guide, cut: slice) -> Guide:
+def slice_guide(guide: Guide, chunk: slice) -> Guide:
     if isinstance(guide, Mapping):
-        return {name: TopK(*(values[cut] for values in top)) for name, top in guide.items()}
-    return None if guide is None else guide[cut]
+        return {name: TopK(*(values[chunk] for values in top)) for name, top in guide.items()}
+    return None if guide is None else guide[chunk]
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def states_of(model: PreTrainedModel, micro: MicroBatch) -> Tensor:
 @dataclass(frozen=True)
 class Layout:
     packed: bool
-    why: str
+    reason: str
 
 
 def choose(
@@ -142,12 +142,12 @@ def obstacle(model: PreTrainedModel, longest: int, vocabulary: int) -> str | Non
     model.train(False)
     try:
         separate = states_of(model, micro_batch([example], 0, model.device))
-        together = states_of(model, micro_batch([example], 0, model.device, packed=True))
+        packed_states = states_of(model, micro_batch([example], 0, model.device, packed=True))
     except (RuntimeError, ValueError, TypeError, IndexError):
         return f"{name} refuses a block mask"
     finally:
         model.train(was_training)
-    difference = float((together - separate).abs().max() / separate.abs().max())
+    difference = float((packed_states - separate).abs().max() / separate.abs().max())
     # bfloat16 has 8 significant bits: what differs by a few percent there may be rounding.
     if difference > (1e-3 if model.dtype == torch.float32 else 0.1):
         return f"packed rows give {name} other hidden states (off by {difference:.1e})"
@@ -160,10 +160,10 @@ def gain(model: PreTrainedModel, examples: Sequence[Example]) -> float:
     config: Any = model.config.get_text_config()
     body = sum(value.numel() for name, value in model.named_parameters() if "embed" not in name and "head" not in name)
     per_pair = 2 * config.hidden_size * config.num_hidden_layers
-    packed = separate = 0.0
+    packed_work = separate_work = 0.0
     for example in examples:
         rows = [len(example.prompt) + len(row.response) for row in example.rows]
-        whole = sum(rows) - (len(rows) - 1) * len(example.prompt)
-        packed += body * whole + per_pair * whole**2
-        separate += body * sum(rows) + per_pair * sum(row**2 for row in rows)
-    return separate / packed
+        packed_length = sum(rows) - (len(rows) - 1) * len(example.prompt)
+        packed_work += body * packed_length + per_pair * packed_length**2
+        separate_work += body * sum(rows) + per_pair * sum(row**2 for row in rows)
+    return separate_work / packed_work

@@ -29,10 +29,10 @@ def launch_configuration(name: str) -> Path:
 
 
 def command(name: str, processes: int | None, module: str, *arguments: str) -> list[str]:
-    counted = [] if processes is None else ["--num_processes", str(processes)]
+    process_options = [] if processes is None else ["--num_processes", str(processes)]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_configuration(name))]
     # Port 0: any free one, so that two training stages can run at once.
-    return [*launcher, *counted, "--main_process_port", "0", "-m", module, *arguments]
+    return [*launcher, *process_options, "--main_process_port", "0", "-m", module, *arguments]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class Speakers:
     temperature: float
     mix: float
     max_new_tokens: int
-    scored: bool = True
+    teacher_logps: bool = True
 
 
 class _Stepper:
@@ -55,13 +55,13 @@ class _Stepper:
 
 def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int) -> list[tuple[Example, Rollout]]:
     """Each example with its drawn response as its only row. Leaves the student in evaluation mode."""
-    drawn = []
+    answers = []
     for start in range(0, len(examples), AT_ONCE):
-        part = examples[start : start + AT_ONCE]
-        seeds = [seed_of("rollout", seed, step, example.id) for example in part]
-        for example, rollout in zip(part, draw([e.prompt for e in part], speakers, seeds), strict=True):
-            drawn.append((replace(example, rows=(TokenRow(rollout.tokens),)), rollout))
-    return drawn
+        chunk = examples[start : start + AT_ONCE]
+        seeds = [seed_of("rollout", seed, step, example.id) for example in chunk]
+        for example, rollout in zip(chunk, draw([e.prompt for e in chunk], speakers, seeds), strict=True):
+            answers.append((replace(example, rows=(TokenRow(rollout.tokens),)), rollout))
+    return answers
 
 
 @torch.no_grad()
@@ -92,21 +92,21 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
             break
         ids, positions = token[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(ids)], 1)
-    drawn = [collect(row) for row in torch.stack(columns, -1).cpu().unbind(1)]
-    return read_by_teacher(prompts, drawn, speakers) if teacher is None and speakers.scored else drawn
+    rollouts = [collect(row) for row in torch.stack(columns, -1).cpu().unbind(1)]
+    return read_by_teacher(prompts, rollouts, speakers) if teacher is None and speakers.teacher_logps else rollouts
 
 
-def read_by_teacher(prompts: Sequence[Sequence[int]], drawn: Sequence[Rollout], speakers: Speakers) -> list[Rollout]:
-    rows = [Example("", 0, p, (TokenRow(rollout.tokens),)) for p, rollout in zip(prompts, drawn, strict=True)]
+def read_by_teacher(prompts: Sequence[Sequence[int]], rollouts: Sequence[Rollout], speakers: Speakers) -> list[Rollout]:
+    rows = [Example("", 0, p, (TokenRow(rollout.tokens),)) for p, rollout in zip(prompts, rollouts, strict=True)]
     micro = micro_batch(rows, pad_id(speakers.tokenizer), speakers.student.device)
-    lengths = [len(rollout.tokens) for rollout in drawn]
-    parts = torch.split(states_of(speakers.teacher, micro), lengths), torch.split(micro.labels, lengths)
-    scored = []
-    for rollout, states, labels in zip(drawn, *parts, strict=True):
+    lengths = [len(rollout.tokens) for rollout in rollouts]
+    columns = torch.split(states_of(speakers.teacher, micro), lengths), torch.split(micro.labels, lengths)
+    scored_rollouts = []
+    for rollout, states, labels in zip(rollouts, *columns, strict=True):
         logits = logits_of(speakers.teacher, states, len(speakers.tokenizer))
         logps = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0].tolist()
-        scored.append(replace(rollout, logps={**rollout.logps, "teacher": logps}))
-    return scored
+        scored_rollouts.append(replace(rollout, logps={**rollout.logps, "teacher": logps}))
+    return scored_rollouts
 
 
 def pick(q: Tensor, p: Tensor | None, uniform: Tensor, temperature: float, mix: float) -> tuple[Tensor, Tensor]:

@@ -32,8 +32,8 @@ ARRAYS = {"ids": torch.int64, "logps": torch.float32, "rest": torch.float32}
 
 def rest_of(logps: Tensor) -> Tensor:
     """[..., k] log-probabilities -> [...] log of the mass that is left, log1p(-exp(lse)), at least log 1e-7."""
-    inside = logps.double().logsumexp(-1).exp()
-    return torch.log1p(-inside.clamp(max=1 - REST_FLOOR)).to(logps.dtype)
+    top_mass = logps.double().logsumexp(-1).exp()
+    return torch.log1p(-top_mass.clamp(max=1 - REST_FLOOR)).to(logps.dtype)
 
 
 class StoredRows:
@@ -96,7 +96,7 @@ def load_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> PreT
 
 @torch.no_grad()
 def store_distributions(
-    training: Training, stored: Stored, out: Path, like: Path | None = None, progress: Progress | None = None
+    training: Training, spec: Stored, out: Path, like: Path | None = None, progress: Progress | None = None
 ) -> dict[str, int | float]:
     """Write the distributions of ``training.teacher`` on the method's rows; ``like``: another teacher's store whose
     tokens are taken. Returns counts. Raises UserError where vocabularies differ or no prompt can be used."""
@@ -108,7 +108,7 @@ def store_distributions(
     for example in examples:
         sizes = [len(row.response) if not roles or row.role in roles else 0 for row in example.rows]
         lengths[example.group] = sizes
-    rows, k = StoredRows(lengths), min(stored.top_k, len(tokenizer))
+    rows, k = StoredRows(lengths), min(spec.top_k, len(tokenizer))
     count = rows.starts[-1]
     if not count:
         raise ValueError(f"{training.method.name}: no row has one of the roles {roles}")
@@ -118,21 +118,21 @@ def store_distributions(
     logps = create(out / "logps.npy", mode="w+", dtype=np.float32, shape=(count, k))
     rest_logps = create(out / "rest.npy", mode="w+", dtype=np.float32, shape=(count,))
     tokens = None if like is None else StoredDistributions({"like": like})
-    outside, sources = 0.0, [example for example in examples if any(lengths[example.group])]
-    for part, micro in passes(training, sources, pad_id(tokenizer), teacher.device, progress):
-        fixed = None if tokens is None else tokens.of(part, teacher.device)["like"].ids
-        top_ids, top_logps = _top(teacher, micro, len(tokenizer), stored.temperature, k, fixed)
+    rest_mass, sources = 0.0, [example for example in examples if any(lengths[example.group])]
+    for chunk, micro in passes(training, sources, pad_id(tokenizer), teacher.device, progress):
+        fixed_ids = None if tokens is None else tokens.of(chunk, teacher.device)["like"].ids
+        top_ids, top_logps = _top(teacher, micro, len(tokenizer), spec.temperature, k, fixed_ids)
         top_rest = rest_of(top_logps)
-        for target, source in rows.spans(part):
+        for target, source in rows.spans(chunk):
             ids[target] = top_ids[source].cpu().numpy()
             logps[target] = top_logps[source].float().cpu().numpy()
             rest_logps[target] = top_rest[source].float().cpu().numpy()
-            outside += float(top_rest[source].double().exp().sum())
+            rest_mass += float(top_rest[source].double().exp().sum())
     for array in (ids, logps, rest_logps):
         array.flush()
-    if not math.isfinite(outside):
+    if not math.isfinite(rest_mass):
         raise ValueError("the teacher gave log-probabilities that are not numbers")
-    return {"positions": count, "top_k": k, "mean_rest_mass": outside / count}
+    return {"positions": count, "top_k": k, "mean_rest_mass": rest_mass / count}
 
 
 def passes(
@@ -144,17 +144,17 @@ def passes(
     packed: bool = False,
 ) -> Iterator[tuple[list[Example], MicroBatch]]:
     # Prompts of similar length together: they pad little.
-    ordered, size = sorted(examples, key=lambda example: example.longest), training.options.micro_batch
-    starts = range(0, len(ordered), size)
+    by_length, size = sorted(examples, key=lambda example: example.longest), training.options.micro_batch
+    starts = range(0, len(by_length), size)
     for count, start in enumerate(starts, 1):
-        part = ordered[start : start + size]
-        yield part, micro_batch(part, pad, device, packed=packed)
+        chunk = by_length[start : start + size]
+        yield chunk, micro_batch(chunk, pad, device, packed=packed)
         if progress is not None:
             progress(count, len(starts), {})
 
 
 def _top(
-    teacher: PreTrainedModel, micro: MicroBatch, vocabulary: int, temperature: float, k: int, fixed: Tensor | None
+    teacher: PreTrainedModel, micro: MicroBatch, vocabulary: int, temperature: float, k: int, fixed_ids: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """([N, k] ids, [N, k] log-probabilities) at the response tokens; ``fixed`` ids instead of the most probable."""
     states = states_of(teacher, micro)
@@ -162,7 +162,7 @@ def _top(
     ids, logps = [], []
     for start in range(0, len(states), size):
         values = (logits_of(teacher, states[start : start + size], vocabulary) / temperature).log_softmax(-1)
-        ids.append(values.topk(k).indices if fixed is None else fixed[start : start + size])
+        ids.append(values.topk(k).indices if fixed_ids is None else fixed_ids[start : start + size])
         logps.append(values.gather(-1, ids[-1]))
     return torch.cat(ids), torch.cat(logps)
 
@@ -196,10 +196,10 @@ def reference_logps(training: Training, progress: Progress | None = None) -> lis
     student = host(load_weights(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
     layout = choose(options, examples, [student], vocabulary)
     result: list[list[float]] = [[] for _ in training.groups]
-    for part, micro in passes(training, examples, pad_id(tokenizer), device, progress, layout.packed):
+    for chunk, micro in passes(training, examples, pad_id(tokenizer), device, progress, layout.packed):
         with torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
             terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary)
         sums = iter(micro.batch.sum_rows(terms["logp"]).tolist())
-        for example in part:
+        for example in chunk:
             result[example.group] = [next(sums) for _ in example.rows]
     return result

@@ -34,9 +34,9 @@ def save(
     trust: bool = False,
 ) -> None:
     """One checkpoint, adapters merged; ``adapter/``. ``state``: the whole state dict. ``trust``: run its code."""
-    attached: Any = model
+    wrapped_model: Any = model
     # Trained without dropout; saved as it was loaded.
-    attached.config = attached.distilbench_config
+    wrapped_model.config = wrapped_model.distilbench_config
     model.save_pretrained(folder, state_dict=dict(state) if lora is None else merged_weights(state, model))
     tokenizer.save_pretrained(folder)
     if lora is None:
@@ -71,9 +71,9 @@ def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
             raise UserError(
                 "train.lora.target_modules must not name the output head, which may be tied to the embeddings."
             )
-    trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
-    whole = sum(value.numel() for value in model.parameters())
-    return f"lora r={options.r} alpha={options.alpha:g} on {targets}: {trained} of {whole} parameters, merged"
+    trainable = sum(value.numel() for value in model.parameters() if value.requires_grad)
+    count = sum(value.numel() for value in model.parameters())
+    return f"lora r={options.r} alpha={options.alpha:g} on {targets}: {trainable} of {count} parameters, merged"
 
 
 def peft_config(options: Lora) -> LoraConfig:
@@ -94,14 +94,14 @@ def adapted_layers(model: PreTrainedModel) -> Iterator[tuple[str, Any]]:
 
 def merged_weights(state: Mapping[str, Tensor], model: PreTrainedModel) -> dict[str, Tensor]:
     """A whole state dict with W + scale * B A in place of each adapted W, under the names of the plain model."""
-    plain = {name.replace(BASE, "."): value for name, value in state.items() if ".lora_" not in name}
+    weights = {name.replace(BASE, "."): value for name, value in state.items() if ".lora_" not in name}
     for name, layer in adapted_layers(model):
         (adapter,) = layer.active_adapters
-        a, b = (state[f"{name}.lora_{part}.{adapter}.weight"] for part in "AB")
+        a, b = (state[f"{name}.lora_{factor}.{adapter}.weight"] for factor in "AB")
         key = f"{name}.weight"
         delta = layer.scaling[adapter] * (b.float() @ a.float())
-        plain[key] = (plain[key].float() + delta.to(plain[key].device)).to(plain[key].dtype)
-    return plain
+        weights[key] = (weights[key].float() + delta.to(weights[key].device)).to(weights[key].dtype)
+    return weights
 
 
 def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: Lora, folder: Path) -> None:
@@ -109,9 +109,9 @@ def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: L
     tensors = {}
     for name, layer in adapted_layers(model):
         (adapter,) = layer.active_adapters
-        for part in "AB":
-            value = state[f"{name}.lora_{part}.{adapter}.weight"]
-            tensors[f"base_model.model.{name}.lora_{part}.weight"] = value.detach().cpu().contiguous()
+        for factor in "AB":
+            value = state[f"{name}.lora_{factor}.{adapter}.weight"]
+            tensors[f"base_model.model.{name}.lora_{factor}.weight"] = value.detach().cpu().contiguous()
     config = peft_config(options)
     config.inference_mode = True
     targets: Any = config.target_modules
@@ -122,13 +122,13 @@ def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: L
 
 
 @torch.no_grad()
-def check_merged(saved: PreTrainedModel, adapted: PreTrainedModel, vocabulary: int) -> None:
+def check_merged(merged_model: PreTrainedModel, adapter_model: PreTrainedModel, vocabulary: int) -> None:
     """Raises AssertionError unless the saved checkpoint answers as the adapted model did."""
-    ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=adapted.device)[None]
-    models: list[Any] = [adapted, saved.to(adapted.device)]  # type: ignore[arg-type]
+    ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=adapter_model.device)[None]
+    models: list[Any] = [adapter_model, merged_model.to(adapter_model.device)]  # type: ignore[arg-type]
     for model in models:
         model.train(False)
-    expected, actual = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state for model in models)
-    if not torch.allclose(actual, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
-        worst = float((actual - expected).abs().max())
+    adapted, merged = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state for model in models)
+    if not torch.allclose(merged, adapted, rtol=1e-3, atol=1e-3 * float(adapted.abs().max())):
+        worst = float((merged - adapted).abs().max())
         raise AssertionError(f"the saved checkpoint does not answer as the adapted model does (off by {worst:.3g})")

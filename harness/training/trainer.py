@@ -25,13 +25,13 @@ from transformers.trainer_callback import PrinterCallback
 from harness.errors import UserError
 from harness.models.chat import pad_id
 from harness.stats import seed_of
-from harness.training.batches import Example, MicroBatch, Shuffled, describe, micro_batch
+from harness.training.batches import Example, MicroBatch, ShuffledBatches, describe, micro_batch
 from harness.training.forward import Layout, response_terms
 from harness.training.options import Training
 from harness.training.rollouts import Rollout, Speakers, answer, logps_of
 from harness.training.stored_signals import StoredDistributions
 
-Part = Sequence[tuple[Example, bool]]
+MicroExamples = Sequence[tuple[Example, bool]]
 """Prompts of a micro-batch, and whether each is a filler (then it is the only one)."""
 
 
@@ -63,21 +63,21 @@ class DistilTrainer(Trainer):
     # The parent would divide by the accumulation steps; each term is divided by its own count already.
     loss_is_scaled_for_ga = True
 
-    def __init__(self, loaded: LoadedTraining, args: TrainingArguments) -> None:
-        # Every prompt twice, the second time as a filler: index ``count + i`` of ``batches.Shuffled``.
-        dataset: Any = [(example, filler) for filler in (False, True) for example in loaded.examples]
-        super().__init__(model=loaded.student, args=args, train_dataset=dataset)
-        self.loaded, self.training, self.method = loaded, loaded.training, loaded.training.method
+    def __init__(self, setup: LoadedTraining, args: TrainingArguments) -> None:
+        # Every prompt twice, the second time as a filler: index ``count + i`` of ``batches.ShuffledBatches``.
+        dataset: Any = [(example, filler) for filler in (False, True) for example in setup.examples]
+        super().__init__(model=setup.student, args=args, train_dataset=dataset)
+        self.setup, self.training, self.method = setup, setup.training, setup.training.method
         # Live responses run the student outside the wrapper that gathers its shards, and end at different lengths.
-        deepspeed = self.accelerator.state.deepspeed_plugin
-        sharded = self.is_fsdp_enabled or (deepspeed is not None and deepspeed.zero_stage == 3)
-        if self.method.rollouts and sharded:
+        deepspeed_plugin = self.accelerator.state.deepspeed_plugin
+        is_sharded = self.is_fsdp_enabled or (deepspeed_plugin is not None and deepspeed_plugin.zero_stage == 3)
+        if self.method.rollouts and is_sharded:
             raise UserError(
                 f"{self.method.name} samples from the student while it trains, which cannot be done with sharded "
                 "weights: use compute.launch = ddp or zero2."
             )
         self.remove_callback(PrinterCallback)
-        self.pad = pad_id(loaded.tokenizer)
+        self.pad = pad_id(setup.tokenizer)
         self.curve: list[StepRecord] = []
         self.tokens: Counter[str] = Counter()
         # Of the step that is under way: sums of terms and logs, and the prompts.
@@ -91,19 +91,19 @@ class DistilTrainer(Trainer):
         number, segments = self.training.schedule_segment
         if not 0 <= number < segments:
             raise ValueError(f"schedule_segment = ({number}, {segments}): must be (i, k) with 0 <= i < k")
-        whole: Any = super().create_scheduler(segments * num_training_steps, optimizer)
+        scheduler: Any = super().create_scheduler(segments * num_training_steps, optimizer)
         if segments > 1:
             # partial, not a lambda: a lambda would see the last rate of the loop only.
             start = number * num_training_steps
-            rates: list[Callable[[int], float]] = [partial(_later, rate, start) for rate in whole.lr_lambdas]
-            self.lr_scheduler = LambdaLR(whole.optimizer, rates)
+            rates: list[Callable[[int], float]] = [partial(_later, rate, start) for rate in scheduler.lr_lambdas]
+            self.lr_scheduler = LambdaLR(scheduler.optimizer, rates)
         return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Micro-batches of this process in the seeded order, without accelerate's sharding."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         training = self.training
-        sampler = Shuffled(len(self.loaded.examples), training.options, training.seed, world, rank)
+        sampler = ShuffledBatches(len(self.setup.examples), training.options, training.seed, world, rank)
         dataset: Any = self.train_dataset
         loader: Any = DataLoader(dataset, batch_sampler=sampler, collate_fn=list)
         # The parent tells the loader which epoch begins, and torch's own has nobody to pass it on to.
@@ -111,10 +111,14 @@ class DistilTrainer(Trainer):
         return loader  # type: ignore[no-any-return]
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[Part], num_batches: int, device: torch.device
+        self, epoch_iterator: Iterator[MicroExamples], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, MicroBatch]], Any]:
-        parts = [next(epoch_iterator) for _ in range(num_batches)]
-        micros = self.roll_out(parts, device) if self.live() else [self.read(part, device) for part in parts]
+        micro_examples = [next(epoch_iterator) for _ in range(num_batches)]
+        micros = (
+            self.roll_out(micro_examples, device)
+            if self.live()
+            else [self.read(rows, device) for rows in micro_examples]
+        )
         self.terms, self.logs = {}, {}
         self.prompts = [prompt for micro in micros for prompt in micro.ids if not micro.filler]
         return [{"micro": micro} for micro in micros], self.count(micros)
@@ -126,53 +130,55 @@ class DistilTrainer(Trainer):
         draw = random.Random(seed_of("live", training.seed, self.state.global_step)).random()
         return draw < rollouts.share(training.config)
 
-    def read(self, part: Part, device: torch.device) -> MicroBatch:
-        examples, stores = [example for example, _ in part], self.loaded.teacher_distributions
-        micro = micro_batch(examples, self.pad, device, filler=part[0][1], packed=self.loaded.layout.packed)
+    def read(self, micro_examples: MicroExamples, device: torch.device) -> MicroBatch:
+        examples, stores = [example for example, _ in micro_examples], self.setup.teacher_distributions
+        micro = micro_batch(examples, self.pad, device, filler=micro_examples[0][1], packed=self.setup.layout.packed)
         return micro if stores is None else replace(micro, teacher_distributions=stores.of(examples, device))
 
-    def roll_out(self, parts: Sequence[Part], device: torch.device) -> list[MicroBatch]:
-        rollouts, training, loaded = self.method.rollouts, self.training, self.loaded
-        if rollouts is None or loaded.teacher is None:
+    def roll_out(self, micro_batches: Sequence[MicroExamples], device: torch.device) -> list[MicroBatch]:
+        rollouts, training, setup = self.method.rollouts, self.training, self.setup
+        if rollouts is None or setup.teacher is None:
             raise ValueError(f"{self.method.name}: rollouts need a method with rollouts and a teacher")
         temperature, mix = rollouts.sampling(training.config)
         speakers = Speakers(
-            loaded.student, loaded.teacher, loaded.tokenizer, temperature, mix, training.max_new_tokens,
-            scored=rollouts.weigh is not None,
+            setup.student, setup.teacher, setup.tokenizer, temperature, mix, training.max_new_tokens,
+            teacher_logps=rollouts.weigh is not None,
         )  # fmt: skip
         # One draw for the whole step: weights that are normalised over it must not depend on the micro-batch size.
         with self.compute_loss_context_manager():  # the precision of training, so that the loss sees what was drawn
-            drawn = answer([e for part in parts for e, _ in part], speakers, training.seed, self.state.global_step)
-        pairs = iter(drawn)
-        answered = [(part[0][1], [next(pairs) for _ in part]) for part in parts]
+            answers = answer(
+                [e for examples in micro_batches for e, _ in examples], speakers, training.seed, self.state.global_step
+            )
+        pairs = iter(answers)
+        micro_pairs = [(rows[0][1], [next(pairs) for _ in rows]) for rows in micro_batches]
         # Fillers answer too, because their forward pass must run, but they must not weigh on the others.
-        weights = self.weigh([pair for filler, part in answered if not filler for pair in part], device)
+        weights = self.weigh([pair for filler, rows in micro_pairs if not filler for pair in rows], device)
         micros, start = [], 0
-        for filler, part in answered:
+        for filler, rows in micro_pairs:
             # ``weights`` hold the tokens of all real responses in a row: cut out those of this micro-batch.
-            size = sum(len(rollout.tokens) for _, rollout in part)
-            zeros, cut = torch.zeros(size, device=device), slice(start, start + size)
-            tokens = {name: zeros if filler else values[cut] for name, values in weights.items()}
+            size = sum(len(rollout.tokens) for _, rollout in rows)
+            zeros, span = torch.zeros(size, device=device), slice(start, start + size)
+            tokens = {name: zeros if filler else values[span] for name, values in weights.items()}
             start += 0 if filler else size
-            micros.append(micro_batch([example for example, _ in part], self.pad, device, tokens, filler=filler))
+            micros.append(micro_batch([example for example, _ in rows], self.pad, device, tokens, filler=filler))
         return micros
 
-    def weigh(self, real: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
+    def weigh(self, own_pairs: Sequence[tuple[Example, Rollout]], device: torch.device) -> dict[str, Tensor]:
         """``Rollouts.weigh`` over all processes' responses; this process's share of the result."""
         rollouts = self.method.rollouts
         if rollouts is None or rollouts.weigh is None:
             return {}
         # Normalised over the step, so every process needs everybody's responses and keeps its own slice.
-        shares: list[list[tuple[Example, Rollout]]] = gather_object([list(real)])
+        shares: list[list[tuple[Example, Rollout]]] = gather_object([list(own_pairs)])
         everyone = [pair for share in shares for pair in share]
-        before, size = (
-            sum(len(rollout.tokens) for share in part for _, rollout in share)
-            for part in (shares[: self.accelerator.process_index], [real])
+        first, size = (
+            sum(len(rollout.tokens) for share in members for _, rollout in share)
+            for members in (shares[: self.accelerator.process_index], [own_pairs])
         )
         batch = describe([example for example, _ in everyone], {}, device)
         logps = logps_of([rollout for _, rollout in everyone], device)
         weights = rollouts.weigh(batch, logps, self.training.config)
-        return {name: values.detach()[before : before + size] for name, values in weights.items()}
+        return {name: values.detach()[first : first + size] for name, values in weights.items()}
 
     def count(self, micros: Sequence[MicroBatch]) -> dict[str, float]:
         """Unit to count over this step: prompts, rows, response tokens, and the last for each role."""
@@ -193,33 +199,33 @@ class DistilTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Tensor:
-        loaded, training, method = self.loaded, self.training, self.method
+        setup, training, method = self.setup, self.training, self.method
         micro: MicroBatch = inputs["micro"]
         counts: Mapping[str, float] = num_items_in_batch
-        vocabulary = len(loaded.tokenizer)
+        vocabulary = len(setup.tokenizer)
         terms = response_terms(
-            model, loaded.student, loaded.teacher, micro, method.token_terms, training.config, vocabulary
+            model, setup.student, setup.teacher, micro, method.token_terms, training.config, vocabulary
         )
         loss = method.loss(micro.batch, terms, training.config)
         for term in loss.terms:
             if term.per not in counts:
                 units = ", ".join(counts)
                 raise ValueError(f"{method.name}: term {term.name!r} is per {term.per!r}; this step has {units}")
-        parts = {term.name: term.total / counts[term.per] for term in loss.terms}
-        total = torch.stack([part.float() for part in parts.values()]).sum()
+        term_values = {term.name: term.total / counts[term.per] for term in loss.terms}
+        total = torch.stack([part.float() for part in term_values.values()]).sum()
         if not bool(torch.isfinite(total)):
             raise self.not_finite("loss", micro.ids)
         if micro.filler:
             return total * 0.0  # not 0 itself: the backward pass must reach all parameters
         logs = {name: value / counts["prompt"] for name, value in loss.logs.items()}
-        for sums, values in ((self.terms, parts), (self.logs, logs)):
+        for sums, values in ((self.terms, term_values), (self.logs, logs)):
             for name, value in values.items():
                 # In float64, so that the curve does not depend on how many micro-batches it is summed over.
                 scalar = value.detach().double()
                 sums[name] = sums[name] + scalar if name in sums else scalar
         # Wrappers average gradients over processes; the counts already are those of all processes.
-        scaled: Tensor = total * self.accelerator.num_processes
-        return scaled
+        loss_of_step: Tensor = total * self.accelerator.num_processes
+        return loss_of_step
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         parent: Any = super()

@@ -53,15 +53,15 @@ class RowMatcher(Generic[T]):
 
     def all_problems(self, slots: Sequence[str] = ("",)) -> list[str]:
         """``problems``, and what is missing; nothing where no row was offered: such files hold something else."""
-        return [*self.problems, *self.missing(slots)] if self.rows or self.problems else []
+        return [*self.problems, *self.missing_rows(slots)] if self.rows or self.problems else []
 
-    def missing(self, slots: Sequence[str] = ("",)) -> list[str]:
+    def missing_rows(self, slots: Sequence[str] = ("",)) -> list[str]:
         problems = []
         for question in self.questions:
             lacking = [slot for slot in slots if (question.id, slot) not in self.rows]
             if lacking:
-                which = f" ({', '.join(lacking)})" if any(lacking) else ""
-                problems.append(f"{self.content} missing for question {question.id}{which}")
+                slot_list = f" ({', '.join(lacking)})" if any(lacking) else ""
+                problems.append(f"{self.content} missing for question {question.id}{slot_list}")
         return problems
 
 
@@ -86,9 +86,9 @@ def read_answers(
             for number, answer in enumerate(read_records(path, Answer), 1):
                 answers.offer(answer.question, f"{path.name}, row {number}", answer)
     else:
-        model, answers = match_answers(located(files), read, (), None, files, questions)
-    whole, short_of_turns = whole_answers([answer for *_, answer in answers.in_order()], questions)
-    return model, whole, [*answers.problems, *answers.missing(), *short_of_turns]
+        model, answers = match_answers(locate_rows(files), read, (), None, files, questions)
+    complete_answers, short_of_turns = whole_answers([answer for *_, answer in answers.in_order()], questions)
+    return model, complete_answers, [*answers.problems, *answers.missing_rows(), *short_of_turns]
 
 
 def match_answers(
@@ -98,11 +98,11 @@ def match_answers(
     """(the model to read, its answers). Raises UserError: several models and none was named, or not the named one."""
     read_rows = [(where, pair[0], pair[1]) for where, row in rows if (pair := read(row, where)) is not None]
     models = list(dict.fromkeys([*(name for _, name, _ in read_rows if name), *judged_models]))
-    shown = ", ".join(models[:20])
+    model_list = ", ".join(models[:20])
     if model is None and len(models) > 1:
-        raise UserError(f"{files[0]} and others hold several models: {shown}. Name one with --model.")
+        raise UserError(f"{files[0]} and others hold several models: {model_list}. Name one with --model.")
     if model is not None and models and model not in models:
-        raise UserError(f"no rows of model {model!r}; the files hold: {shown}.")
+        raise UserError(f"no rows of model {model!r}; the files hold: {model_list}.")
     chosen = model or (models[0] if models else "")
     answers = RowMatcher[Answer](questions, "answers")
     for where, name, answer in read_rows:
@@ -152,9 +152,9 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def located(files: Sequence[Path]) -> list[tuple[str, Row]]:
+def locate_rows(files: Sequence[Path]) -> list[tuple[str, Row]]:
     """The objects of JSON arrays or JSON lines files, each with its place for messages: ``answers.jsonl, row 3``."""
-    placed: list[tuple[str, Row]] = []
+    rows_with_places: list[tuple[str, Row]] = []
     for path in files:
         rows: list[Any]
         try:
@@ -167,12 +167,12 @@ def located(files: Sequence[Path]) -> list[tuple[str, Row]]:
         if not rows:
             raise UserError(f"{path} holds no rows")
         # UTF-8 cannot hold a lone surrogate. The walk through every text is slow: only where one occurs at all.
-        escaped = "\\ud" in text.lower()
+        has_surrogates = "\\ud" in text.lower()
         for number, row in enumerate(rows, 1):
             if not isinstance(row, Mapping):
                 raise UserError(f"{path}, row {number}: an object was expected, found {short(row)}")
-            placed.append((f"{path.name}, row {number}", replace_in_json(row) if escaped else row))
-    return placed
+            rows_with_places.append((f"{path.name}, row {number}", replace_in_json(row) if has_surrogates else row))
+    return rows_with_places
 
 
 def need(row: Row, key: str, kind: type[T], where: str) -> T:

@@ -62,7 +62,7 @@ class QuestionProtocol(Generic[C, Prompt]):
     prompt_hash: Callable[[C], str]
     read: Callable[[str], Verdict] | None = None
     """Reads the verdict in a reply, on the answer shown first where two are; ``None``: no judge, or more than text."""
-    again: str = ""
+    continuation: str = ""
     """What a judge whose reply holds no verdict is told next; empty: it is not asked again."""
     size: QuestionSetSize | None = None
     deviations: Callable[[C], tuple[str, ...]] = lambda config: ()
@@ -96,7 +96,7 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         return None
 
     def questions(self, config: C) -> list[Question]:
-        questions = take(self.sets[config.questions].load(config), self.name, config.limit)
+        questions = limit_questions(self.sets[config.questions].load(config), self.name, config.limit)
         baseline = getattr(config, "baseline", None)
         return questions if baseline is None else with_baseline(questions, baseline, self.name, self.read_answer)
 
@@ -167,7 +167,7 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         return Card(self.name, version, digest, parameters, tuple(deviations), self.official_judge)
 
 
-def take(questions: Sequence[Question], benchmark: str, limit: int | None) -> list[Question]:
+def limit_questions(questions: Sequence[Question], benchmark: str, limit: int | None) -> list[Question]:
     """``limit`` questions in their own order: those whose ids hash lowest, so a larger limit holds a smaller one."""
     if limit is None or limit >= len(questions):
         return list(questions)
@@ -205,11 +205,11 @@ def ask(
 def fill(template: str, values: Mapping[str, str]) -> str:
     """``template`` with each ``{name}`` replaced by its value. Values are never read as templates."""
     # An answer may hold ``{answer_2}``: cut at the template's own names and joined once, no value is looked at again.
-    pieces = re.split("(" + "|".join(re.escape("{" + name + "}") for name in values) + ")", template)
-    return "".join(values[piece[1:-1]] if index % 2 else piece for index, piece in enumerate(pieces))
+    sections = re.split("(" + "|".join(re.escape("{" + name + "}") for name in values) + ")", template)
+    return "".join(values[section[1:-1]] if index % 2 else section for index, section in enumerate(sections))
 
 
-def repeated(requests: Sequence[Request], repeats: int) -> list[Request]:
+def repeat_requests(requests: Sequence[Request], repeats: int) -> list[Request]:
     return [replace(request, repeat=number) for request in requests for number in range(repeats)]
 
 

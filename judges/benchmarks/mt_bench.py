@@ -25,7 +25,7 @@ from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.answer_files import Row, dig, need, read_jsonl, short
 from judges.benchmarks.arena_hard.score import GAMES, read_label
-from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
+from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
 from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
 QUESTION_FILE = "mt_bench/question.jsonl"
@@ -162,7 +162,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
             Request(question.id, part, prompt(question, (answer.turns,), number), *limits)
             for number, part in enumerate(TURNS[: len(answer.turns)], 1)
         ]
-        return repeated(requests, config.repeats)
+        return repeat_requests(requests, config.repeats)
 
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: MTBenchConfig, seed: int, replicates: int
@@ -182,8 +182,8 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     def deviations(self, config: MTBenchConfig) -> list[str]:
         notes = [] if self.pairwise else ["A rating outside 1..10 is no verdict."]
         if config.repeats > 1:
-            joined = "Each game is the majority" if self.pairwise else "Each rating is the median"
-            notes.append(f"{joined} of {config.repeats} replies.")
+            rule = "Each game is the majority" if self.pairwise else "Each rating is the median"
+            notes.append(f"{rule} of {config.repeats} replies.")
         if self.sets[config.questions].temperatures and config.temperature is not None:
             notes.append(f"All answers at temperature {config.temperature}; official: by category.")
         return notes
@@ -256,10 +256,10 @@ class MTBenchPairwise(MTBench):
         for number, turn in enumerate(TURNS[: len(answer.turns)], 1):
             # The model is assistant A in the first game, as FastChat's ``model_1``.
             for game, model_first in zip(GAMES, (True, False), strict=True):
-                shown = (answer.turns, question.baseline) if model_first else (question.baseline, answer.turns)
-                messages, meta = prompt(question, shown, number), {"model_first": model_first}
+                pair = (answer.turns, question.baseline) if model_first else (question.baseline, answer.turns)
+                messages, meta = prompt(question, pair, number), {"model_first": model_first}
                 games.append(Request(question.id, f"{turn}:{game}", messages, *limits, meta=meta))
-        return repeated(games, config.repeats)
+        return repeat_requests(games, config.repeats)
 
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: MTBenchConfig, seed: int, replicates: int
@@ -272,20 +272,20 @@ class MTBenchPairwise(MTBench):
         for question in questions:
             outcomes.append([])
             for turn in TURNS:
-                known = by_question.get(question.id, {})
-                games = [known[part] for part in parts if part in known and part.startswith(turn)]
-                won = outcome(games)
-                if won is not None:
-                    outcomes[-1].append(won)
-                    by_turn[turn].append(won)
+                verdict_of_part = by_question.get(question.id, {})
+                games = [verdict_of_part[part] for part in parts if part in verdict_of_part and part.startswith(turn)]
+                win = outcome(games)
+                if win is not None:
+                    outcomes[-1].append(win)
+                    by_turn[turn].append(win)
                     flips.append(games[0] * games[1] < 0)
         ratio, count = Ratio.of_sums(questions, outcomes), count_verdicts(questions, entrant.judgments, parts)
         detail: Detail = entrant_detail(questions, entrant)
         # a turn with one game of two is dropped, so its verdict that is there is not used either
         detail |= count.detail(np.minimum(count.share, ratio.denominator / len(TURNS)))
-        decided = [won for turns in outcomes for won in turns]
-        if decided:
-            wins, ties, losses = (float(decided.count(value)) for value in (1.0, 0.5, 0.0))
+        wins_of_turns = [win for turns in outcomes for win in turns]
+        if wins_of_turns:
+            wins, ties, losses = (float(wins_of_turns.count(value)) for value in (1.0, 0.5, 0.0))
             detail |= {"wins": wins, "ties": ties, "losses": losses, "flips": fmean(flips)}
         detail |= {turn: 100 * sum(values) / len(values) for turn, values in by_turn.items() if values}
         return ratio_score("mt_bench_pairwise.wr", ratio, replicates, seed, "ties count half", detail)

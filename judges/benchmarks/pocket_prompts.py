@@ -80,8 +80,8 @@ def _messages(kind: str, *columns: Sequence[str]) -> tuple[Message, ...]:
     for name, texts in zip(FENCES[kind], columns, strict=True):
         if (len(texts) != turns and (texts or name != "reference")) or turns not in (1, 2):
             raise ValueError(f"a judge prompt shows 1 or 2 turns with one {name} each; got {turns} and {len(texts)}")
-    shown = [(name, texts) for name, texts in zip(FENCES[kind], columns, strict=True) if texts]
-    fences = "".join(_fence(name, turn + 1, texts[turn]) for turn in range(turns) for name, texts in shown)
+    columns_with_text = [(name, texts) for name, texts in zip(FENCES[kind], columns, strict=True) if texts]
+    fences = "".join(_fence(name, turn + 1, texts[turn]) for turn in range(turns) for name, texts in columns_with_text)
     return ({"role": "system", "content": system}, {"role": "user", "content": f"{intro}\n\n{fences}{close}"})
 
 
@@ -113,9 +113,9 @@ def read_prompt(messages: Sequence[Mapping[str, str]]) -> Pair | Grade | None:
         turns, first, second = (tuple(column) for column in texts.values())
         # The prompt written anew must be the text itself: a changed length, digest, order or end shows here.
         try:
-            same = _messages(kind, turns, first, second)[1]["content"] == content
+            is_same = _messages(kind, turns, first, second)[1]["content"] == content
         except ValueError:
-            same = False
-        if same:
+            is_same = False
+        if is_same:
             return Grade(turns, second, first) if kind == "grade" else Pair(kind, turns, first, second)
     return None

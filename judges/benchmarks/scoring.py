@@ -43,8 +43,8 @@ It cannot break a prompt (``base.fill``); a match is a hint, no proof of intent.
 
 
 def sigmoid(z: Array) -> Array:
-    half: Array = 0.5 * (1.0 + np.tanh(0.5 * z))  # exp would overflow
-    return half
+    half_tanh: Array = 0.5 * (1.0 + np.tanh(0.5 * z))  # exp would overflow
+    return half_tanh
 
 
 def verdicts(judgments: Sequence[Judgment], combine: Literal["mean", "median"] = "mean") -> dict[str, dict[str, float]]:
@@ -73,12 +73,12 @@ class VerdictCount:
         # A half-judged question counts fully in a score's ``n``, as in the official scripts, but not in the coverage.
         return np.where(self.expected > 0, self.received / np.maximum(self.expected, 1.0), 1.0)
 
-    def detail(self, used: Array) -> dict[str, float]:
+    def detail(self, covered: Array) -> dict[str, float]:
         """Details of a score; ``Score.covered`` reads one. ``used``: the share of verdicts that it uses, 0..1."""
         return {
             "verdicts": float(self.expected.sum()),
             "verdicts_missing": float((self.expected - self.received).sum()),
-            "questions_covered": float(used.sum()),
+            "questions_covered": float(covered.sum()),
         }
 
 
@@ -118,19 +118,19 @@ class Ratio:
         return None if total == 0 else self.scale * float(self.numerator.sum()) / total
 
     @property
-    def scored(self) -> int:
+    def scored_count(self) -> int:
         return int((self.denominator > 0).sum())
 
     def replicates(self, count: int, seed: int) -> tuple[float, ...]:
         """The estimate on resampled questions; empty when some resample would hold no scored question."""
-        if count == 0 or not self.scored:
+        if count == 0 or not self.scored_count:
             return ()
         weights = resample_counts(len(self.ids), count, seed)
-        below = weights @ self.denominator
+        denominators = weights @ self.denominator
         # A resample without any verdict has no ratio; leaving it out would bias the interval.
-        if (below == 0).any():
+        if (denominators == 0).any():
             return ()
-        return tuple((self.scale * (weights @ self.numerator) / below).tolist())
+        return tuple((self.scale * (weights @ self.numerator) / denominators).tolist())
 
     def contributions(self) -> dict[str, float]:
         """Per scored question estimate + (num - estimate * den) / mean(den): their spread is the estimate's error."""
@@ -155,14 +155,14 @@ def resample_counts(n: int, replicates: int, seed: int) -> Array:
 
 def ratio_score(metric: str, ratio: Ratio, replicates: int, seed: int, note: str, detail: Detail) -> Score:
     draws = ratio.replicates(replicates, seed)
-    low, high = percentile_interval(draws, ratio.scored) if draws else (None, None)
+    low, high = percentile_interval(draws, ratio.scored_count) if draws else (None, None)
     notes = [note] if note else []
     if ratio.value is None:
         notes.append("no question has a verdict")
     elif replicates and not draws:
         notes.append("no interval: so few questions have a verdict that some resamples hold none")
     return Score(
-        metric, ratio.value, low, high, ratio.scored, len(ratio.ids) - ratio.scored, "; ".join(notes),
+        metric, ratio.value, low, high, ratio.scored_count, len(ratio.ids) - ratio.scored_count, "; ".join(notes),
         ratio.contributions(), draws, detail,
     )  # fmt: skip
 

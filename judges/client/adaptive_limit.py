@@ -24,7 +24,7 @@ class AdaptiveLimit:
         self.resume_at = 0.0  # time of the event loop's clock, seconds
         self._places = asyncio.Semaphore(start)
         self._surplus = 0  # places that were cut and are not given back yet
-        self._opened = asyncio.Event()
+        self._open_event = asyncio.Event()
         self._last_cut = -1.0
         self._fastest = math.inf  # mean seconds per call of the fastest window so far
         self._keeps_up = True
@@ -38,7 +38,7 @@ class AdaptiveLimit:
             while (wait := self.resume_at - clock()) > 0:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
-                        await self._opened.wait()
+                        await self._open_event.wait()
         except BaseException:  # cancelled: nobody will leave for this call
             self.leave()
             raise
@@ -51,7 +51,7 @@ class AdaptiveLimit:
         else:
             self._places.release()
 
-    def succeeded(self, seconds: float) -> None:
+    def note_success(self, seconds: float) -> None:
         self._count += 1
         self._seconds += seconds
         window_ended = self._count >= self._window
@@ -65,13 +65,13 @@ class AdaptiveLimit:
         if window_ended:
             self._begin_window()
 
-    def throttled(self, started: float) -> None:
+    def note_throttling(self, start: float) -> None:
         """A call that started at ``started`` was told "too many requests"."""
         # A call that started before the last cut was sent under the old limit: its 429 is no news.
-        if started > self._last_cut:
-            less = max(1, self.limit // 2)
-            self._surplus += self.limit - less
-            self.limit = less
+        if start > self._last_cut:
+            lower_limit = max(1, self.limit // 2)
+            self._surplus += self.limit - lower_limit
+            self.limit = lower_limit
             self._last_cut = asyncio.get_running_loop().time()
             self._begin_window()
 
@@ -81,7 +81,7 @@ class AdaptiveLimit:
     def open(self) -> None:
         """End any pause: everyone who waits comes through, to learn that the asking is over."""
         self.resume_at = 0.0
-        self._opened.set()
+        self._open_event.set()
 
     def _begin_window(self) -> None:
         self._window, self._count, self._seconds = self.limit, 0, 0.0

@@ -27,7 +27,7 @@ from judges.ledger.ledger import Ledger, request_key
 log = logging.getLogger(__name__)
 
 # Kinds of failure that may go away. An ``empty`` reply is tried once more only: it is charged for as a rule.
-RETRIED: Final = frozenset({"rate-limit", "server", "timeout", "connection", "truncated", "empty"})
+RETRIED_KINDS: Final = frozenset({"rate-limit", "server", "timeout", "connection", "truncated", "empty"})
 FATAL: Final = frozenset({"auth", "model"})  # kinds that every further call would meet too
 _LOOK: Final = 0.2  # seconds between two looks for the reply to a request that another process is asking
 _SLACK: Final = 5.0  # seconds beyond a call's timeout until its claim is void
@@ -77,19 +77,19 @@ def ask(
         keys = [request_key(judge.endpoint, judge.model, request) for request in requests]
         copies = Counter(keys)
 
-        def settled(*settled_keys: str) -> None:
+        def on_settled(*settled_keys: str) -> None:
             if progress and settled_keys:
                 progress(sum(copies[key] for key in settled_keys))
 
-        with Ledger(ledger) as opened:
-            outcomes: dict[str, CallOutcome] = dict(opened.get(copies))
-            settled(*outcomes)
+        with Ledger(ledger) as open_ledger:
+            outcomes: dict[str, CallOutcome] = dict(open_ledger.get(copies))
+            on_settled(*outcomes)
             new_requests = {key: request for key, request in zip(keys, requests, strict=True) if key not in outcomes}
             if new_requests:
                 # Before the first call, so that a killed run shows what it still owes.
-                opened.want(new_requests, judge.endpoint, judge.model)
+                open_ledger.note_requests(new_requests, judge.endpoint, judge.model)
                 outcomes |= await _ask_missing(
-                    judge, new_requests, Budget(judge, opened, options, billing), pace, settled
+                    judge, new_requests, Budget(judge, open_ledger, options, billing), pace, on_settled
                 )
         return [replace(reply, request=key) if isinstance(reply := outcomes[key], Reply) else reply for key in keys]
 
@@ -103,7 +103,7 @@ def ask(
 
 
 async def _ask_missing(
-    judge: Judge, new_requests: Mapping[str, Request], budget: Budget, pace: Pace, settled: Callable[[str], None]
+    judge: Judge, new_requests: Mapping[str, Request], budget: Budget, pace: Pace, on_settled: Callable[[str], None]
 ) -> dict[str, CallOutcome]:
     async with AsyncExitStack() as stack:
         # A judge with connections prepares them here, outside of any request's timeout.
@@ -111,28 +111,28 @@ async def _ask_missing(
             await stack.enter_async_context(judge)
         if isinstance(judge, BatchJobJudge) and judge.jobs is not None:
             stack.callback(budget.ledger.flush)
-            return await BatchAsking(judge.jobs, new_requests, budget, settled).work()
-        return await Asking(new_requests, budget, pace, settled).work()
+            return await BatchAsking(judge.jobs, new_requests, budget, on_settled).work()
+        return await Asking(new_requests, budget, pace, on_settled).work()
 
 
 class Asking:
     """Requests that are not in the ledger, by key: each is asked until it has an outcome."""
 
     def __init__(
-        self, requests: Mapping[str, Request], budget: Budget, pace: Pace, settled: Callable[[str], None]
+        self, requests: Mapping[str, Request], budget: Budget, pace: Pace, on_settled: Callable[[str], None]
     ) -> None:
         options = budget.options
         self.judge, self.ledger, self.budget, self.options = budget.judge, budget.ledger, budget, options
-        self.requests, self.pace, self.settled = requests, pace, settled
+        self.requests, self.pace, self.on_settled = requests, pace, on_settled
         self.limit = AdaptiveLimit(options.concurrency, options.max_concurrency or 4 * options.concurrency)
         self.rng = random.Random(next(iter(requests)))  # jitter differs between sets of requests, not between runs
         self.tries: Counter[str] = Counter()  # calls that failed so far
         self.outcomes: dict[str, CallOutcome] = {}
-        self.cause: JudgeError | None = None  # why asking on is pointless, once ``stopped`` is set
-        self.stopped = asyncio.Event()
+        self.cause: JudgeError | None = None  # why asking on is pointless, once ``stop_event`` is set
+        self.stop_event = asyncio.Event()
         self.failures = 0  # calls since the last success that failed in a way that may go away
         self.failing_since = 0.0
-        self.unsaved = asyncio.Event()
+        self.save_event = asyncio.Event()
 
     async def work(self) -> dict[str, CallOutcome]:
         """Ask them all. Replies are committed to the ledger before this returns or raises."""
@@ -160,7 +160,7 @@ class Asking:
 
     async def _try(self, key: str, start_time: float) -> float:
         """One call, unless another process makes it. Returns the seconds until the next try, where there is one."""
-        if not self.stopped.is_set() and not self.ledger.claim(key, self.options.timeout + _SLACK):
+        if not self.stop_event.is_set() and not self.ledger.claim(key, self.options.timeout + _SLACK):
             # Another process has asked it since we began: its reply is taken over, or waited for.
             reply = self.ledger.get([key]).get(key)
             if reply is None:
@@ -205,13 +205,13 @@ class Asking:
         if seconds:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self.stopped.wait()
+                    await self.stop_event.wait()
 
     async def _save(self) -> None:
         """Commit what one turn of the event loop brought in one transaction, right after it."""
         while len(self.outcomes) < len(self.requests):
-            await self.unsaved.wait()
-            self.unsaved.clear()
+            await self.save_event.wait()
+            self.save_event.clear()
             await asyncio.sleep(0)
             # Where another process stored a reply first, that one counts here too.
             self.outcomes |= self.ledger.flush()
@@ -220,10 +220,10 @@ class Asking:
         """Store a reply, or note a failure and let it stand unless it may go away. Returns the wait, seconds."""
         self.budget.under_way -= 1
         self.budget.record(key, outcome, self.requests[key])
-        self.unsaved.set()
+        self.save_event.set()
         if isinstance(outcome, Reply):
             self.failures = 0
-            self.limit.succeeded(asyncio.get_running_loop().time() - start_time)
+            self.limit.note_success(asyncio.get_running_loop().time() - start_time)
             self._finish(key, outcome)
             return 0.0
         delay = self._delay(key, outcome)
@@ -238,7 +238,7 @@ class Asking:
 
     def _delay(self, key: str, error: JudgeError) -> float | None:
         tries, retries = self.tries[key], self.options.retries
-        max_tries = 0 if error.kind not in RETRIED else min(1, retries) if error.kind == "empty" else retries
+        max_tries = 0 if error.kind not in RETRIED_KINDS else min(1, retries) if error.kind == "empty" else retries
         if tries >= max_tries:
             return None
         # Random, so that requests that failed together do not come back together.
@@ -247,10 +247,10 @@ class Asking:
 
     def _weigh(self, error: JudgeError, start_time: float) -> JudgeError | None:
         """What a failure says about the judge as a whole: slow down, pause, or (a reason is returned) stop."""
-        if error.kind not in RETRIED:
+        if error.kind not in RETRIED_KINDS:
             return error if error.kind in FATAL else None
         if error.kind == "rate-limit":
-            self.limit.throttled(start_time)
+            self.limit.note_throttling(start_time)
         wait = error.retry_after or 0.0
         if wait > self.pace.obey:
             return JudgeError(error.kind, f"{error} (asked to wait {wait:.0f} s; run again after that)")
@@ -262,9 +262,9 @@ class Asking:
         self.failures += 1
         # A round is what the limit lets through at a time: with 16 under way, 16 failures say as much as one.
         rounds, place = divmod(self.failures, max(8, self.limit.start))
-        if rounds and (lasted := now - self.failing_since) >= self.pace.patience:
+        if rounds and (outage := now - self.failing_since) >= self.pace.patience:
             return JudgeError(
-                error.kind, f"{self.failures} calls in a row failed in {lasted:.0f} s, the last one: {error}"
+                error.kind, f"{self.failures} calls in a row failed in {outage:.0f} s, the last one: {error}"
             )
         if rounds and not place:  # everyone fails: do not use up the tries of all requests on an outage
             self.limit.pause(min(self.pace.longest, self.pace.first * 2.0 ** (rounds - 1)))
@@ -273,10 +273,10 @@ class Asking:
     def _stop(self, error: JudgeError) -> None:
         """Everyone who waits is settled at once; calls under way may still end well."""
         self.cause = error
-        self.stopped.set()
+        self.stop_event.set()
         self.limit.open()
 
     def _finish(self, key: str, outcome: CallOutcome) -> None:
         self.outcomes[key] = outcome
-        self.settled(key)
-        self.unsaved.set()
+        self.on_settled(key)
+        self.save_event.set()

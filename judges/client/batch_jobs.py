@@ -27,16 +27,16 @@ _TRIES: Final = 2  # per run and request: a job that keeps losing lines must not
 
 @dataclass(frozen=True)
 class JobState:
-    done: bool  # nothing more will come
+    finished: bool  # nothing more will come
     text: str  # for people: ``in_progress, 120 of 805 done``
-    outcomes: Mapping[str, CallOutcome] = field(default_factory=dict)  # once it is done; keys may be missing
+    outcomes: Mapping[str, CallOutcome] = field(default_factory=dict)  # once it is finished; keys may be missing
     refused: bool = False  # the endpoint refused the job as a whole: handing it over again would end alike
 
 
 class BatchJobs(Protocol):
     """The endpoint's side. All methods raise JudgeError."""
 
-    most: int  # requests in one job
+    max_requests: int  # requests in one job
     wait: float  # seconds to wait for jobs before leaving them to a later run
     poll: float  # seconds between two looks at a job
 
@@ -47,7 +47,7 @@ class BatchJobs(Protocol):
         """The id of the job that was made with this token."""
 
     async def fetch(self, job: str) -> JobState:
-        """Its outcomes are there when it is done."""
+        """Its outcomes are there when it is finished."""
 
 
 @runtime_checkable
@@ -59,9 +59,9 @@ class BatchAsking:
     """One run over the jobs of a judge: collects, submits what is in no job, and waits as long as its options say."""
 
     def __init__(
-        self, jobs: BatchJobs, requests: Mapping[str, Request], budget: Budget, settled: Callable[[str], None]
+        self, jobs: BatchJobs, requests: Mapping[str, Request], budget: Budget, on_settled: Callable[[str], None]
     ) -> None:
-        self.jobs, self.requests, self.budget, self.settled = jobs, requests, budget, settled
+        self.jobs, self.requests, self.budget, self.on_settled = jobs, requests, budget, on_settled
         self.judge, self.ledger = budget.judge, budget.ledger
         self.outcomes: dict[str, CallOutcome] = {}
         self.states: dict[str, str] = {}  # key in an open job to what is known of that job
@@ -73,17 +73,17 @@ class BatchAsking:
         while True:
             try:
                 await self._collect()
-                await self._submit([key for key in self._left() if self.tries[key] < _TRIES])
+                await self._submit([key for key in self._open_keys() if self.tries[key] < _TRIES])
             except JudgeError as error:
-                self._record(self._left(), error)
+                self._record(self._open_keys(), error)
             if not self.states or (seconds_left := deadline - time.monotonic()) <= 0:
                 break
             await asyncio.sleep(min(self.jobs.poll, seconds_left))
         self.outcomes |= {key: JudgeError("pending", state) for key, state in self.states.items()}
-        self._record(self._left(), JudgeError("missing", "no line of the batch jobs answers this request"))
+        self._record(self._open_keys(), JudgeError("missing", "no line of the batch jobs answers this request"))
         return self.outcomes
 
-    def _left(self) -> list[str]:
+    def _open_keys(self) -> list[str]:
         return [key for key in self.requests if key not in self.outcomes and key not in self.states]
 
     async def _collect(self) -> None:
@@ -107,7 +107,7 @@ class BatchAsking:
             self.ledger.open_batch(batch)
         state = await self.jobs.fetch(str(batch.id))
         text = f"batch job {batch.id}: {state.text}"
-        if not state.done:
+        if not state.finished:
             return text
         # Also keys that nobody waits for now: they are paid.
         for key in batch.keys:
@@ -127,34 +127,34 @@ class BatchAsking:
         """The outcome of a request that somebody waits for; a reply replaces a failure."""
         if key in self.requests and not isinstance(self.outcomes.get(key), Reply):
             if key not in self.outcomes:
-                self.settled(key)
+                self.on_settled(key)
             self.outcomes[key] = outcome
 
     async def _submit(self, keys: Sequence[str]) -> None:
-        for first in range(0, len(keys), self.jobs.most):
-            part = {key: self.requests[key] for key in keys[first : first + self.jobs.most]}
-            refusal = self.budget.refusal(list(part.values()), self.ledger.batches())
+        for first in range(0, len(keys), self.jobs.max_requests):
+            chunk = {key: self.requests[key] for key in keys[first : first + self.jobs.max_requests]}
+            refusal = self.budget.refusal(list(chunk.values()), self.ledger.batches())
             if refusal is not None:
-                for key in part:  # no failed call: none was made
+                for key in chunk:  # no failed call: none was made
                     self._finish(key, JudgeError("budget", f"not asked, {refusal}"))
                 continue
-            claimed = self.ledger.claim_all(part, _CLAIM_SECONDS)
+            claimed_keys = self.ledger.claim_all(chunk, _CLAIM_SECONDS)
             # After claiming, not before: another process gives its claims back when its job is noted.
             in_jobs = {key for batch in self.ledger.batches() for key in batch.keys}
-            claimed = [key for key in claimed if key not in in_jobs]
-            self.states |= dict.fromkeys(part.keys() - claimed, _CLAIMED_ELSEWHERE)
-            if claimed:
-                await self._hand_over({key: part[key] for key in claimed})
+            claimed_keys = [key for key in claimed_keys if key not in in_jobs]
+            self.states |= dict.fromkeys(chunk.keys() - claimed_keys, _CLAIMED_ELSEWHERE)
+            if claimed_keys:
+                await self._hand_over({key: chunk[key] for key in claimed_keys})
 
-    async def _hand_over(self, part: Mapping[str, Request]) -> None:
+    async def _hand_over(self, requests: Mapping[str, Request]) -> None:
         # Noted before it is made, and again with its id: a run killed in between finds the job by its token.
-        dollars = sum(self.budget.estimate(request) for request in part.values())
+        dollars = sum(self.budget.estimate(request) for request in requests.values())
         token = uuid.uuid4().hex
-        batch = StoredBatch(token, self.judge.endpoint, self.judge.model, None, tuple(part), dollars, time.time())
+        batch = StoredBatch(token, self.judge.endpoint, self.judge.model, None, tuple(requests), dollars, time.time())
         self.ledger.claim(token, _CLAIM_SECONDS)  # so that nobody who sees the note takes us for dead
         self.ledger.open_batch(batch)
-        batch = replace(batch, id=await self.jobs.submit(part, token))
+        batch = replace(batch, id=await self.jobs.submit(requests, token))
         self.ledger.open_batch(batch)
         # Counted per run: a job that keeps losing lines must not become a loop that pays each time.
-        self.tries.update(part.keys())
-        self.states |= dict.fromkeys(part, f"batch job {batch.id}: handed over now, {len(part)} requests")
+        self.tries.update(requests.keys())
+        self.states |= dict.fromkeys(requests, f"batch job {batch.id}: handed over now, {len(requests)} requests")

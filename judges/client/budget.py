@@ -24,8 +24,8 @@ _REPLY_TOKENS: Final = 512  # a verdict is at most assumed to be this long
 class Budget:
     def __init__(self, judge: Judge, ledger: Ledger, options: AskOptions, billing: Billing = Billing()) -> None:
         self.judge, self.ledger, self.options, self.billing = judge, ledger, options, billing
-        self.started = time.time() if billing.started is None else billing.started
-        self.limited = (options.max_cost, options.max_calls, options.max_seconds) != (None, None, None)
+        self.start = time.time() if billing.started is None else billing.started
+        self.has_limit = (options.max_cost, options.max_calls, options.max_seconds) != (None, None, None)
         if options.max_cost is not None and billing.price(1000, 1000) is None:
             raise UserError(
                 f"max_cost is {options.max_cost:g} dollars, but the price of judge model {judge.model!r} at "
@@ -33,34 +33,38 @@ class Budget:
                 "(0 for a server of your own)."
             )
         self.under_way = 0  # calls of this process that have begun and not ended
-        self._spent, self._calls, self._priced = 0.0, 0, 0
-        self._looked = 0.0
+        self._dollars, self._calls, self._priced_calls = 0.0, 0, 0
+        self._last_look = 0.0
 
     def refusal(self, requests: Sequence[Request], jobs: Sequence[StoredBatch] = ()) -> str | None:
         """Why these calls must not begin; ``None``: they fit. Open batch jobs of this run count as estimated."""
         options, now = self.options, time.time()
-        if not self.limited:
+        if not self.has_limit:
             return None
         # Other processes spend from the same ledger; a query before every call would cost more than it saves.
-        if now - self._looked > _REFRESH:
-            self._spent, self._calls, self._priced = self.ledger.spent(self.started)
-            self._looked = now
-        jobs = [job for job in jobs if job.time >= self.started]
+        if now - self._last_look > _REFRESH:
+            self._dollars, self._calls, self._priced_calls = self.ledger.spending(self.start)
+            self._last_look = now
+        jobs = [job for job in jobs if job.time >= self.start]
         calls = self._calls + self.under_way + len(requests) + sum(len(job.keys) for job in jobs)
-        if options.max_seconds is not None and now - self.started >= options.max_seconds:
+        if options.max_seconds is not None and now - self.start >= options.max_seconds:
             return f"the time budget of {options.max_seconds:g} s is used up"
         if options.max_calls is not None and calls > options.max_calls:
             return f"the budget of {counted(options.max_calls, 'call')} is used up"
         if options.max_cost is None:
             return None
         # Measured costs replace the estimate as soon as there are some.
-        mean = self._spent / self._priced if self._priced else sum(map(self.estimate, requests)) / len(requests)
-        used = self._spent + self.under_way * mean + sum(job.dollars or 0.0 for job in jobs)
-        if used + len(requests) * mean <= options.max_cost:
+        mean = (
+            self._dollars / self._priced_calls
+            if self._priced_calls
+            else sum(map(self.estimate, requests)) / len(requests)
+        )
+        dollars = self._dollars + self.under_way * mean + sum(job.dollars or 0.0 for job in jobs)
+        if dollars + len(requests) * mean <= options.max_cost:
             return None
         return (
             f"about ${len(requests) * mean:.4f} more does not fit the budget of ${options.max_cost:g} "
-            f"(${used:.4f} spent or under way)"
+            f"(${dollars:.4f} spent or under way)"
         )
 
     def record(self, key: str, outcome: CallOutcome, request: Request | None) -> None:
@@ -68,8 +72,8 @@ class Budget:
         dollars = self._cost(outcome, request)
         self._calls += 1
         if dollars is not None:
-            self._priced += 1
-            self._spent += dollars
+            self._priced_calls += 1
+            self._dollars += dollars
         if isinstance(outcome, Reply):
             self.ledger.put(key, self.judge.endpoint, self.judge.model, outcome, dollars)
         else:
@@ -77,23 +81,23 @@ class Budget:
 
     def estimate(self, request: Request) -> float:
         """Dollars that a request may cost: four characters a token, half of the reply and thoughts it may write."""
-        return self.billing.price(_read(request), self._written(request)) or 0.0
+        return self.billing.price(_prompt_tokens(request), self._reply_tokens(request)) or 0.0
 
-    def _written(self, request: Request) -> int:
+    def _reply_tokens(self, request: Request) -> int:
         return (min(request.max_tokens, _REPLY_TOKENS) + self.billing.thinking + 1) // 2
 
     def _cost(self, outcome: CallOutcome, request: Request | None) -> float | None:
         """Dollars. Tokens that the endpoint did not count are estimated."""
         if isinstance(outcome, Reply):
-            read, wrote = outcome.prompt_tokens, outcome.completion_tokens
-            wrote = wrote or len(outcome.text) // _CHARS_PER_TOKEN + 1 + self.billing.thinking // 2
+            prompt, completion = outcome.prompt_tokens, outcome.completion_tokens
+            completion = completion or len(outcome.text) // _CHARS_PER_TOKEN + 1 + self.billing.thinking // 2
         elif outcome.usage is None:
             return None
         else:
-            read, wrote = outcome.usage
-            wrote = wrote or (self._written(request) if request else 0)
-        return self.billing.price(read or (_read(request) if request else 0), wrote)
+            prompt, completion = outcome.usage
+            completion = completion or (self._reply_tokens(request) if request else 0)
+        return self.billing.price(prompt or (_prompt_tokens(request) if request else 0), completion)
 
 
-def _read(request: Request) -> int:
+def _prompt_tokens(request: Request) -> int:
     return sum(len(message["content"]) for message in request.messages) // _CHARS_PER_TOKEN

@@ -86,13 +86,13 @@ class CanaryRound:
 class RoundAgreement(NamedTuple):
     """Requests with one side or grade in two rounds, of those judged in either; mean absolute difference (0..1)."""
 
-    same: int
-    judged: int
+    same_count: int
+    judged_count: int
     shift: float | None
 
     def __str__(self) -> str:
         shift = "" if self.shift is None else f", mean shift {self.shift:.3f}"
-        return f"{self.same} of {self.judged} verdicts are the same{shift}"
+        return f"{self.same_count} of {self.judged_count} verdicts are the same{shift}"
 
 
 def agreement(before: CanaryRound, after: CanaryRound) -> RoundAgreement:
@@ -110,11 +110,11 @@ def rounds(judge: Judge, ledger: Path) -> list[CanaryRound]:
     earlier: list[CanaryRound] = []
     if not ledger.is_file():
         return earlier
-    with Ledger(ledger, create=False) as opened:
+    with Ledger(ledger, create=False) as open_ledger:
         while True:
             requests = canary(len(earlier))
             keys = [request_key(judge.endpoint, judge.model, request) for request in requests]
-            if not (replies := opened.get(keys)):
+            if not (replies := open_ledger.get(keys)):
                 return earlier
             earlier.append(_read_round(len(earlier), requests, list(map(replies.get, keys))))
 
@@ -130,7 +130,7 @@ def ask_round(
 
 def _read_round(number: int, requests: Sequence[Request], outcomes: Sequence[CallOutcome | None]) -> CanaryRound:
     replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
-    served = tuple(sorted({reply.model for reply in replies}))
+    served_models = tuple(sorted({reply.model for reply in replies}))
     return CanaryRound(
-        number, tuple(map(verdict, requests, outcomes)), served, any(reply.first_token for reply in replies)
+        number, tuple(map(verdict, requests, outcomes)), served_models, any(reply.first_token for reply in replies)
     )

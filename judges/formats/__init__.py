@@ -16,9 +16,9 @@ from harness.text import replace_in_json, replace_surrogates
 from harness.types import Judgment, Question
 from judges.benchmarks.answer_files import RowMatcher, is_own, read_answers, whole_answers
 from judges.formats import alpaca_eval, arena_hard_auto, fastchat, lm_eval
-from judges.formats.base import Exported, Format, Imported
+from judges.formats.base import ExportedResults, Format, ImportedResults
 
-__all__ = ["FORMATS", "Exported", "Format", "Imported", "export_files", "import_files"]
+__all__ = ["FORMATS", "ExportedResults", "Format", "ImportedResults", "export_files", "import_files"]
 
 FORMATS: dict[str, Format] = {
     "alpaca_eval": Format(alpaca_eval.read, alpaca_eval.write),
@@ -37,7 +37,7 @@ def _format(benchmark: str) -> Format:
 
 def import_files(
     files: Sequence[Path], benchmark: str, questions: Sequence[Question], model: str | None = None
-) -> Imported:
+) -> ImportedResults:
     """What files of the official tool, or our own JSON lines, hold of one model; ``problems`` list what does not fit.
 
     Raises UserError: a file cannot be read, a row is not what its tool writes, or there are several models, none named.
@@ -50,13 +50,13 @@ def import_files(
         raise UserError(f"{own_files[0]} is distilbench's own, {foreign} is not: import them one after the other.")
     if own_files:
         return _read_own(own_files, questions, model or "")
-    imported = _format(benchmark).read(files, questions, model)
-    answers, problems = whole_answers(imported.answers, questions)
-    return replace(imported, answers=tuple(answers), problems=(*imported.problems, *problems))
+    results = _format(benchmark).read(files, questions, model)
+    answers, problems = whole_answers(results.answers, questions)
+    return replace(results, answers=tuple(answers), problems=(*results.problems, *problems))
 
 
-def _read_own(files: Sequence[Path], questions: Sequence[Question], model: str) -> Imported:
-    answer_files, matched = [], RowMatcher[Judgment](questions, "judgments")
+def _read_own(files: Sequence[Path], questions: Sequence[Question], model: str) -> ImportedResults:
+    answer_files, matcher = [], RowMatcher[Judgment](questions, "judgments")
     for path in files:
         with path.open(encoding="utf-8") as file:
             holds_answers = "turns" in json.loads(file.readline())
@@ -65,19 +65,19 @@ def _read_own(files: Sequence[Path], questions: Sequence[Question], model: str) 
             continue
         for number, judgment in enumerate(read_records(path, Judgment), 1):
             slot = f"{judgment.part} {judgment.repeat}"
-            matched.offer(judgment.question, f"{path.name}, row {number}", judgment, slot)
+            matcher.offer(judgment.question, f"{path.name}, row {number}", judgment, slot)
     _, answers, problems = read_answers(answer_files, questions) if answer_files else ("", [], [])
-    judged = {judgment.question for judgment in matched.rows.values()}
-    lacking = [question.id for question in questions if judged and question.id not in judged]
-    problems = [*matched.problems, *problems, *(f"judgments missing for question {name}" for name in lacking)]
+    judged_questions = {judgment.question for judgment in matcher.rows.values()}
+    lacking = [question.id for question in questions if judged_questions and question.id not in judged_questions]
+    problems = [*matcher.problems, *problems, *(f"judgments missing for question {name}" for name in lacking)]
     place = {question.id: number for number, question in enumerate(questions)}
-    judgments = sorted(matched.rows.values(), key=lambda judgment: place[judgment.question])
-    return Imported(model, tuple(answers), tuple(judgments), tuple(problems))
+    judgments = sorted(matcher.rows.values(), key=lambda judgment: place[judgment.question])
+    return ImportedResults(model, tuple(answers), tuple(judgments), tuple(problems))
 
 
-def export_files(folder: Path, exported: Exported, benchmark: str) -> list[Path]:
+def export_files(folder: Path, results: ExportedResults, benchmark: str) -> list[Path]:
     """Write the official tool's files; the paths written. Raises UserError when a question has no answer."""
-    files = _format(benchmark).write(exported, benchmark)
+    files = _format(benchmark).write(results, benchmark)
     for path, rows in files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".json":

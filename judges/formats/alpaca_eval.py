@@ -14,29 +14,29 @@ from harness.contracts.benchmark import pair_answers
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
-from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, match_answers, need, short
 from judges.benchmarks.scoring import verdicts
-from judges.formats.base import Exported, Files, Imported, file_name, only, text_or_empty
+from judges.formats.base import ExportedResults, Files, ImportedResults, file_name, single_name, text_or_empty
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
 
-def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    rows = located(files)
+def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
+    rows = locate_rows(files)
     annotations = [(where, row) for where, row in rows if "preference" in row]
     names = [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
     chosen, outputs = match_answers(rows, AlpacaEval.read_answer, names, model, files, questions)
-    matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "annotations")
+    matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "annotations")
     for where, row in annotations:
         if row.get("generator_2", chosen) == chosen:
-            matched.offer(need(row, "instruction", str, where), where, (row, where))
-    problems = outputs.problems + matched.problems
-    problems += outputs.missing() if len(annotations) < len(rows) else []
-    problems += matched.missing() if annotations else []
+            matcher.offer(need(row, "instruction", str, where), where, (row, where))
+    problems = outputs.problems + matcher.problems
+    problems += outputs.missing_rows() if len(annotations) < len(rows) else []
+    problems += matcher.missing_rows() if annotations else []
     answers = {question.id: answer for question, _, answer in outputs.in_order()}
     judgments = []
     # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
-    for question, _, (row, where) in matched.in_order():
+    for question, _, (row, where) in matcher.in_order():
         answer = Answer(question.id, (need(row, "output_2", str, where),), (), ())
         if answers.setdefault(question.id, answer).turns != answer.turns:
             raise UserError(f"question {question.id}: the annotations judge another answer than the outputs hold.")
@@ -44,7 +44,7 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
         judgments.append(_judgment(row, question, where))
     in_order = tuple(answer for _, answer in pair_answers(questions, list(answers.values())))
     baselines = {str(row.get("generator_1", "")) for _, row in annotations}
-    return Imported(chosen, in_order, tuple(judgments), tuple(problems), only(baselines))
+    return ImportedResults(chosen, in_order, tuple(judgments), tuple(problems), single_name(baselines))
 
 
 def _judgment(row: Row, question: Question, where: str) -> Judgment:
@@ -66,19 +66,19 @@ def _judgment(row: Row, question: Question, where: str) -> Judgment:
     return replace(blank, verdict=float(preference) - 1.0, reply=text_or_empty(row.get("raw_completion")))
 
 
-def write(exported: Exported, benchmark: str) -> Files:
+def write(results: ExportedResults, benchmark: str) -> Files:
     """``model_outputs.json``, with judgments also ``annotations.json``, laid out as under ``results/MODEL``."""
-    rows = exported.answered
-    place = Path(file_name(exported.model))
+    rows = results.answered_questions
+    place = Path(file_name(results.model))
     outputs: list[Row] = [
-        {"dataset": q.category, "instruction": q.turns[0], "output": answer.turns[0], "generator": exported.model}
+        {"dataset": q.category, "instruction": q.turns[0], "output": answer.turns[0], "generator": results.model}
         for q, answer in rows
     ]
     files: dict[Path, Sequence[Row]] = {place / "model_outputs.json": outputs}
-    if exported.judgments:
-        annotator = exported.judge or ANNOTATOR
-        by_question = verdicts(exported.judgments)
-        replies = {judgment.question: judgment.reply for judgment in reversed(exported.judgments)}
+    if results.judgments:
+        annotator = results.judge or ANNOTATOR
+        by_question = verdicts(results.judgments)
+        replies = {judgment.question: judgment.reply for judgment in reversed(results.judgments)}
         annotations: list[Row] = []
         for question, answer in rows:
             # Several verdicts (both orders, repeats) are averaged; a question without one has a null.
@@ -86,8 +86,8 @@ def write(exported: Exported, benchmark: str) -> Files:
             annotations.append(
                 {
                     "instruction": question.turns[0],
-                    "output_1": question.baseline[0], "generator_1": exported.baseline, "dataset": question.category,
-                    "output_2": answer.turns[0], "generator_2": exported.model, "annotator": annotator,
+                    "output_1": question.baseline[0], "generator_1": results.baseline, "dataset": question.category,
+                    "output_2": answer.turns[0], "generator_2": results.model, "annotator": annotator,
                     "preference": 1.0 + sum(parts.values()) / len(parts) if parts else None,
                     "raw_completion": replies.get(question.id, ""),
                 }

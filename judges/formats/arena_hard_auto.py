@@ -12,11 +12,11 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, dig, located, match_answers, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, dig, locate_rows, match_answers, need, short
 from judges.benchmarks.arena_hard.benchmark import ArenaHard
-from judges.benchmarks.arena_hard.score import GAMES, LABELS, MIRRORED, MIRRORED_FLAG
+from judges.benchmarks.arena_hard.score import GAMES, LABELS, MIRRORED_FLAG, MIRRORED_LABELS
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
-from judges.formats.base import Exported, Files, Imported, file_name, only, short_id, text_or_empty
+from judges.formats.base import ExportedResults, Files, ImportedResults, file_name, short_id, single_name, text_or_empty
 
 PLACES = {
     "arena_hard": ("arena-hard-v0.1", "arena-hard-v0.1"),
@@ -26,20 +26,20 @@ PLACES = {
 """Benchmark to the folder and the category that the official tool writes it under."""
 
 
-def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    rows = located(files)
+def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
+    rows = locate_rows(files)
     games = [(where, row) for where, row in rows if "games" in row]
     models = [need(row, "model" if "model" in row else "model_id", str, where) for where, row in games]
     chosen, answers = match_answers(rows, ArenaHard.read_answer, models, model, files, questions)
-    matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
+    matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
     for (where, row), name in zip(games, models, strict=True):
         if name == chosen:
-            matched.offer(str(row.get("uid", row.get("question_id"))), where, (row, where))
-    problems = answers.all_problems() + matched.all_problems()
-    judgments = [judgment for question, _, row in matched.in_order() for judgment in _judgments(question, *row)]
+            matcher.offer(str(row.get("uid", row.get("question_id"))), where, (row, where))
+    problems = answers.all_problems() + matcher.all_problems()
+    judgments = [judgment for question, _, row in matcher.in_order() for judgment in _judgments(question, *row)]
     baselines = {str(row["baseline"]) for _, row in games if "baseline" in row}
-    whole = tuple(answer for *_, answer in answers.in_order())
-    return Imported(chosen, whole, tuple(judgments), tuple(problems), only(baselines))
+    complete_answers = tuple(answer for *_, answer in answers.in_order())
+    return ImportedResults(chosen, complete_answers, tuple(judgments), tuple(problems), single_name(baselines))
 
 
 def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
@@ -54,23 +54,23 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
         )  # fmt: skip
         if label is None:
             judgments.append(blank)
-        elif isinstance(label, str) and (label in LABELS or label in MIRRORED):
-            margin = {**LABELS, **MIRRORED}[label] * (1 if number else -1)
-            flags = (MIRRORED_FLAG,) if label in MIRRORED else ()
+        elif isinstance(label, str) and (label in LABELS or label in MIRRORED_LABELS):
+            margin = {**LABELS, **MIRRORED_LABELS}[label] * (1 if number else -1)
+            flags = (MIRRORED_FLAG,) if label in MIRRORED_LABELS else ()
             judgments.append(replace(blank, verdict=margin + 0.0, reason=None, flags=flags))
         else:
             raise UserError(f"{where}: game {number + 1} has no such verdict label: {short(label)}")
     return judgments
 
 
-def write(exported: Exported, benchmark: str) -> Files:
+def write(results: ExportedResults, benchmark: str) -> Files:
     """``data/BENCH/model_answer/MODEL.jsonl``, with judgments also ``model_judgment/JUDGE/MODEL.jsonl``."""
-    rows = exported.answered
+    rows = results.answered_questions
     subfolder, category = PLACES[benchmark]
-    place, stem = Path("data") / subfolder, file_name(exported.model)
+    place, stem = Path("data") / subfolder, file_name(results.model)
     lines = [
         {
-            "uid": question.id, "ans_id": short_id(exported.model, question.id), "model": exported.model,
+            "uid": question.id, "ans_id": short_id(results.model, question.id), "model": results.model,
             "messages": [
                 {"role": "user", "content": question.turns[0]},
                 {"role": "assistant", "content": {"answer": answer.turns[0]}},
@@ -85,14 +85,14 @@ def write(exported: Exported, benchmark: str) -> Files:
         for question, answer in rows
     ]  # fmt: skip
     files: dict[Path, Sequence[Row]] = {place / "model_answer" / f"{stem}.jsonl": lines}
-    if exported.judgments:
+    if results.judgments:
         # Of repeated judgings the official layout holds one: the first.
-        first = {(judgment.question, judgment.part): judgment for judgment in exported.judgments if not judgment.repeat}
-        judge = exported.judge or "unnamed"
+        first = {(judgment.question, judgment.part): judgment for judgment in results.judgments if not judgment.repeat}
+        judge = results.judge or "unnamed"
         files[place / "model_judgment" / file_name(judge) / f"{stem}.jsonl"] = [
             {
                 "uid": question.id, "category": category, "judge": judge,
-                "model": exported.model, "baseline": exported.baseline,
+                "model": results.model, "baseline": results.baseline,
                 "games": [_game(first.get((question.id, part)), bool(number)) for number, part in enumerate(GAMES)],
             }
             for question, _ in rows
@@ -108,6 +108,6 @@ def _game(judgment: Judgment | None, model_first: bool) -> Row | None:
         # As that game's assistant A would read it; averages of repeats are rounded.
         margin = round(judgment.verdict) * (1 if model_first else -1)
         # A label that was written backwards is exported backwards: the script of v0.1 does not count it.
-        labels = MIRRORED if MIRRORED_FLAG in judgment.flags else LABELS
+        labels = MIRRORED_LABELS if MIRRORED_FLAG in judgment.flags else LABELS
         label = next(label for label, value in labels.items() if value == margin)
     return {"score": label, "judgment": {"answer": judgment.reply}, "prompt": None}

@@ -14,7 +14,7 @@ from judges.benchmarks.answer_files import Row
 
 
 @dataclass(frozen=True)
-class Imported:
+class ImportedResults:
     """What was read, in the order of the questions; names of models are empty where the files do not say them."""
 
     model: str
@@ -26,7 +26,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedResults:
     """What is to be written: one model on one benchmark, with the names of its judge and baseline."""
 
     model: str
@@ -37,7 +37,7 @@ class Exported:
     baseline: str = ""
 
     @property
-    def answered(self) -> list[tuple[Question, Answer]]:
+    def answered_questions(self) -> list[tuple[Question, Answer]]:
         """Raises UserError when a question has no answer: official tools want whole files."""
         return pair_answers(self.questions, self.answers, "there is")
 
@@ -49,11 +49,11 @@ Files = Mapping[Path, Sequence[Row]]
 class Format(NamedTuple):
     """``read`` takes files, questions and a model (``None``: the only one in them), ``write`` also the benchmark."""
 
-    read: Callable[[Sequence[Path], Sequence[Question], str | None], Imported]
-    write: Callable[[Exported, str], Files]
+    read: Callable[[Sequence[Path], Sequence[Question], str | None], ImportedResults]
+    write: Callable[[ExportedResults, str], Files]
 
 
-def only(names: set[str]) -> str:
+def single_name(names: set[str]) -> str:
     """The one name; empty where there are several or none."""
     return next(iter(names)) if len(names) == 1 else ""
 

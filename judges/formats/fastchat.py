@@ -12,28 +12,28 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, located, match_answers, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, match_answers, need, short
 from judges.benchmarks.arena_hard.score import GAMES
 from judges.benchmarks.mt_bench import PROMPTS, TURNS, WITH_REFERENCE, MTBenchPairwise
 from judges.benchmarks.scoring import verdicts
-from judges.formats.base import Exported, Files, Imported, file_name, short_id, text_or_empty
+from judges.formats.base import ExportedResults, Files, ImportedResults, file_name, short_id, text_or_empty
 
 _SLOTS = {1: TURNS[0], 2: TURNS[1]}
 
 
-def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    rows = located(files)
+def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
+    rows = locate_rows(files)
     for where, row in rows:
         need(row, "question_id", int, where)
-    judged = [(where, row) for where, row in rows if "choices" not in row]
-    names = [str(row.get("model", row.get("model_1", ""))) for _, row in judged]
+    judgment_rows = [(where, row) for where, row in rows if "choices" not in row]
+    names = [str(row.get("model", row.get("model_1", ""))) for _, row in judgment_rows]
     if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
-        names += [str(row["model_2"]) for _, row in judged if "model_2" in row]
+        names += [str(row["model_2"]) for _, row in judgment_rows if "model_2" in row]
     names = [name for name in names if name]
     chosen, answers = match_answers(rows, MTBenchPairwise.read_answer, names, model, files, questions)
-    matched: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
+    matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
     opponents = set()
-    for where, row in judged:
+    for where, row in judgment_rows:
         if "g1_winner" in row:
             pair = need(row, "model_1", str, where), need(row, "model_2", str, where)
             if chosen not in pair:
@@ -44,19 +44,19 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
         turn = need(row, "turn", int, where)
         if turn not in _SLOTS:
             raise UserError(f"{where}: turn must be 1 or 2, got {turn}")
-        matched.offer(str(row["question_id"]), where, (row, where), _SLOTS[turn])
+        matcher.offer(str(row["question_id"]), where, (row, where), _SLOTS[turn])
     # A pairwise score needs one baseline: verdicts against two are two scores.
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
-    problems = answers.all_problems() + matched.all_problems(TURNS)
+    problems = answers.all_problems() + matcher.all_problems(TURNS)
     judgments = []
-    for question, turn_name, (row, where) in matched.in_order(TURNS):
+    for question, turn_name, (row, where) in matcher.in_order(TURNS):
         if "g1_winner" in row:
             judgments += _games(question.id, turn_name, row, chosen, where)
         else:
             judgments.append(_rating(question.id, turn_name, row, where))
-    whole = tuple(answer for *_, answer in answers.in_order())
-    return Imported(chosen, whole, tuple(judgments), tuple(problems), next(iter(opponents), ""))
+    complete_answers = tuple(answer for *_, answer in answers.in_order())
+    return ImportedResults(chosen, complete_answers, tuple(judgments), tuple(problems), next(iter(opponents), ""))
 
 
 def _judge(row: Row) -> str:
@@ -88,24 +88,24 @@ def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[J
     return judgments
 
 
-def write(exported: Exported, benchmark: str) -> Files:
+def write(results: ExportedResults, benchmark: str) -> Files:
     """``data/mt_bench/model_answer/MODEL.jsonl``, with judgments also a file under ``model_judgment``."""
-    rows = exported.answered
-    place, stem = Path("data/mt_bench"), file_name(exported.model)
+    rows = results.answered_questions
+    place, stem = Path("data/mt_bench"), file_name(results.model)
     lines = [
         {
-            "question_id": _number(question), "answer_id": short_id(exported.model, question.id),
-            "model_id": exported.model, "choices": [{"index": 0, "turns": list(answer.turns)}], "tstamp": 0.0,
+            "question_id": _number(question), "answer_id": short_id(results.model, question.id),
+            "model_id": results.model, "choices": [{"index": 0, "turns": list(answer.turns)}], "tstamp": 0.0,
         }
         for question, answer in rows
     ]  # fmt: skip
     files: dict[Path, Sequence[Row]] = {place / "model_answer" / f"{stem}.jsonl": lines}
-    if exported.judgments:
-        judge = exported.judge or "gpt-4"
-        pair = any(judgment.part not in TURNS for judgment in exported.judgments)  # a game of a turn
+    if results.judgments:
+        judge = results.judge or "gpt-4"
+        pair = any(judgment.part not in TURNS for judgment in results.judgments)  # a game of a turn
         name = f"{file_name(judge)}_{'pair' if pair else 'single'}.jsonl"
-        judged = [line for question, _ in rows for line in _judged_turns(question, exported, judge, pair)]
-        files[place / "model_judgment" / name] = judged
+        judgment_lines = [line for question, _ in rows for line in _judged_turns(question, results, judge, pair)]
+        files[place / "model_judgment" / name] = judgment_lines
     return files
 
 
@@ -118,14 +118,14 @@ def _number(question: Question) -> int:
         ) from None
 
 
-def _judged_turns(question: Question, exported: Exported, judge: str, pair: bool) -> list[Row]:
-    judgments = [judgment for judgment in exported.judgments if judgment.question == question.id]
+def _judged_turns(question: Question, results: ExportedResults, judge: str, pair: bool) -> list[Row]:
+    judgments = [judgment for judgment in results.judgments if judgment.question == question.id]
     values = verdicts(judgments, "median").get(question.id, {})
     replies = {judgment.part: judgment.reply for judgment in reversed(judgments)}
     prompt = PROMPTS["pair" if pair else "single"][question.category in WITH_REFERENCE]
     rows: list[Row] = []
-    pair_of_models = {"model_1": exported.model, "model_2": exported.baseline or "baseline"}
-    models = pair_of_models if pair else {"model": exported.model}
+    pair_of_models = {"model_1": results.model, "model_2": results.baseline or "baseline"}
+    models = pair_of_models if pair else {"model": results.model}
     for turn, part in _SLOTS.items():
         judged_by = [judge, prompt + ("-multi-turn" if turn == 2 else "")]
         row: dict[str, object] = {"question_id": _number(question), **models, "judge": judged_by}

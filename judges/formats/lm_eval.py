@@ -13,36 +13,44 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Answer, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, located, need, short
-from judges.benchmarks.gsm8k.benchmark import FILTERS, INVALID, JSON_PART, extract_answer, filtered, mark_json, marked
-from judges.formats.base import Exported, Files, Imported, file_name
+from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, need, short
+from judges.benchmarks.gsm8k.benchmark import (
+    FILTERS,
+    INVALID,
+    JSON_PART,
+    extract_answer,
+    filter_answer,
+    mark_json,
+    mark_of,
+)
+from judges.formats.base import ExportedResults, Files, ImportedResults, file_name
 
-KNOWN = (*FILTERS, JSON_PART)
+FILTER_NAMES = (*FILTERS, JSON_PART)
 
 
-def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> Imported:
-    matched: RowMatcher[tuple[str, str]] = RowMatcher(questions, "responses")
+def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
+    matcher: RowMatcher[tuple[str, str]] = RowMatcher(questions, "responses")
     filters: list[str] = []
-    for where, row in located(files):
+    for where, row in locate_rows(files):
         problem = need(need(row, "doc", dict, where), "question", str, where)
         name = str(row.get("filter", FILTERS[0]))
-        if name not in KNOWN:
-            raise UserError(f"{where}: filter {short(name)} is none of {', '.join(KNOWN)}")
+        if name not in FILTER_NAMES:
+            raise UserError(f"{where}: filter {short(name)} is none of {', '.join(FILTER_NAMES)}")
         filters += [] if name in filters else [name]
-        response, number = _first(row.get("resps"), where), _first(row.get("filtered_resps"), where)
-        matched.offer(problem, where, (response, number), name)
+        response, number = _first_text(row.get("resps"), where), _first_text(row.get("filtered_resps"), where)
+        matcher.offer(problem, where, (response, number), name)
     answers: dict[str, Answer] = {}
-    for question, name, (response, number) in matched.in_order(filters):
+    for question, name, (response, number) in matcher.in_order(filters):
         answer = answers.setdefault(question.id, Answer(question.id, (response,), (), ()))
         if answer.turns != (response,):
             raise UserError(f"question {question.id}: the filters' rows hold different responses.")
         if name in FILTERS:
             answers[question.id] = replace(answer, meta={**answer.meta, name: number})
-    problems = matched.problems + matched.missing(filters)
-    return Imported(model or "", tuple(answers.values()), (), tuple(problems))
+    problems = matcher.problems + matcher.missing_rows(filters)
+    return ImportedResults(model or "", tuple(answers.values()), (), tuple(problems))
 
 
-def _first(value: object, where: str) -> str:
+def _first_text(value: object, where: str) -> str:
     """``[["text"]]`` and ``["text"]`` alike."""
     while isinstance(value, list) and value:
         value = value[0]
@@ -56,24 +64,27 @@ def _hash(value: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _filtered(question: Question, answer: Answer) -> Extracted:
-    numbers = {name: filtered(answer, name) for name in FILTERS}
-    return {name: (number, marked(number, question.reference[0])) for name, number in numbers.items()}
+def _filter_answers(question: Question, answer: Answer) -> Extraction:
+    numbers = {name: filter_answer(answer, name) for name in FILTERS}
+    return {name: (number, mark_of(number, question.reference[0])) for name, number in numbers.items()}
 
 
-def _json_answer(question: Question, answer: Answer) -> Extracted:
+def _json_answer(question: Question, answer: Answer) -> Extraction:
     number, _ = extract_answer(answer.turns[0])
     return {JSON_PART: (number or INVALID, float(mark_json(question, answer).verdict or 0.0))}
 
 
-Extracted = Mapping[str, tuple[str, float]]  # filter to what it took from a response, and its mark
-EXTRACTIONS: Mapping[str, Callable[[Question, Answer], Extracted]] = {"gsm8k": _filtered, "gsm8k_json": _json_answer}
+Extraction = Mapping[str, tuple[str, float]]  # filter to what it took from a response, and its mark
+EXTRACTIONS: Mapping[str, Callable[[Question, Answer], Extraction]] = {
+    "gsm8k": _filter_answers,
+    "gsm8k_json": _json_answer,
+}
 
 
-def write(exported: Exported, benchmark: str) -> Files:
+def write(results: ExportedResults, benchmark: str) -> Files:
     """``MODEL/samples_gsm8k_distilbench.jsonl``: the rows of all filters, as ``--log_samples`` writes them."""
     lines: list[Row] = []
-    for place, (question, answer) in enumerate(exported.answered):
+    for place, (question, answer) in enumerate(results.answered_questions):
         text, gold = answer.turns[0], question.reference[0]
         doc = {"question": question.turns[0], "answer": gold}
         lines += [
@@ -86,4 +97,4 @@ def write(exported: Exported, benchmark: str) -> Files:
             }
             for name, (number, mark) in EXTRACTIONS[benchmark](question, answer).items()
         ]  # fmt: skip
-    return {Path(file_name(exported.model)) / "samples_gsm8k_distilbench.jsonl": lines}
+    return {Path(file_name(results.model)) / "samples_gsm8k_distilbench.jsonl": lines}

@@ -67,8 +67,8 @@ class PocketConfig:
     one seed share their draws, whatever else they differ in: give those that are compared seeds of their own."""
 
     def __post_init__(self) -> None:
-        named = bool(self.signature.strip()) or not self.signature_bias
-        require(named, "signature_bias needs the words that it favours: signature")
+        has_signature = bool(self.signature.strip()) or not self.signature_bias
+        require(has_signature, "signature_bias needs the words that it favours: signature")
         require(self.much >= self.tie, f"much ({self.much}) must be at least tie ({self.tie})")
 
 
@@ -84,7 +84,7 @@ class PocketJudge:
         self.endpoint = "in-process:pocket?" + "&".join(f"{name}={value}" for name, value in settings.items())
 
     @cached_property
-    def favoured(self) -> ChatModel:
+    def favoured_model(self) -> ChatModel:
         return load_model(self.config.favours)
 
     async def complete(self, request: Request) -> Reply:
@@ -130,20 +130,20 @@ class PocketJudge:
         sides = (pair.first, pair.second)
         conversations = [talk for answers in sides for talk in _conversations(pair.turns, answers)]
         responses = [Response(answer, finished=True, tokens=0) for answers in sides for answer in answers]
-        values = self.favoured.mean_logps(conversations, responses)
-        half = len(pair.turns)
-        return (sum(values[:half]) - sum(values[half:])) / half
+        values = self.favoured_model.mean_logps(conversations, responses)
+        turn_count = len(pair.turns)
+        return (sum(values[:turn_count]) - sum(values[turn_count:])) / turn_count
 
     def _label(self, log_odds: float) -> str:
         if abs(log_odds) <= self.config.tie:
             return "Both replies do about equally well. [[A=B]]"
-        how, sign = ("far better", ">>") if abs(log_odds) > self.config.much else ("better", ">")
+        strength, sign = ("far better", ">>") if abs(log_odds) > self.config.much else ("better", ">")
         better, worse = ("A", "B") if log_odds > 0 else ("B", "A")
-        return f"The reply of {better} is {how} than the other one. [[{better}{sign}{worse}]]"
+        return f"The reply of {better} is {strength} than the other one. [[{better}{sign}{worse}]]"
 
     def _grade(self, prompt: Grade, rng: random.Random) -> str:
-        last = _conversations(prompt.turns, prompt.answers)[-1]
-        value = 1.0 + 9.0 * score(last, prompt.answers[-1]) + self.config.grade_noise * rng.gauss(0.0, 1.0)
+        conversation = _conversations(prompt.turns, prompt.answers)[-1]
+        value = 1.0 + 9.0 * score(conversation, prompt.answers[-1]) + self.config.grade_noise * rng.gauss(0.0, 1.0)
         grade = min(10, max(1, round(value)))
         words = "good" if grade >= 8 else "mixed" if grade >= 4 else "poor"
         return f"The reply is {words} in content and form. [[{grade}]]"
@@ -165,8 +165,8 @@ def _quality(turns: Sequence[str], answers: Sequence[str]) -> float:
 
 def _token(log_odds: float, temperature: float, rng: random.Random) -> tuple[str, dict[str, float]]:
     """The token, m or M, and the log-probability of each, whatever the temperature: drawn above 0, greedy at 0."""
-    first = rng.random() < math.exp(-_softplus(-log_odds / temperature)) if temperature > 0 else log_odds >= 0
-    return ("m" if first else "M"), {"m": -_softplus(-log_odds), "M": -_softplus(log_odds)}
+    prefers_first = rng.random() < math.exp(-_softplus(-log_odds / temperature)) if temperature > 0 else log_odds >= 0
+    return ("m" if prefers_first else "M"), {"m": -_softplus(-log_odds), "M": -_softplus(log_odds)}
 
 
 def _softplus(x: float) -> float:
@@ -177,12 +177,12 @@ def _softplus(x: float) -> float:
 def _reply(request: Request, text: str, logprobs: Mapping[str, float] | None = None) -> Reply:
     """The text as an endpoint would return it: cut at the token limit (a token is a word), usage counted."""
     words = text.split(" ")
-    shown = words[: request.max_tokens]
-    finish = "length" if len(words) > len(shown) else "stop"
-    read = sum(len(message["content"].split()) for message in request.messages)
-    ranked = sorted((logprobs or {words[0]: 0.0}).items(), key=lambda pair: -pair[1])
-    first = dict(ranked[: request.top_logprobs]) if request.top_logprobs else None
-    return Reply(" ".join(shown), finish, MODEL, read, len(shown), first)
+    reply_words = words[: request.max_tokens]
+    finish = "length" if len(words) > len(reply_words) else "stop"
+    prompt_tokens = sum(len(message["content"].split()) for message in request.messages)
+    by_probability = sorted((logprobs or {words[0]: 0.0}).items(), key=lambda pair: -pair[1])
+    first_token = dict(by_probability[: request.top_logprobs]) if request.top_logprobs else None
+    return Reply(" ".join(reply_words), finish, MODEL, prompt_tokens, len(reply_words), first_token)
 
 
 class PocketKind(JudgeKind[PocketConfig]):

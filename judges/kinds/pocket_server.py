@@ -62,14 +62,16 @@ def completion_body(reply: Reply) -> dict[str, object]:
             {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}
             for token, logprob in reply.first_token.items()
         ]
-        sampled = next((entry for entry in top if reply.text.startswith(str(entry["token"]))), top[0] if top else {})
-        logprobs = {"content": [{**sampled, "top_logprobs": top}], "refusal": None}
+        drawn_token = next(
+            (entry for entry in top if reply.text.startswith(str(entry["token"]))), top[0] if top else {}
+        )
+        logprobs = {"content": [{**drawn_token, "top_logprobs": top}], "refusal": None}
     message = {"role": "assistant", "content": reply.text, "refusal": None}
-    read, wrote = reply.prompt_tokens, reply.completion_tokens
+    prompt, completion = reply.prompt_tokens, reply.completion_tokens
     return {
         "id": "chatcmpl-local", "object": "chat.completion", "created": int(time.time()), "model": reply.model,
         "choices": [{"index": 0, "message": message, "finish_reason": reply.finish_reason, "logprobs": logprobs}],
-        "usage": {"prompt_tokens": read, "completion_tokens": wrote, "total_tokens": read + wrote},
+        "usage": {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion},
     }  # fmt: skip
 
 

@@ -37,8 +37,8 @@ class ReplayJudge(ChunkJudge):
     def complete_many(self, requests: Sequence[Request]) -> list[CallOutcome]:
         keys = [request_key(self.endpoint, self.model, request) for request in requests]
         with Ledger(Path(self.config.ledger), create=False) as ledger:
-            stored = ledger.get(keys)
-        return [stored.get(key) or self._missing(request) for key, request in zip(keys, requests, strict=True)]
+            replies = ledger.get(keys)
+        return [replies.get(key) or self._missing_reply(request) for key, request in zip(keys, requests, strict=True)]
 
     async def complete(self, request: Request) -> Reply:
         """The stored reply. Raises JudgeError of kind ``missing`` when there is none, or no ledger."""
@@ -50,7 +50,7 @@ class ReplayJudge(ChunkJudge):
     def check(self) -> str | None:
         try:
             with Ledger(Path(self.config.ledger), create=False) as ledger:
-                judges = {(served.endpoint, served.model) for served in ledger.served()}
+                judges = {(line.endpoint, line.model) for line in ledger.served_models()}
         except UserError as error:
             return str(error)
         if (self.endpoint, self.model) in judges:
@@ -58,7 +58,7 @@ class ReplayJudge(ChunkJudge):
         choices = "; ".join(f"{model} at {endpoint}" for endpoint, model in sorted(judges)) or "nothing"
         return f"{self.config.ledger} holds no reply of {self.model} at {self.endpoint}. It holds: {choices}."
 
-    def _missing(self, request: Request) -> JudgeError:
+    def _missing_reply(self, request: Request) -> JudgeError:
         return JudgeError(
             "missing",
             f"{self.config.ledger} holds no reply to {request.question!r} {request.part} (repeat {request.repeat}); "

@@ -43,7 +43,7 @@ class TransformersJudge(ChunkJudge):
         self.endpoint = "in-process:transformers:{fingerprint}:{dtype}".format(**JUDGE.identity(config))
 
     @cached_property
-    def loaded(self) -> ChatModel:
+    def chat_model(self) -> ChatModel:
         return load_model(self.config.path, self.config)
 
     def complete_many(self, requests: Sequence[Request]) -> list[CallOutcome]:
@@ -51,7 +51,7 @@ class TransformersJudge(ChunkJudge):
         # Greedy requests share a batch only where one call of the model can serve them all.
         groups: dict[tuple[int, int], list[int]] = {}
         for index, request in enumerate(requests):
-            if (error := too_long(self.loaded, request)) is not None:
+            if (error := too_long(self.chat_model, request)) is not None:
                 outcomes[index] = error
             elif request.temperature > 0:
                 seed = int(request_key("", "", request)[:8], 16)
@@ -69,12 +69,12 @@ class TransformersJudge(ChunkJudge):
         """For requests that differ in their messages alone."""
         limit, top, temperature = requests[0].max_tokens, requests[0].top_logprobs, requests[0].temperature
         talks = [request.messages for request in requests]
-        firsts = self.loaded.first_token(talks, top) if top else [None] * len(requests)
+        firsts = self.chat_model.first_token(talks, top) if top else [None] * len(requests)
         if limit == 1 and top and temperature == 0:  # the most probable token is the whole reply
             best = [max(first, key=first.__getitem__) if first else "" for first in firsts]
             rows = [Response(text, finished=False, tokens=1) for text in best]
         else:
-            rows = [row[0] for row in self.loaded.generate(talks, Sampling(limit, temperature), seed)]
+            rows = [row[0] for row in self.chat_model.generate(talks, Sampling(limit, temperature), seed)]
         return [
             Reply(row.text, "stop" if row.finished else "length", self.model, 0, row.tokens, first)
             if row.text.strip() or first

@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS batches (
     dollars REAL, time REAL NOT NULL, closed TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL) WITHOUT ROWID;
 """
-_PUT: Final = """
+_PUT_REPLY: Final = """
 INSERT INTO replies (key, endpoint, model, served, time, reply, dollars) VALUES (?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (key) DO NOTHING"""
 _FAIL: Final = """
@@ -58,11 +58,11 @@ INSERT INTO claims (key, owner, until) SELECT :key, :owner, :until
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """What the ledger holds of one judge: the ``model`` asked for and the one that the endpoint says it served.
 
-    ``first`` and ``last`` are times of replies, seconds since 1970. ``dollars`` leave out the ``unpriced`` replies; the
-    cost of ``estimated`` ones is estimated from their texts, because the endpoint did not count tokens.
+    ``first`` and ``last`` are times of replies, seconds since 1970. ``dollars`` leave out the ``unpriced_replies``; the
+    cost of ``estimated_replies`` is estimated from their texts, because the endpoint did not count tokens.
     """
 
     endpoint: str
@@ -74,8 +74,8 @@ class Served:
     first: float
     last: float
     dollars: float
-    unpriced: int
-    estimated: int
+    unpriced_replies: int
+    estimated_replies: int
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,9 @@ class Ledger:
         self.path = path
         self._replies: dict[str, tuple[object, ...]] = {}
         self._failures: list[tuple[object, ...]] = []
-        self._raced: dict[str, Reply] = {}
+        self._earlier_replies: dict[str, Reply] = {}
         self._owner = f"{os.getpid()} {uuid.uuid4().hex}"
-        self._claimed = False
+        self._has_claims = False
         if not create and not path.is_file():
             raise UserError(f"there is no judge ledger at {path}; name the .sqlite file that an earlier run wrote.")
         with self._sqlite_errors(), ExitStack() as on_error:
@@ -146,7 +146,7 @@ class Ledger:
         if len(self._replies) >= BATCH:
             self._commit()
 
-    def want(self, keys: Iterable[str], endpoint: str, model: str) -> None:
+    def note_requests(self, keys: Iterable[str], endpoint: str, model: str) -> None:
         """Note what is about to be asked, so that ``coverage`` knows what an interrupted run still owes."""
         query = "INSERT OR IGNORE INTO wanted (key, endpoint, model) VALUES (?, ?, ?)"
         with self._transaction():
@@ -167,7 +167,7 @@ class Ledger:
 
     def claim(self, key: str, seconds: float) -> bool:
         """Say that we are about to ask this, for ``seconds``. ``False``: it has a reply, or another process asks it."""
-        self._claimed = True
+        self._has_claims = True
         now = time.time()
         values = {"key": key, "owner": self._owner, "until": now + seconds, "now": now}
         with self._sqlite_errors():
@@ -187,29 +187,29 @@ class Ledger:
     def flush(self) -> dict[str, Reply]:
         """Commit. Returns the replies that another process stored first under our keys: they count, ours do not."""
         self._commit()
-        raced, self._raced = self._raced, {}
-        return raced
+        earlier_replies, self._earlier_replies = self._earlier_replies, {}
+        return earlier_replies
 
-    def served(self) -> list[Served]:
+    def served_models(self) -> list[ServedModel]:
         rows = self._run("""
             SELECT endpoint, model, served, COUNT(*), SUM(json_extract(reply, '$.prompt_tokens')),
                 SUM(json_extract(reply, '$.completion_tokens')), MIN(time), MAX(time),
                 TOTAL(dollars), COUNT(*) - COUNT(dollars), SUM(dollars > 0 AND
                     (json_extract(reply, '$.prompt_tokens') = 0 OR json_extract(reply, '$.completion_tokens') = 0))
             FROM replies GROUP BY endpoint, model, served ORDER BY endpoint, model, served""")
-        return [Served(*row) for row in rows]
+        return [ServedModel(*row) for row in rows]
 
-    def spent(self, since: float) -> tuple[float, int, int]:
+    def spending(self, since: float) -> tuple[float, int, int]:
         """(dollars of known cost, calls, calls of known cost) by everyone since a time, failed calls among them."""
-        ((dollars, calls, priced),) = self._run(
+        ((dollars, calls, priced_calls),) = self._run(
             """
             SELECT TOTAL(dollars), COUNT(*), COUNT(dollars) FROM (SELECT dollars FROM replies WHERE time >= ?1
                 UNION ALL SELECT dollars FROM failures WHERE time >= ?1)""",
             since,
         )
-        return float(dollars), int(calls), int(priced)
+        return float(dollars), int(calls), int(priced_calls)
 
-    def lost(self) -> tuple[float, int]:
+    def failed_cost(self) -> tuple[float, int]:
         """(dollars, calls) that were charged for and gave nothing to read."""
         ((dollars, calls),) = self._run("SELECT TOTAL(dollars), COUNT(*) FROM failures WHERE dollars > 0")
         return float(dollars), int(calls)
@@ -245,7 +245,7 @@ class Ledger:
     def close(self) -> None:
         try:
             self._commit()
-            if self._claimed:
+            if self._has_claims:
                 with self._sqlite_errors():
                     self._db.execute("DELETE FROM claims WHERE owner = ?", [self._owner])
         finally:
@@ -265,16 +265,18 @@ class Ledger:
             return
         # Replies, failures and their claims in one transaction: no reader sees one without the other.
         with self._transaction():
-            stored_count = self._db.executemany(_PUT, self._replies.values()).rowcount if self._replies else 0
+            stored_count = self._db.executemany(_PUT_REPLY, self._replies.values()).rowcount if self._replies else 0
             self._db.executemany(_FAIL, self._failures)
-            if self._claimed:
+            if self._has_claims:
                 claims = [(key, self._owner) for key in {*self._replies, *(row[0] for row in self._failures)}]
                 self._db.executemany("DELETE FROM claims WHERE key = ? AND owner = ?", claims)
         replies, self._replies, self._failures = self._replies, {}, []
         # Fewer rows were stored than written: for some keys another process had a reply first, and that one counts.
         if stored_count < len(replies):
             counts = self.get(replies).items()
-            self._raced |= {key: reply for key, reply in counts if reply != Reply(**json.loads(str(replies[key][5])))}
+            self._earlier_replies |= {
+                key: reply for key, reply in counts if reply != Reply(**json.loads(str(replies[key][5])))
+            }
 
     def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         self._commit()  # what is buffered counts too

@@ -16,7 +16,7 @@ import pytest
 
 from harness.contracts.method import Row
 from harness.errors import UserError
-from harness.models.chat import encode, encode_prompt, end_of_turn, rendered
+from harness.models.chat import encode, encode_prompt, end_of_turn, render
 from harness.models.transformers_model import TransformersModel
 from harness.training.batches import tokenise
 from harness.types import Group, Prompt
@@ -201,7 +201,7 @@ def test_a_trained_answer_is_a_turn_of_the_template(shape: Shape, tokenizer: Any
     """Prompt and response together begin the conversation as the template itself writes it with the answer in it."""
     prompt, response = trained(tokenizer, TALKS[name], "Hi there.", finished=True)
     talk = [*TALKS[name], {"role": "assistant", "content": "Hi there."}]
-    whole = tokenizer(rendered(tokenizer, talk, prompt=False), add_special_tokens=False)["input_ids"]
+    whole = tokenizer(render(tokenizer, talk, prompt=False), add_special_tokens=False)["input_ids"]
     assert whole[: len(prompt) + len(response)] == prompt + response
     assert tokenizer.decode(whole[len(prompt) + len(response) :]) in ("", "\n")
 

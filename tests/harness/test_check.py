@@ -14,7 +14,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from distilbench.cli.app import app
-from harness.checks.finding import Failed
+from harness.checks.finding import CheckFailed
 from harness.checks.method import CHECKS, World, check_method
 from harness.contracts.method import Loss, Method, Needs, Row, Term
 from harness.contracts.options import options
@@ -125,7 +125,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(fault: str, world: World) -> None:
     check, method, problem = FAULTS[fault]
-    with pytest.raises(Failed, match=problem):
+    with pytest.raises(CheckFailed, match=problem):
         CHECKS[check](method, method.config(), world)
 
 

@@ -127,7 +127,7 @@ def test_models_that_cannot_be_packed_fall_back_with_the_reason(family: str, rea
     import re
 
     found = layout(family, prompt=40, response=10)
-    assert not found.packed and re.search(reason, found.why)
+    assert not found.packed and re.search(reason, found.reason)
     with pytest.raises(UserError, match=r"train\.packing = 'always' is impossible here"):
         layout(family, "always", prompt=40, response=10)
 
@@ -135,11 +135,11 @@ def test_models_that_cannot_be_packed_fall_back_with_the_reason(family: str, rea
 def test_packing_is_chosen_where_it_pays() -> None:
     assert layout("Llama", prompt=40, response=10).packed
     assert layout("Mistral", prompt=19, response=5).packed, "a window that no row fills is no obstacle"
-    assert "never" in layout("Llama", "never", prompt=160, response=96).why
+    assert "never" in layout("Llama", "never", prompt=160, response=96).reason
     short = layout("Llama", prompt=2, response=200)
-    assert not short.packed and "prompts are short" in short.why
+    assert not short.packed and "prompts are short" in short.reason
     assert layout("Llama", "always", prompt=2, response=200).packed
-    assert "one response" in choose(TrainOptions(), [example([9], [5])], [model_of("Llama")], 60).why
+    assert "one response" in choose(TrainOptions(), [example([9], [5])], [model_of("Llama")], 60).reason
 
 
 def test_the_estimate_counts_tokens_and_pairs() -> None:
@@ -157,8 +157,8 @@ def test_rows_are_grouped_where_that_saves_tokens() -> None:
     tails = [[5, 5, 5, 5], [6, 6, 6, 6]]
     rows = [ReadRow([*start, *middle, *tail], 22) for middle in (left, right) for tail in tails]
     assert sorted(group_by_prefix(rows), key=lambda f: f.rows) == [PrefixGroup(20, (0, 1)), PrefixGroup(20, (2, 3))]
-    early = [row._replace(need=12) for row in rows]
-    assert min(group_by_prefix(early), key=lambda f: f.rows).shared <= 12, (
+    early = [row._replace(first_read=12) for row in rows]
+    assert min(group_by_prefix(early), key=lambda f: f.rows).shared_tokens <= 12, (
         "every wanted position belongs to a row itself"
     )
     assert group_by_prefix([ReadRow([1] * 30, 29), ReadRow([2] * 30, 29)]) == [
@@ -174,10 +174,10 @@ def test_every_row_is_planned_once(texts: list[list[int]], rng: random.Random) -
     families = group_by_prefix(rows)
     assert sorted(index for family in families for index in family.rows) == list(range(len(rows)))
     for family in families:
-        starts = {tuple(rows[index].ids[: family.shared]) for index in family.rows}
-        assert len(starts) == 1 or not family.shared
-        assert all(family.shared <= rows[index].need for index in family.rows)
-        assert family.shared == 0 or family.shared >= LEAST_SHARED
+        starts = {tuple(rows[index].ids[: family.shared_tokens]) for index in family.rows}
+        assert len(starts) == 1 or not family.shared_tokens
+        assert all(family.shared_tokens <= rows[index].first_read for index in family.rows)
+        assert family.shared_tokens == 0 or family.shared_tokens >= LEAST_SHARED
 
 
 def test_texts_that_nest_without_end_are_planned() -> None:
@@ -207,10 +207,10 @@ def test_shared_caches_give_the_hidden_states_of_separate_rows(family: str) -> N
     together, apart = Reader(model, 0, 200), Reader(model, 0, 200, sharing=False)
     expected = dict(apart.hidden(rows))
     for index, hidden in together.hidden(rows):
-        assert len(hidden) == len(rows[index].ids) - rows[index].need
+        assert len(hidden) == len(rows[index].ids) - rows[index].first_read
         torch.testing.assert_close(hidden, expected[index], atol=2e-5 * float(expected[index].abs().max()), rtol=0)
-    assert together.computed < 0.75 * apart.computed
-    assert together.real < together.separate == apart.real
+    assert together.positions < 0.75 * apart.positions
+    assert together.tokens < together.separate_tokens == apart.tokens
 
 
 def test_no_padding_waste_above_15_percent() -> None:
@@ -222,8 +222,8 @@ def test_no_padding_waste_above_15_percent() -> None:
         rows += [ReadRow(prompt + rng.choices(range(5, 60), k=rng.randint(1, 120)), len(prompt) - 1) for _ in range(4)]
     reader = Reader(model_of("Llama"), 0, 4096)
     assert len(list(reader.hidden(rows))) == 160
-    assert 1 - reader.real / reader.computed < 0.15
-    assert reader.computed < 0.65 * reader.separate
+    assert 1 - reader.tokens / reader.positions < 0.15
+    assert reader.positions < 0.65 * reader.separate_tokens
 
 
 @settings(max_examples=10, deadline=None)

@@ -22,7 +22,7 @@ from harness.models.chat import encode, pad_id, tokenizer_difference
 from harness.models.load import load_tokenizer, load_weights, logits_of
 from harness.training import TrainOptions, forward
 from harness.training import trainer as trainer_module
-from harness.training.batches import Shuffled, micro_batch, prepare, tokenise
+from harness.training.batches import ShuffledBatches, micro_batch, prepare, tokenise
 from harness.training.fit import fit, load_training, make_trainer
 from harness.training.forward import host, response_terms
 from harness.training.rollouts import Speakers, answer, draw, pick
@@ -181,7 +181,7 @@ def test_heads_of_other_families(family: str, tmp_path: Path) -> None:
     assert (model.config._attn_implementation == "eager") == (family == "Gemma2")
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
-        found = model(input_ids=ids, then=lambda hidden: logits_of(model, hidden[0], len(tokenizer)))
+        found = model(input_ids=ids, read_states=lambda hidden: logits_of(model, hidden[0], len(tokenizer)))
         torch.testing.assert_close(found, model(input_ids=ids).logits[0, :, : len(tokenizer)])
     run = training(METHODS["pad-ppd"], tmp_path, tmp_path)
     assert fit(run, tmp_path / "out").steps == 2
@@ -296,14 +296,14 @@ def test_the_report_says_how_rows_were_laid_out(student: Path, tmp_path: Path) -
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_processes_share_every_prompt_once(world: int) -> None:
     options = TrainOptions(batch_size=8, micro_batch=3)
-    shares = [list(Shuffled(21, options, seed=0, world=world, rank=rank)) for rank in range(world)]
+    shares = [list(ShuffledBatches(21, options, seed=0, world=world, rank=rank)) for rank in range(world)]
     assert len({len(share) for share in shares}) == 1
-    assert all(len(share) == len(Shuffled(21, options, 0, world)) for share in shares)
+    assert all(len(share) == len(ShuffledBatches(21, options, 0, world)) for share in shares)
     real = [index for share in shares for part in share for index in part if index < 21]  # 21 and on: fillers
     assert sorted(real) == list(range(21))
-    again = Shuffled(21, options, seed=0)
+    again = ShuffledBatches(21, options, seed=0)
     again.set_epoch(1)
-    assert list(again.order) != list(Shuffled(21, options, seed=0).order)
+    assert list(again.order) != list(ShuffledBatches(21, options, seed=0).order)
 
 
 def test_fillers_count_for_nothing(student: Path, teacher: Path, tmp_path: Path) -> None:
@@ -398,14 +398,14 @@ def forwards(model: Any) -> list[int]:
 def test_a_teacher_that_does_not_draw_along_does_not_run_along(student: Path, teacher: Path) -> None:
     """With a mixture one forward a token; without, one over whole responses, or none where the loss does not ask."""
     prompts = [[2, 7, 4, 3], [2, 9, 10, 11, 12, 4, 3]]
-    for mix, scored in ((0.3, True), (0.0, True), (0.0, False)):
-        who = replace(speakers(student, teacher, mix), scored=scored)
+    for mix, teacher_logps in ((0.3, True), (0.0, True), (0.0, False)):
+        who = replace(speakers(student, teacher, mix), teacher_logps=teacher_logps)
         seen = forwards(who.teacher)
         drawn = draw(prompts, who, [1, 2])
         longest = max(len(rollout.tokens) for rollout in drawn)
         whole = max(len(prompt) + len(rollout.tokens) for prompt, rollout in zip(prompts, drawn, strict=True))
-        assert seen == ([7, *[1] * (longest - 1)] if mix else [whole] if scored else [])
-        assert ("teacher" in drawn[0].logps) == (mix > 0 or scored)
+        assert seen == ([7, *[1] * (longest - 1)] if mix else [whole] if teacher_logps else [])
+        assert ("teacher" in drawn[0].logps) == (mix > 0 or teacher_logps)
 
 
 @pytest.mark.parametrize(("name", "options"), [("gkd", {"on_policy": 1.0}), ("distillm", {"on_policy": 1.0})])

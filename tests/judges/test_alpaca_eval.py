@@ -14,10 +14,10 @@ from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.alpaca_eval.benchmark import (
     BENCHMARK,
     AlpacaEvalConfig,
+    model_shown_first,
     raw_metrics,
     read_ranking,
     read_token,
-    switched,
 )
 from judges.benchmarks.alpaca_eval.length_control import Column, GamedRows, LengthData, length_controlled
 from judges.benchmarks.pocket_prompts import read_prompt
@@ -57,7 +57,7 @@ def test_any_reply_is_read_without_raising(text: str, first: dict[str, float]) -
 
 
 def test_the_order_is_drawn_from_the_instruction_and_undone() -> None:
-    drawn = [switched(f"instruction {number}") for number in range(400)]
+    drawn = [model_shown_first(f"instruction {number}") for number in range(400)]
     assert 160 < sum(drawn) < 240
     for number in (drawn.index(False), drawn.index(True)):
         question = Question("q", (f"instruction {number}",), baseline=("BASE",))

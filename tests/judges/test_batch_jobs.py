@@ -117,7 +117,7 @@ def test_calls_in_jobs_count_and_those_refused_are_no_failures(tmp_path):
         more = run(server, 16, path, **limits)
         assert kinds(more) == ["pending"] * 8 + ["budget"] * 8
         with Ledger(path) as ledger:
-            assert (ledger.failures(), ledger.spent(0)[1]) == ({}, 0)
+            assert (ledger.failures(), ledger.spending(0)[1]) == ({}, 0)
         assert kinds(run(server, 10, path, **limits)) == ["reply"] * 8 + ["pending"] * 2
         assert kinds(run(server, 11, path, **limits))[10] == "budget"
         assert server.batches.made == 2
@@ -148,7 +148,7 @@ def test_a_line_without_text_is_paid_for(tmp_path):
         run(server, 1, tmp_path / "l.sqlite", **PRICED)
         assert kinds(run(server, 1, tmp_path / "l.sqlite", **PRICED)) == ["empty"]
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        assert ledger.lost() == (50.5, 1)
+        assert ledger.failed_cost() == (50.5, 1)
 
 
 def test_a_job_whose_making_got_lost_is_found_again(tmp_path):
@@ -207,4 +207,4 @@ def test_a_batch_costs_half_and_must_fit_the_budget(tmp_path):
         assert kinds(run(server, 2, tmp_path / "l.sqlite", max_cost=3.1, **PRICED)) == ["pending"] * 2
         run(server, 2, tmp_path / "l.sqlite", max_cost=3.1, **PRICED)
         with Ledger(tmp_path / "l.sqlite") as ledger:
-            assert ledger.served()[0].dollars == 50.5 + 51.0  # what the endpoint counted: 100 and 101 prompt tokens
+            assert ledger.served_models()[0].dollars == 50.5 + 51.0  # the endpoint counted 100 and 101 prompt tokens

@@ -74,7 +74,7 @@ def test_money_stops_before_the_call_that_would_not_fit(path):
     problem = "not asked, about $0.1000 more does not fit the budget of $1.0001 ($1.0000 spent or under way)"
     assert str(outcomes[-1]) == problem
     with Ledger(path) as ledger:
-        assert ledger.served()[0].dollars == pytest.approx(1.0)
+        assert ledger.served_models()[0].dollars == pytest.approx(1.0)
         assert ledger.failures() == {}  # what was not asked is no failed call
     more = run(judge, 50, path, max_cost=1.0001)  # a new run: a new budget, the old replies kept
     assert (answered(more), judge.calls) == (20, 20)
@@ -105,7 +105,7 @@ def test_calls_are_counted_with_the_failed_ones(path):
     assert (judge.calls, answered(outcomes)) == (6, 4)
     assert "budget of 6 calls" in str(outcomes[19])
     with Ledger(path) as ledger:  # nobody charges for those that failed
-        assert (ledger.spent(0), ledger.lost()) == ((pytest.approx(0.4), 6, 4), (0.0, 0))
+        assert (ledger.spending(0), ledger.failed_cost()) == ((pytest.approx(0.4), 6, 4), (0.0, 0))
 
 
 def test_time_ends_the_asking_but_not_the_calls_under_way(path):
@@ -135,8 +135,8 @@ def test_calls_that_give_nothing_to_read_are_paid_all_the_same(path, kind, usage
     again = run(judge, many, path, Billing(dollar, started=started), **limits)  # another process of the same run
     assert {outcome.kind for outcome in again} == {"budget"} and judge.calls == 3
     with Ledger(path) as ledger:
-        assert (ledger.spent(started), ledger.lost()) == ((360.0, 3, 3), (360.0, 3))
-        assert ledger.spent(time.time() + 1) == (0.0, 0, 0)
+        assert (ledger.spending(started), ledger.failed_cost()) == ((360.0, 3, 3), (360.0, 3))
+        assert ledger.spending(time.time() + 1) == (0.0, 0, 0)
 
 
 def test_a_reply_without_a_count_of_tokens_costs_as_estimated(tmp_path):
@@ -149,11 +149,11 @@ def test_a_reply_without_a_count_of_tokens_costs_as_estimated(tmp_path):
 
     assert answered(run(Uncounted(), 9, tmp_path / "l", Billing(dollar, thinking=50), max_cost=300.0)) == 2
     with Ledger(tmp_path / "l") as ledger:
-        (line,) = ledger.served()
-        assert (line.dollars, line.unpriced, line.estimated) == (272.0, 0, 2)
+        (line,) = ledger.served_models()
+        assert (line.dollars, line.unpriced_replies, line.estimated_replies) == (272.0, 0, 2)
     run(Uncounted(), 1, tmp_path / "free", Billing(lambda prompt, completion: 0.0))
     with Ledger(tmp_path / "free") as ledger:
-        assert ledger.served()[0].estimated == 0  # nothing to estimate
+        assert ledger.served_models()[0].estimated_replies == 0  # nothing to estimate
 
 
 def test_thoughts_are_estimated_with_the_reply(path):

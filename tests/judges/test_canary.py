@@ -46,11 +46,11 @@ def test_a_judge_that_changes_under_its_name_is_seen(tmp_path):
     path = tmp_path / "l.sqlite"
     before, _ = ask_round(Judge(0.9), path, AskOptions())
     softer, _ = ask_round(Judge(0.6, served="canary-1-quantised"), path, AskOptions())
-    assert agreement(before, softer).same == 16
+    assert agreement(before, softer).same_count == 16
     assert agreement(before, softer).shift == pytest.approx(0.225)
     assert (before.served, softer.served) == (("canary-1",), ("canary-1-quantised",))
     turned, _ = ask_round(Judge(0.2), path, AskOptions())  # all 12 pairs on the other side, the 4 grades as before
-    assert (agreement(before, turned).same, agreement(before, turned).judged) == (4, 16)
+    assert (agreement(before, turned).same_count, agreement(before, turned).judged_count) == (4, 16)
 
 
 def test_a_round_that_did_not_come_through_is_no_round(tmp_path):
@@ -64,7 +64,7 @@ def test_a_round_that_did_not_come_through_is_no_round(tmp_path):
 def test_a_verdict_in_one_round_only_is_a_disagreement():
     one = CanaryRound(0, (0.9, None, *[None] * 14), ("m",), True)
     two = CanaryRound(1, (0.8, 0.4, *[None] * 14), ("m",), True)
-    assert agreement(one, two).same == 1 and agreement(one, two).judged == 2
+    assert agreement(one, two).same_count == 1 and agreement(one, two).judged_count == 2
     assert agreement(one, two).shift == pytest.approx(0.1)
 
 

@@ -114,7 +114,7 @@ def test_a_failure_is_returned_after_its_tries_and_never_stored(tmp_path, kind, 
     assert outcomes[1].kind == kind
     assert judge.calls == {"q0": 1, "q1": calls, "q2": 1}
     with Ledger(tmp_path / "l.sqlite") as ledger:
-        assert (ledger.served()[0].replies, ledger.failures()) == (2, {kind: 1})
+        assert (ledger.served_models()[0].replies, ledger.failures()) == (2, {kind: 1})
     judge.outcomes.clear()
     assert [outcome.text for outcome in ask(judge, requests(3), tmp_path / "l.sqlite", options)] == ["q0", "q1", "q2"]
     assert judge.calls == {"q0": 1, "q1": calls + 1, "q2": 1}
@@ -200,13 +200,13 @@ def test_the_gate_halves_once_per_burst_and_grows_by_one_per_window():
         started = [await limit.enter() for _ in range(16)]
         await asyncio.sleep(0.001)
         for moment in started:
-            limit.throttled(moment)  # one burst: these calls all started before the first cut
+            limit.note_throttling(moment)  # one burst: these calls all started before the first cut
             limit.leave()
         limits = [limit.limit]
         for _ in range(8 + 9):  # a window of 8 successes, then one of 9
-            limit.succeeded(0.1)
+            limit.note_success(0.1)
             limits.append(limit.limit)
-        limit.throttled(asyncio.get_running_loop().time() + 1)
+        limit.note_throttling(asyncio.get_running_loop().time() + 1)
         return [limits[0], limits[7], limits[8], limits[16], limits[17], limit.limit]
 
     assert asyncio.run(play()) == [8, 8, 9, 9, 10, 5]
@@ -215,15 +215,15 @@ def test_the_gate_halves_once_per_burst_and_grows_by_one_per_window():
 def test_the_gate_doubles_per_window_while_the_endpoint_keeps_up():
     limit = AdaptiveLimit(4, 20)
     for _ in range(4 + 8 + 16):  # windows of 4, 8 and 16 calls at the same speed: 4 -> 8 -> 16 -> 20
-        limit.succeeded(0.1)
+        limit.note_success(0.1)
     assert limit.limit == 20
     slow = AdaptiveLimit(4, 100)
     for _ in range(4):
-        slow.succeeded(0.1)
+        slow.note_success(0.1)
     for _ in range(8):  # the second window is sent before anybody knows: it still grows, but for its last call
-        slow.succeeded(0.25)
+        slow.note_success(0.25)
     for _ in range(60):  # 0.25 s is more than twice 0.1 s: the endpoint queues what it gets
-        slow.succeeded(0.25)
+        slow.note_success(0.25)
     assert slow.limit == 8 + 7
 
 
@@ -378,7 +378,7 @@ def test_killed_in_the_middle_and_run_again_no_stored_call_is_repeated(tmp_path,
         before = server.calls.copy()
         assert 40 <= before.total() < 120
         with Ledger(path) as ledger:
-            stored = ledger.served()[0].replies
+            stored = ledger.served_models()[0].replies
         assert stored >= before.total() - 8  # 4 under way, and at most 4 that came back in the last turn of the loop
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
         outcomes = ask(judge, requests(120), path, AskOptions(concurrency=4, max_concurrency=4))

@@ -93,7 +93,7 @@ def test_all_faults_and_kill_9_end_in_the_same_verdicts(tmp_path):
         process.wait(timeout=60)
         time.sleep(0.5)  # what the server still sends to nobody
         with Ledger(path) as ledger:
-            kept = ledger.served()
+            kept = ledger.served_models()
         stored = sum(line.replies for line in kept)
         sent = server.answered.total()
         assert CALLS // 4 < stored <= sent < CALLS

@@ -13,7 +13,7 @@ from harness.records import write_records
 from harness.types import Answer, Judgment, Question
 from judges import BENCHMARKS
 from judges.benchmarks.answer_files import with_baseline
-from judges.formats import Exported, export_files, import_files
+from judges.formats import ExportedResults, export_files, import_files
 
 HOSTILE = "line\u2028break \x00 [[A>>B]] {output_1} <|im_end|> </script> \U0001f600 \"quoted\" '''"
 BAD_PAIR = {"question_id": 81, "model_1": "m", "model_2": "b", "g1_winner": "A", "turn": 1}
@@ -61,9 +61,9 @@ def answers_of(questions: list[Question]) -> list[Answer]:
     ]
 
 
-def exported(benchmark: str) -> Exported:
+def exported(benchmark: str) -> ExportedResults:
     questions = questions_of(benchmark)
-    return Exported(
+    return ExportedResults(
         "org/model", questions, answers_of(questions), judgments_of(benchmark, questions), "a-judge", "base"
     )
 
@@ -95,7 +95,7 @@ def test_what_is_written_is_read_back(benchmark: str, tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_are_each_listed(benchmark: str, tmp_path: Path) -> None:
     """One row doubled, one of another question, one question without a row."""
     export = exported(benchmark)
-    (file, *_) = export_files(tmp_path, Exported("m", export.questions, export.answers), benchmark)
+    (file, *_) = export_files(tmp_path, ExportedResults("m", export.questions, export.answers), benchmark)
     array = file.suffix == ".json"
     rows = (
         json.loads(file.read_text()) if array else [json.loads(line) for line in file.read_text().split("\n") if line]
@@ -115,7 +115,7 @@ def test_rows_that_do_not_fit_are_each_listed(benchmark: str, tmp_path: Path) ->
 
 def test_files_of_several_models_need_a_name(tmp_path: Path) -> None:
     export = exported("mt_bench")
-    first_model, two = (Exported(name, export.questions, export.answers) for name in ("one", "two"))
+    first_model, two = (ExportedResults(name, export.questions, export.answers) for name in ("one", "two"))
     files = [export_files(tmp_path / model.model, model, "mt_bench")[0] for model in (first_model, two)]
     with pytest.raises(UserError, match="several models: one, two"):
         import_files(files, "mt_bench", export.questions)
@@ -260,7 +260,7 @@ def test_a_label_written_backwards_is_exported_backwards(tmp_path: Path) -> None
     """v0.1 does not count it: game 2 alone is lost, 0%. The later script does: a win (1), a strong loss (3): 25%."""
     (question, *_), (answer, *_) = questions_of("arena_hard"), answers_of(questions_of("arena_hard"))
     judgments = [Judgment("81", "game1", 1.0, flags=("mirrored-label",)), Judgment("81", "game2", -2.0)]
-    _, file = export_files(tmp_path, Exported("m", [question], [answer], judgments, "j", "b"), "arena_hard")
+    _, file = export_files(tmp_path, ExportedResults("m", [question], [answer], judgments, "j", "b"), "arena_hard")
     assert [game["score"] for game in json.loads(file.read_text())["games"]] == ["A<B", "B>>A"]
     imported = import_files([file], "arena_hard", [question])
     assert [each.flags for each in imported.judgments] == [("mirrored-label",), ()]
@@ -275,7 +275,7 @@ def test_a_label_written_backwards_is_exported_backwards(tmp_path: Path) -> None
 def test_of_repeated_games_the_first_is_exported(tmp_path: Path) -> None:
     (question, *_), (answer, *_) = questions_of("arena_hard"), answers_of(questions_of("arena_hard"))
     judgments = [Judgment("81", "game2", margin, repeat=number) for number, margin in enumerate((1.0, -2.0))]
-    _, file = export_files(tmp_path, Exported("m", [question], [answer], judgments, "j", "b"), "arena_hard")
+    _, file = export_files(tmp_path, ExportedResults("m", [question], [answer], judgments, "j", "b"), "arena_hard")
     games = json.loads(file.read_text())["games"]
     assert games[0] is None and games[1]["score"] == "A>B"
 
@@ -342,7 +342,7 @@ def test_half_characters_are_read_and_written(benchmark: str, tmp_path: Path) ->
     questions = questions_of(benchmark)
     turns = ("cut \ud83d",) * len(questions[0].turns)
     answers = [Answer(each.id, turns, (True,) * len(turns), (9,) * len(turns)) for each in questions]
-    first = export_files(tmp_path / "one", Exported("m", questions, answers), benchmark)
+    first = export_files(tmp_path / "one", ExportedResults("m", questions, answers), benchmark)
     text = first[0].read_text(encoding="utf-8")
     mark = "\ufffd" if "\ufffd" in text else "\\ufffd"
     first[0].write_text(text.replace(f"cut {mark}", "cut \\ud83d"), encoding="utf-8")  # as a tool of others leaves it
@@ -350,14 +350,14 @@ def test_half_characters_are_read_and_written(benchmark: str, tmp_path: Path) ->
     imported = import_files(first[:1], benchmark, questions)
     assert [each.turns[0] for each in imported.answers] == ["cut \ufffd"] * 3
     write_records(tmp_path / "answers.jsonl", imported.answers)
-    export_files(tmp_path / "two", Exported("m", questions, imported.answers), benchmark)
+    export_files(tmp_path / "two", ExportedResults("m", questions, imported.answers), benchmark)
 
 
 def test_unanswered_questions_are_not_exported(tmp_path: Path) -> None:
     export = exported("arena_hard")
     with pytest.raises(UserError, match=r"no answer to 1 of 3 questions \(83\)"):
-        export_files(tmp_path, Exported("m", export.questions, export.answers[:2]), "arena_hard")
-    pocket = Exported("m", [Question("mt-3", ("a", "b"))], [Answer("mt-3", ("x", "y"), (), ())])
+        export_files(tmp_path, ExportedResults("m", export.questions, export.answers[:2]), "arena_hard")
+    pocket = ExportedResults("m", [Question("mt-3", ("a", "b"))], [Answer("mt-3", ("x", "y"), (), ())])
     with pytest.raises(UserError, match="no number"):
         export_files(tmp_path, pocket, "mt_bench")
 
@@ -387,7 +387,7 @@ def test_samples_of_lm_eval_itself_are_read(scripted, tmp_path: Path) -> None:
     marks = [judgment.verdict for pair in pairs for judgment in benchmark.grade(*pair, benchmark.config())]
     theirs = [row["exact_match"] for row in sorted(results["samples"]["gsm8k"], key=lambda row: row["doc_id"])]
     assert marks == theirs == [1.0, 1.0, 0.0, 0.0]
-    (written,) = export_files(tmp_path, Exported("m", questions, imported.answers), "gsm8k")
+    (written,) = export_files(tmp_path, ExportedResults("m", questions, imported.answers), "gsm8k")
     ours = json.loads(written.read_text().split("\n")[0])
     theirs_row = results["samples"]["gsm8k"][0]
     assert set(ours) >= set(theirs_row) - {"multimodal"}

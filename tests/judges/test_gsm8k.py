@@ -22,7 +22,7 @@ from judges.benchmarks.gsm8k.benchmark import (
     extract,
     extract_answer,
     mark_json,
-    marked,
+    mark_of,
     number_in,
 )
 
@@ -43,8 +43,8 @@ def test_extraction(text: str, strict: str, flexible: str) -> None:
 
 
 def test_marks() -> None:
-    assert marked("$1,200.", "so many.\n#### 1200") == 1.0
-    assert marked("1200.5", "#### 1200") == 0.0 and marked(INVALID, "#### 1") == 0.0
+    assert mark_of("$1,200.", "so many.\n#### 1200") == 1.0
+    assert mark_of("1200.5", "#### 1200") == 0.0 and mark_of(INVALID, "#### 1") == 0.0
 
 
 @settings(max_examples=150)
@@ -125,7 +125,7 @@ def test_all_flags_of_the_example_solutions(assets) -> None:
         for how in ("raw", "A_line_to_hashes", "A_line_removed", "A_line_sentence"):
             for name in FILTERS:
                 numbers = [extract(changed(row[system]["solution"], how), name) for row in rows]
-                marks = [marked(each, answer) for each, answer in zip(numbers, gold, strict=True)]
+                marks = [mark_of(each, answer) for each, answer in zip(numbers, gold, strict=True)]
                 entry = known[f"{how}/{name}"]
                 assert (sum(marks), numbers.count(INVALID)) == (entry["n_correct"], entry["n_invalid"]), (
                     system,
@@ -136,7 +136,7 @@ def test_all_flags_of_the_example_solutions(assets) -> None:
                     flags = [row[system]["is_correct"] for row in rows]
                     agree += sum(bool(mark) == flag for mark, flag in zip(marks, flags, strict=True))
     assert agree == 5276
-    assert all(marked(extract(answer, name), answer) for answer in gold for name in FILTERS)
+    assert all(mark_of(extract(answer, name), answer) for answer in gold for name in FILTERS)
 
 
 @pytest.mark.assets

@@ -84,7 +84,9 @@ def test_served_sums_replies_and_tokens_by_model(tmp_path):
         ledger.put("a", "e", "m", REPLY)
         ledger.put("b", "e", "m", REPLY)
         ledger.put("c", "e", "m", replace(REPLY, model="served-2"))
-        lines = [(line.served, line.replies, line.prompt_tokens, line.completion_tokens) for line in ledger.served()]
+        lines = [
+            (line.served, line.replies, line.prompt_tokens, line.completion_tokens) for line in ledger.served_models()
+        ]
     assert lines == [("served-1", 2, 24, 2), ("served-2", 1, 12, 1)]
 
 
@@ -123,7 +125,7 @@ def test_two_processes_write_one_ledger(tmp_path):
         process.communicate(timeout=60)
         assert process.returncode == 0
     with Ledger(path) as ledger:
-        assert ledger.served()[0].replies == 600
+        assert ledger.served_models()[0].replies == 600
 
 
 def test_kill_9_loses_nothing_that_was_flushed(tmp_path):

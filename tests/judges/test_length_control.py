@@ -9,10 +9,10 @@ from judges.benchmarks.alpaca_eval.length_control import (
     WEAK_COST,
     JudgedRows,
     bootstrap,
-    confounded,
     contributions,
     fit_exactly,
     fit_official,
+    is_confounded,
     joint_difficulty,
     length_feature,
     read_length_files,
@@ -85,9 +85,9 @@ def test_lengths_that_say_nothing_are_told_from_lengths_that_do() -> None:
     -+ 40 tanh(2.5 -+ 1), from 0.91 to 1.
     """
     noise = np.random.default_rng(0).normal(0, 1, 200)
-    assert confounded(-100 + 2 * noise) and confounded(100 + 25 * noise)
-    assert not confounded(100 + 40 * noise) and not confounded(100 * noise)
-    assert not confounded(np.full(200, 100.0)) and not confounded(np.zeros(200))
+    assert is_confounded(-100 + 2 * noise) and is_confounded(100 + 25 * noise)
+    assert not is_confounded(100 + 40 * noise) and not is_confounded(100 * noise)
+    assert not is_confounded(np.full(200, 100.0)) and not is_confounded(np.zeros(200))
 
 
 def test_far_lengths_widen_the_interval_and_do_not_narrow_it() -> None:

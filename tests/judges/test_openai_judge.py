@@ -267,7 +267,7 @@ def test_half_characters_in_a_refusal_can_be_noted(tmp_path):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         ledger.fail("a", "e", "m", "refused", "the model refused: \ud83d")
         ledger.put("b", "e", "m", Reply("m", "stop", "served \ud83d", 1, 1))
-        assert (ledger.failures(), ledger.served()[0].served) == ({"refused": 1}, "served \ufffd")
+        assert (ledger.failures(), ledger.served_models()[0].served) == ({"refused": 1}, "served \ufffd")
     body = {"choices": [{"message": {"content": "", "refusal": "no \ud83d"}}]}
     with pytest.raises(JudgeError, match="refused: no \ufffd"):
         read_body(body, ApiKey("JUDGE_KEY"))

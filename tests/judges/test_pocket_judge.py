@@ -90,7 +90,7 @@ def test_self_preference_follows_the_favoured_models_own_log_probability(tmp_pat
     folder = checkpoint(tmp_path / "favoured", ("a", "b"))
     config = PocketConfig(self_preference=2.0, favours=folder, noise=0.0)
     judge, model = PocketJudge(config), FakeModel()
-    judge.favoured = model
+    judge.favoured_model = model
     long, good = model.mean_logps([talk()] * 2, [Response(LONG[0], True, 0), Response(GOOD[0], True, 0)])
     assert judge.log_odds(Pair("token", TURNS, LONG, GOOD)) == pytest.approx(2.0 * (long - good))
     (Path(folder) / "model.safetensors").write_bytes(b"other weights")
@@ -218,7 +218,7 @@ def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path, mon
 def test_a_judge_with_a_nested_text_config_is_length_checked(tmp_path, monkeypatch):
     """Multimodal checkpoints keep the context in ``text_config``; a prompt that fills it leaves no room."""
     judge = TransformersJudge(TransformersConfig(path=str(tiny_checkpoint(tmp_path)), device="cpu"))
-    model = judge.loaded  # reads 256 tokens
+    model = judge.chat_model  # reads 256 tokens
     text_config = model.model.config
     monkeypatch.setattr(model.model, "config", SimpleNamespace(get_text_config=lambda: text_config))
     short, long = (Request("q", "g", ({"role": "user", "content": " ".join(["ba"] * words)},), 4) for words in (5, 253))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.contracts.model import Sampling
 from harness.types import Judgment, Question
-from judges.benchmarks.base import ask, fill, take
+from judges.benchmarks.base import ask, fill, limit_questions
 from judges.benchmarks.scoring import Ratio, ratio_score, resample_counts, verdicts
 
 
@@ -22,10 +22,10 @@ def test_filled_values_are_never_templates(first: str, second: str, question: st
 
 def test_a_larger_limit_holds_the_smaller_one_in_the_same_order() -> None:
     questions = [Question(str(number), ("q",)) for number in range(50)]
-    few, more = take(questions, "b", 5), take(questions, "b", 20)
+    few, more = limit_questions(questions, "b", 5), limit_questions(questions, "b", 20)
     assert len(few) == 5 and len(more) == 20 and set(few_ids := [q.id for q in few]) <= {q.id for q in more}
-    assert few_ids == sorted(few_ids, key=int) and take(questions, "b", None) == questions
-    assert [q.id for q in take(questions, "other", 5)] != few_ids
+    assert few_ids == sorted(few_ids, key=int) and limit_questions(questions, "b", None) == questions
+    assert [q.id for q in limit_questions(questions, "other", 5)] != few_ids
 
 
 def test_the_second_turn_is_asked_after_the_models_own_answer(scripted) -> None:
@@ -47,7 +47,7 @@ def test_ratio_by_hand() -> None:
     Contributions: 60 + 100 * (3 - 0.6 * 4) / 2.5 = 84 and 60 + 100 * (0 - 0.6 * 1) / 2.5 = 36; their mean is 60.
     """
     ratio = Ratio(("a", "b", "c"), np.array([3.0, 0.0, 0.0]), np.array([4.0, 1.0, 0.0]))
-    assert ratio.value == pytest.approx(60) and ratio.scored == 2
+    assert ratio.value == pytest.approx(60) and ratio.scored_count == 2
     assert ratio.contributions() == pytest.approx({"a": 84, "b": 36})
 
 

@@ -27,7 +27,7 @@ from harness.types import Answer, Message, Question, Reply, Request, Score, Verd
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
 from judges.benchmarks.answer_files import Row, need
-from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
+from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
 from judges.benchmarks.scoring import Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
 BASELINE_FILE = "alpaca_eval/alpaca_eval_gpt4_baseline.json"
@@ -76,9 +76,9 @@ def _official_questions(config: AlpacaEvalConfig) -> list[Question]:
 def _official_template(name: str) -> tuple[Message, ...]:
     messages: list[Message] = []
     # Cut at its chat marks before any answer is put in: an answer may hold such marks.
-    for piece in locate(ANNOTATORS[name].file).read_text(encoding="utf-8").split("<|im_start|>")[1:]:
-        role, _, rest = piece.partition("\n")
-        messages.append({"role": role.strip(), "content": rest.split("<|im_end|>", 1)[0].strip()})
+    for section in locate(ANNOTATORS[name].file).read_text(encoding="utf-8").split("<|im_start|>")[1:]:
+        role, _, body = section.partition("\n")
+        messages.append({"role": role.strip(), "content": body.split("<|im_end|>", 1)[0].strip()})
     return tuple(messages)
 
 
@@ -92,7 +92,7 @@ def _pocket_prompt(question: Question, first: str, second: str) -> tuple[Message
     return pocket_prompts.pair_token(question.turns[:1], (first,), (second,))
 
 
-def switched(instruction: str) -> bool:
+def model_shown_first(instruction: str) -> bool:
     """Whether the official annotator shows the model before the baseline for this instruction (processors.py)."""
     # The very call of the official code, with its seed 0: another generator would put other answers first.
     return random.Random("is_switched_outputs" + instruction + "0").choices([False, True], k=1)[0]
@@ -109,14 +109,14 @@ def read_token(reply: Reply) -> Verdict:
     # Log-probabilities first: at temperature 1 the sampled letter itself is only one draw from them.
     if reply.first_token:
         # Exact tokens win over those with blanks: " m" may be listed beside "m" and is another token.
-        for stripped in (False, True):
+        for strip_blanks in (False, True):
             mass = {"m": 0.0, "M": 0.0}
             for token, logp in reply.first_token.items():
-                name = token.strip() if stripped else token
+                name = token.strip() if strip_blanks else token
                 if name in mass and not math.isnan(logp):
                     mass[name] += math.exp(min(logp, 0.0))
             if sum(mass.values()) > 0:
-                return Verdict(mass["m"] / sum(mass.values()), None, ("stripped-token",) if stripped else ())
+                return Verdict(mass["m"] / sum(mass.values()), None, ("stripped-token",) if strip_blanks else ())
         tokens = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
         return Verdict(None, f"neither m nor M among the first tokens ({tokens})")
     letter = reply.text.strip().strip("\"'`.*").strip()
@@ -206,7 +206,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         prompt = self.sets[config.questions].prompt[config.judge_prompt]
         model, baseline = answer.turns[0], question.baseline[0]
         requests = []
-        for model_first in (False, True) if both_orders else (switched(question.turns[0]),):
+        for model_first in (False, True) if both_orders else (model_shown_first(question.turns[0]),):
             first, second = (model, baseline) if model_first else (baseline, model)
             requests.append(
                 Request(
@@ -216,7 +216,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
                     annotator.top_logprobs, meta={"model_first": model_first},
                 )
             )  # fmt: skip
-        return repeated(requests, config.repeats)
+        return repeat_requests(requests, config.repeats)
 
     def parse(self, request: Request, reply: Reply, config: AlpacaEvalConfig) -> Verdict:
         return self.of_model(ANNOTATORS[config.judge_prompt].read(reply), request)
@@ -234,10 +234,10 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             lc = length_controlled(questions, column, data, seed, replicates)
             wr = win_rate(questions, entrant, column, seed, replicates)
             parts = sorted({judgment.part for judgment in entrant.judgments}) or ["preference"]
-            count, scored = count_verdicts(questions, entrant.judgments, parts), ~np.isnan(column.preference)
+            count, has_verdict = count_verdicts(questions, entrant.judgments, parts), ~np.isnan(column.preference)
             # A draw by equal answers scores without a judge: nothing was expected there.
-            count = replace(count, expected=np.where(scored & (count.received == 0), 0.0, count.expected))
-            coverage = count.detail(np.where(scored, count.share, 0.0))
+            count = replace(count, expected=np.where(has_verdict & (count.received == 0), 0.0, count.expected))
+            coverage = count.detail(np.where(has_verdict, count.share, 0.0))
             scores[key] = tuple(replace(score, detail={**score.detail, **coverage}) for score in (lc, wr))
         return scores
 
@@ -283,16 +283,16 @@ def raw_metrics(preference: Array) -> dict[str, float]:
 
 
 def win_rate(questions: Sequence[Question], entrant: Entrant, column: Column, seed: int, replicates: int) -> Score:
-    scored = ~np.isnan(column.preference)
+    has_verdict = ~np.isnan(column.preference)
     ids = tuple(question.id for question in questions)
-    ratio = Ratio(ids, np.where(scored, column.preference, 0.0), scored.astype(float))
+    ratio = Ratio(ids, np.where(has_verdict, column.preference, 0.0), has_verdict.astype(float))
     detail = entrant_detail(questions, entrant)
     note = ""
     if "flag:no-logprobs" in detail:
         note = f"{detail['flag:no-logprobs']:.0f} of {detail['judgments']:.0f} verdicts from text: no-logprobs"
     detail["identical"] = float(sum(equals_baseline(*pair) for pair in pair_answers(questions, entrant.answers)))
-    if scored.any():
-        detail.update(raw_metrics(column.preference[scored]))
+    if has_verdict.any():
+        detail.update(raw_metrics(column.preference[has_verdict]))
     detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
     return ratio_score("alpaca_eval.wr", ratio, replicates, seed, note, detail)
 

@@ -111,7 +111,7 @@ def length_feature(delta: Array) -> Array:
     return np.tanh(delta / spread) if spread > 0 else np.zeros_like(delta)
 
 
-def confounded(delta: Array) -> bool:
+def is_confounded(delta: Array) -> bool:
     """Whether all answers are so much longer (or shorter) than the baseline's that the feature is near constant."""
     # It then explains the verdicts as well as the bias does, and their fit says 50 or anything else.
     feature = length_feature(delta)  # 0 of equal lengths or equal differences: no such case
@@ -136,14 +136,14 @@ def fit_official(rows: JudgedRows) -> LengthFit:
 
     x, y, weight = rows.x, rows.y, rows.weight
 
-    def liblinear(keep: NDArray[np.bool_], cost: float, state: int | np.random.RandomState) -> Array:
+    def liblinear(mask: NDArray[np.bool_], cost: float, state: int | np.random.RandomState) -> Array:
         # scikit-learn takes no soft labels: each row enters once as a win and once as a loss, weighted by its share.
-        labels = np.repeat([1, 0], int(keep.sum()))
-        shares = np.concatenate([y[keep], 1 - y[keep]]) * np.tile(weight[keep], 2)
+        labels = np.repeat([1, 0], int(mask.sum()))
+        shares = np.concatenate([y[mask], 1 - y[mask]]) * np.tile(weight[mask], 2)
         model = LogisticRegression(
             C=cost, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=state, tol=1e-4, max_iter=100
         )
-        model.fit(np.tile(x[keep], (2, 1)), labels, sample_weight=shares)
+        model.fit(np.tile(x[mask], (2, 1)), labels, sample_weight=shares)
         return np.asarray(model.coef_[0], dtype=float)
 
     scores = np.zeros((FOLDS, COST_GRID.size))
@@ -193,13 +193,13 @@ def _descend(gradient: Array, hessian: Array, coef: Array) -> Array:
     usable = curvature > 1e-12
     scale = np.where(usable, curvature, 1.0)
     for _ in range(100):
-        before = step.copy()
+        earlier_step = step.copy()
         for j in range(coef.shape[1]):
             slope = gradient[:, j] + (hessian[:, j] * step).sum(axis=1)
             target = coef[:, j] + step[:, j] - slope / scale[:, j]
             shrunk = np.sign(target) * np.maximum(np.abs(target) - 1.0 / scale[:, j], 0.0)
             step[:, j] = np.where(usable[:, j], shrunk - coef[:, j], 0.0)
-        if np.abs(step - before).max() < 1e-9:
+        if np.abs(step - earlier_step).max() < 1e-9:
             break
     return step
 
@@ -216,39 +216,39 @@ def solve(
     batch = weight.shape[0]
     coef = np.zeros((batch, 3)) if start is None else np.array(np.broadcast_to(start, (batch, 3)))
     length = np.broadcast_to(length, weight.shape)
-    fixed = np.stack([difficulty, bias])
+    design = np.stack([difficulty, bias])
     products = np.stack([difficulty * difficulty, difficulty * bias, bias * bias], axis=1)
 
     def objective(coef: Array) -> Array:
-        logits = coef[:, :1] * length + coef[:, 1:] @ fixed
+        logits = coef[:, :1] * length + coef[:, 1:] @ design
         losses = np.logaddexp(0.0, logits) - preference * logits
         return np.asarray(cost * np.einsum("bn,bn->b", weight, losses) + np.abs(coef).sum(axis=1))
 
     current = objective(coef)
     for _ in range(100):
-        p = sigmoid(coef[:, :1] * length + coef[:, 1:] @ fixed)
+        p = sigmoid(coef[:, :1] * length + coef[:, 1:] @ design)
         residual = weight * (p - preference)
         spread = weight * p * (1.0 - p)
-        gradient = np.column_stack([np.einsum("bn,bn->b", residual, length), residual @ fixed.T]) * cost[:, None]
-        tilted = spread * length
-        crossed, square = tilted @ fixed.T, np.einsum("bn,bn->b", tilted, length)
+        gradient = np.column_stack([np.einsum("bn,bn->b", residual, length), residual @ design.T]) * cost[:, None]
+        scaled = spread * length
+        cross, square = scaled @ design.T, np.einsum("bn,bn->b", scaled, length)
         dd, db, bb = (spread @ products).T
-        entries = [square, crossed[:, 0], crossed[:, 1], crossed[:, 0], dd, db, crossed[:, 1], db, bb]
+        entries = [square, cross[:, 0], cross[:, 1], cross[:, 0], dd, db, cross[:, 1], db, bb]
         hessian = np.stack(entries, axis=1).reshape(batch, 3, 3) * cost[:, None, None]
         step = _penalised_step(gradient, hessian, coef)
         # Halve the step of those replicates alone whose objective rose.
-        size, new = np.ones((batch, 1)), coef + step
-        value = objective(new)
+        size, next_coef = np.ones((batch, 1)), coef + step
+        value = objective(next_coef)
         for _ in range(30):
             worse = value > current + 1e-9 * (1 + np.abs(current))
             if not worse.any():
                 break
             size[worse] *= 0.5
-            new = coef + size * step
-            value = objective(new)
-        moved = float(np.abs(new - coef).max())
-        coef, current = new, value
-        if moved < 1e-8:
+            next_coef = coef + size * step
+            value = objective(next_coef)
+        change = float(np.abs(next_coef - coef).max())
+        coef, current = next_coef, value
+        if change < 1e-8:
             break
     return coef
 
@@ -266,13 +266,13 @@ def joint_difficulty(preference: Array, length: Array) -> Array:
     for _ in range(100):
         p = sigmoid(effects[0][:, None] + effects[1][:, None] * length + d)
         residual, spread = np.where(has_verdict, y - p, 0.0), np.where(has_verdict, p * (1 - p), 0.0)
-        tilted = spread * length
+        scaled = spread * length
         down_d = residual.sum(axis=0) - d
         curve_d = spread.sum(axis=0) + 1.0
         down = np.concatenate([residual.sum(axis=1), (residual * length).sum(axis=1)]) - 1e-3 * effects.ravel()
-        cross = np.concatenate([spread, tilted])
-        corner = np.diag(tilted.sum(axis=1))
-        curve = np.block([[np.diag(spread.sum(axis=1)), corner], [corner, np.diag((tilted * length).sum(axis=1))]])
+        cross = np.concatenate([spread, scaled])
+        corner = np.diag(scaled.sum(axis=1))
+        curve = np.block([[np.diag(spread.sum(axis=1)), corner], [corner, np.diag((scaled * length).sum(axis=1))]])
         curve = curve + 1e-3 * np.eye(2 * models) - (cross / curve_d) @ cross.T
         # Bounded steps: an instruction that every model wins has no finite difficulty without the prior.
         step = np.clip(np.linalg.solve(curve, down - cross @ (down_d / curve_d)), -2.0, 2.0)
@@ -291,16 +291,16 @@ def bootstrap(rows: JudgedRows, fit: LengthFit, counts: Array) -> Array:
     _, difficulty, bias = rows.x.T
     values = []
     for first in range(0, counts.shape[0], _CHUNK):
-        part = counts[first : first + _CHUNK]
+        chunk = counts[first : first + _CHUNK]
         # The length unit is estimated from the data, so each resample has its own.
         spread = np.sqrt(variance[first : first + _CHUNK])[:, None]
         feature = np.tanh(rows.delta / np.where(spread > 0, spread, np.inf))
-        gamed = (len(part), rows.gamed.length.size)
-        length = np.concatenate([np.broadcast_to(rows.gamed.length, gamed), feature], axis=1)
-        weight = np.concatenate([np.full(gamed, GAMED_WEIGHT), part], axis=1)
-        coef = solve(length, difficulty, bias, rows.y, weight, np.full(len(part), fit.cost), fit.coef)
+        gamed_shape = (len(chunk), rows.gamed.length.size)
+        length = np.concatenate([np.broadcast_to(rows.gamed.length, gamed_shape), feature], axis=1)
+        weight = np.concatenate([np.full(gamed_shape, GAMED_WEIGHT), chunk], axis=1)
+        coef = solve(length, difficulty, bias, rows.y, weight, np.full(len(chunk), fit.cost), fit.coef)
         predictions = sigmoid(coef[:, 1:2] * rows.difficulty + coef[:, 2:])
-        values.append(100 * (part * predictions).sum(axis=1) / n[first : first + _CHUNK])
+        values.append(100 * (chunk * predictions).sum(axis=1) / n[first : first + _CHUNK])
     return np.concatenate(values)
 
 
@@ -321,11 +321,11 @@ def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
         tilt = -(p * (1 - p) * slope * fit.coef[0]) @ x + np.array([slack.sum(), 0.0, 0.0])
         unit = ((rows.delta - rows.delta.mean()) ** 2 - spread**2) / (2 * spread * (n - 1))
         pull = pull + unit[:, None] * tilt
-    moved = np.zeros((n, 3))
-    moved[:, active] = np.linalg.lstsq(hessian[np.ix_(active, active)], pull[:, active].T, rcond=None)[0].T
+    coef_shift = np.zeros((n, 3))
+    coef_shift[:, active] = np.linalg.lstsq(hessian[np.ix_(active, active)], pull[:, active].T, rcond=None)[0].T
     q = fit.predictions / 100
     gradient = np.array([0.0, (q * (1 - q) * rows.difficulty).mean(), (q * (1 - q)).mean()])
-    influence: Array = fit.predictions - fit.value + 100 * n * (moved @ gradient)
+    influence: Array = fit.predictions - fit.value + 100 * n * (coef_shift @ gradient)
     return np.asarray(fit.value + influence - influence.mean())
 
 
@@ -343,17 +343,17 @@ class LengthData:
 
 
 @lru_cache(maxsize=4)
-def read_length_files(gamed: str, difficulty: str | None = None) -> tuple[GamedRows, Array]:
+def read_length_files(gamed_file: str, difficulty_file: str | None = None) -> tuple[GamedRows, Array]:
     """Gamed rows, and difficulties by instruction index, from CSV files; ``None``: both stand in one, as the hub's."""
-    texts = (Path(path).read_text(encoding="utf-8") for path in (gamed, difficulty or gamed))
+    texts = (Path(path).read_text(encoding="utf-8") for path in (gamed_file, difficulty_file or gamed_file))
     rows, source = (list(csv.DictReader(StringIO(text))) for text in texts)
     preference, length, hardness = (
         np.array([float(row[name]) for row in rows])
         for name in ("preference", "std_delta_len", "instruction_difficulty")
     )
     by_index = {int(row["index"]): float(row["instruction_difficulty"]) for row in source}
-    ordered = np.array([by_index[index] for index in range(len(by_index))])
-    return GamedRows(preference, np.tanh(length), hardness), ordered
+    difficulties = np.array([by_index[index] for index in range(len(by_index))])
+    return GamedRows(preference, np.tanh(length), hardness), difficulties
 
 
 @dataclass(frozen=True)
@@ -376,12 +376,12 @@ def length_data(
         label = "LC (official)" if hub else "LC reconstructed, +-0.15"
         try:
             files = (HUB_FILE,) if hub else (RECOVERED_GAMED, RECOVERED_DIFFICULTY)
-            gamed, by_index = read_length_files(*(str(locate(file)) for file in files))
+            gamed_rows, by_index = read_length_files(*(str(locate(file)) for file in files))
         except UserError as error:
             return f"no LC: {error}"
         if compat_leaderboard:
-            return LengthData(by_index[: len(questions)], gamed, label + ", difficulties by row position", True)
-        return LengthData(by_index[[int(str(question.meta["index"])) for question in questions]], gamed, label)
+            return LengthData(by_index[: len(questions)], gamed_rows, label + ", difficulties by row position", True)
+        return LengthData(by_index[[int(str(question.meta["index"])) for question in questions]], gamed_rows, label)
     official = any("index" in question.meta for question in questions)
     label = "LC (other baseline): difficulties joint over the entrants" if official else "LC (pocket)"
     # An entrant with a single verdict has no spread of lengths to standardise by.
@@ -404,13 +404,13 @@ def length_controlled(
     has_verdict = ~np.isnan(column.preference)
     n, gap_count = int(has_verdict.sum()), int((~has_verdict).sum())
 
-    def unscored(note: str) -> Score:
+    def score_without_value(note: str) -> Score:
         return Score(METRIC, None, None, None, n, gap_count, note)
 
     if isinstance(data, str):
-        return unscored(data)
+        return score_without_value(data)
     if n < MIN_QUESTIONS:
-        return unscored(
+        return score_without_value(
             f"LC is n/a below {MIN_QUESTIONS} scored questions ({n} here): length and ability cannot be told apart"
         )
     ids = [question.id for question, counts in zip(questions, has_verdict, strict=True) if counts]
@@ -418,8 +418,8 @@ def length_controlled(
         note = f"{data.label}; the baseline's own answers: 50 by construction"
         return Score(METRIC, 50.0, 50.0, 50.0, n, gap_count, note, dict.fromkeys(ids, 50.0), (50.0,) * replicates)
     official = data.gamed.preference.size > 0
-    if not official and confounded(column.delta[has_verdict]):
-        return unscored(
+    if not official and is_confounded(column.delta[has_verdict]):
+        return score_without_value(
             "LC is n/a: the answers differ from the baseline's by so similar a length that it cannot be told "
             "from ability"
         )

@@ -25,7 +25,7 @@ from judges.benchmarks.answer_files import Row, dig, need, read_jsonl, short
 from judges.benchmarks.arena_hard import score as rules
 from judges.benchmarks.arena_hard.score import Scorer, read_label, read_last_label
 from judges.benchmarks.arena_hard.style_control import style_control
-from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeated
+from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
 from judges.benchmarks.scoring import ratio_score
 
 PROMPT_FILE = "arena_hard_v0.1/judge_config.yaml"
@@ -159,11 +159,11 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         for part, model_first in zip(rules.GAMES, (False, True), strict=True):
             messages = prompt(question, *((model, baseline) if model_first else (baseline, model)))
             games.append(Request(question.id, part, messages, *limits, meta={"model_first": model_first}))
-        return repeated(games, config.repeats)
+        return repeat_requests(games, config.repeats)
 
     def second_request(self, request: Request, reply: Reply, config: ArenaHardConfig) -> Request | None:
         """The second question of the script of v0.1 to a judge whose reply holds no label at all."""
-        continuation = self.sets[config.questions].again
+        continuation = self.sets[config.questions].continuation
         if not config.ask_again or not continuation or rules.LABEL.search(reply.text):
             return None
         talk: list[Message] = [{"role": "assistant", "content": reply.text}, {"role": "user", "content": continuation}]
@@ -190,7 +190,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
 
     def deviations(self, config: ArenaHardConfig) -> list[str]:
         departures = ["The interval resamples questions; the official scripts resample verdicts, which is too narrow."]
-        if self.sets[config.questions].again and config.ask_again != self.config.ask_again:
+        if self.sets[config.questions].continuation and config.ask_again != self.config.ask_again:
             departures.append(f"A judge without a label is {'' if config.ask_again else 'not '}asked once more.")
         if config.style_control:
             departures.append("Style-controlled: not the plain win rate.")

@@ -26,7 +26,7 @@ Scorer = Literal["v0.1", "2025-06"]
 STRONG_WEIGHT: Final = 3.0
 GAMES: Final = ("game1", "game2")
 LABELS: Final = {"A>>B": 2.0, "A>B": 1.0, "A=B": 0.0, "B>A": -1.0, "B>>A": -2.0}  # margins of assistant A
-MIRRORED: Final = {"B<<A": 2.0, "B<A": 1.0, "B=A": 0.0, "A<B": -1.0, "A<<B": -2.0}
+MIRRORED_LABELS: Final = {"B<<A": 2.0, "B<A": 1.0, "B=A": 0.0, "A<B": -1.0, "A<<B": -2.0}
 """The same verdicts written backwards; the 2025-06 script scores them, v0.1 counted them as no verdict."""
 MIRRORED_FLAG: Final = "mirrored-label"
 NO_LABEL: Final = "no verdict label in the reply"
@@ -57,8 +57,8 @@ def read_last_label(text: str) -> Verdict:
 def _margin(label: str) -> Verdict:
     if label in LABELS:
         return Verdict(LABELS[label])
-    if label in MIRRORED:
-        return Verdict(MIRRORED[label], None, (MIRRORED_FLAG,))
+    if label in MIRRORED_LABELS:
+        return Verdict(MIRRORED_LABELS[label], None, (MIRRORED_FLAG,))
     return Verdict(None, f"unknown label [[{label[:12]}]]")
 
 
@@ -73,7 +73,7 @@ def battle(margins: Sequence[float]) -> tuple[float, float]:
     return wins, weight
 
 
-def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
+def _without_unknown_labels(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
     # The script of v0.1 knows five labels only: a mirrored one is no verdict.
     if scorer != "v0.1":
         return judgments
@@ -81,7 +81,7 @@ def _known(judgments: Sequence[Judgment], scorer: Scorer) -> Sequence[Judgment]:
 
 
 def _games(questions: Sequence[Question], judgments: Sequence[Judgment], scorer: Scorer) -> list[list[float]]:
-    margins = verdicts(_known(judgments, scorer))
+    margins = verdicts(_without_unknown_labels(judgments, scorer))
     games = [[margins[q.id][game] for game in GAMES if game in margins.get(q.id, {})] for q in questions]
     # The later script keeps only complete pairs of games, the earlier one every single game.
     return [[] if scorer == "2025-06" and len(row) < len(GAMES) else row for row in games]
@@ -130,29 +130,31 @@ def score_detail(questions: Sequence[Question], entrant: Entrant, ratio: Ratio, 
         detail["official_low"], detail["official_high"] = official
     detail["baseline_length"] = fmean(len(question.baseline[0]) for question in questions)
     # a question that the script drops covers nothing, one with one game covers half
-    count = count_verdicts(questions, _known(judgments, scorer), GAMES)
+    count = count_verdicts(questions, _without_unknown_labels(judgments, scorer), GAMES)
     return detail | count.detail(np.where(ratio.denominator > 0, count.share, 0.0))
 
 
 def style_detail(fit: StyleFit | None, ratio: Ratio) -> Detail:
     if fit is None:
         return {}
-    detail: Detail = {"style_controlled": fit.official, "style_controlled_equal": fit.equal}
+    detail: Detail = {"style_controlled": fit.official, "style_controlled_equal": fit.equal_style}
     if fit.replicates:
-        interval = percentile_interval(fit.replicates, ratio.scored)
+        interval = percentile_interval(fit.replicates, ratio.scored_count)
         detail |= {"style_controlled_low": interval.low, "style_controlled_high": interval.high}
     detail["style_length_unit"] = "tokens" if fit.by_tokens else "characters"
     return detail | {f"style:{name}": value for name, value in fit.coefficients.items()}
 
 
 def style_score(metric: str, scorer: Scorer, ratio: Ratio, fit: StyleFit | None, detail: Detail) -> Score:
-    unscored = len(ratio.ids) - ratio.scored
+    missing_count = len(ratio.ids) - ratio.scored_count
     if fit is None:
         note = "no style control: no answers, or no question has a verdict"
-        return Score(metric, None, None, None, ratio.scored, unscored, note, detail=detail)
-    low, high = percentile_interval(fit.replicates, ratio.scored) if fit.replicates else (None, None)
+        return Score(metric, None, None, None, ratio.scored_count, missing_count, note, detail=detail)
+    low, high = percentile_interval(fit.replicates, ratio.scored_count) if fit.replicates else (None, None)
     counts = ratio.denominator > 0
     shares = fit.official + fit.influence[counts] - fit.influence[counts].mean()
     per_question = dict(zip(np.array(ratio.ids)[counts].tolist(), shares.tolist(), strict=True))
     note = f"scorer {scorer}, style-controlled (length in {detail['style_length_unit']} and markdown)"
-    return Score(metric, fit.official, low, high, ratio.scored, unscored, note, per_question, fit.replicates, detail)
+    return Score(
+        metric, fit.official, low, high, ratio.scored_count, missing_count, note, per_question, fit.replicates, detail
+    )

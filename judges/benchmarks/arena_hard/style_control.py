@@ -35,8 +35,8 @@ _CHUNK = 64  # replicates solved at once: bounds memory
 def markdown_breakdown(text: str) -> dict[str, dict[str, int]]:
     """Headers, list items and bold spans by kind, outside code blocks, as the official ``metadata`` holds them."""
     # The official script removes what stands between the fences wherever it occurs, and leaves the fences.
-    for inside in _CODE.findall(text):
-        text = text.replace(inside, "")
+    for code in _CODE.findall(text):
+        text = text.replace(code, "")
     return {name: {kind: len(rule.findall(text)) for kind, rule in rules.items()} for name, rules in _RULES.items()}
 
 
@@ -67,7 +67,7 @@ class StyleFit:
     """
 
     official: float  # the official script centres its features
-    equal: float
+    equal_style: float
     coefficients: Mapping[str, float]
     """Per standard deviation of each feature, in the baseline's favour; shared by all entrants of the call."""
     replicates: tuple[float, ...]
@@ -120,9 +120,9 @@ def _solve(battles: Battles, counts: Array, start: tuple[Array, Array]) -> tuple
             cross[:, m] = -(spread @ x[m])
             block += (spread @ products[m]).reshape(-1, size, size)
         block -= np.einsum("bmi,bmj->bij", cross / curve[..., None], cross)
-        right = down_shared - np.einsum("bmi,bm->bi", cross, down / curve)
+        rhs = down_shared - np.einsum("bmi,bm->bi", cross, down / curve)
         # Steps are bounded: separable games would send Newton far out before the ridge pulls it back.
-        step = np.clip(np.linalg.solve(block, right[..., None])[..., 0], -5, 5)
+        step = np.clip(np.linalg.solve(block, rhs[..., None])[..., 0], -5, 5)
         step_theta = np.clip((down - np.einsum("bmi,bi->bm", cross, step)) / curve, -2, 2)
         theta, coef = theta + step_theta, coef + step
         if max(np.abs(step_theta).max(), np.abs(step).max()) < 1e-9:
@@ -147,13 +147,13 @@ def _influence(battles: Battles, theta: Array, coef: Array, centre: Array) -> li
         p = sigmoid(x @ np.concatenate([theta, coef]))
         hessian += (x * (battles.weight[m] * p * (1 - p))[:, None]).T @ x
         pull += (battles.wins[m] - battles.weight[m] * p)[:, None] * x
-    around = np.einsum("mn,mnf->nf", battles.weight, battles.features - centre) / battles.weight.sum()
+    mean_features = np.einsum("mn,mnf->nf", battles.weight, battles.features - centre) / battles.weight.sum()
     influences = []
     for row, q in enumerate(sigmoid(theta - centre @ coef)):
         # The logit of the win rate is the strength less the mean style, which moves with the questions too.
         gradient = np.concatenate([np.eye(models)[row], -centre])
-        moved = pull @ np.linalg.solve(hessian, gradient)
-        influence = 100 * q * (1 - q) * n * (moved - around @ coef)
+        coef_shift = pull @ np.linalg.solve(hessian, gradient)
+        influence = 100 * q * (1 - q) * n * (coef_shift - mean_features @ coef)
         influences.append(influence - influence.mean())
     return influences
 
@@ -167,26 +167,26 @@ def style_control(
     if not battles.names or not battles.weight.any():
         return {}
     n = len(questions)
-    whole = np.ones((1, n))
-    theta, coef = _solve(battles, whole, (np.zeros(len(battles.names)), np.zeros(len(FEATURES))))
-    centre = _centre(battles, whole)[0]
+    all_questions = np.ones((1, n))
+    theta, coef = _solve(battles, all_questions, (np.zeros(len(battles.names)), np.zeros(len(FEATURES))))
+    centre = _centre(battles, all_questions)[0]
     flat, weight = battles.features.reshape(-1, len(FEATURES)), battles.weight.ravel()
     spread = np.sqrt(weight @ (flat - centre) ** 2 / weight.sum())
     draws = []
     # The same resamples as the plain win rates, so that their difference is paired.
     counts = resample_counts(n, replicates, seed) if replicates else np.zeros((0, n))
     for first in range(0, len(counts), _CHUNK):
-        part = counts[first : first + _CHUNK]
-        strength, shared = _solve(battles, part, (theta[0], coef[0]))
-        shift = np.einsum("bf,bf->b", _centre(battles, part), shared)
+        chunk = counts[first : first + _CHUNK]
+        strength, slopes = _solve(battles, chunk, (theta[0], coef[0]))
+        shift = np.einsum("bf,bf->b", _centre(battles, chunk), slopes)
         draws.append(100 * sigmoid(strength - shift[:, None]))
-    drawn = np.concatenate(draws) if draws else np.zeros((0, len(battles.names)))
+    draws_of_rows = np.concatenate(draws) if draws else np.zeros((0, len(battles.names)))
     influences = _influence(battles, theta[0], coef[0], centre)
     official, equal = 100 * sigmoid(theta[0] - centre @ coef[0]), 100 * sigmoid(theta[0])
     return {
         name: StyleFit(
             float(official[row]), float(equal[row]), dict(zip(FEATURES, (coef[0] * spread).tolist(), strict=True)),
-            tuple(drawn[:, row].tolist()), influences[row], battles.by_tokens,
+            tuple(draws_of_rows[:, row].tolist()), influences[row], battles.by_tokens,
         )
         for row, name in enumerate(battles.names)
         if battles.weight[row].any()

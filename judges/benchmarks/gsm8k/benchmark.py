@@ -151,17 +151,17 @@ def extract(text: str, filter_name: str) -> str:
     return next((group for group in groups[-1] if group), INVALID).strip() if groups else INVALID
 
 
-def filtered(answer: Answer, name: str) -> str:
+def filter_answer(answer: Answer, name: str) -> str:
     # Answers made through lm-eval carry its own extraction; imported ones are extracted here alike.
     return str(answer.meta.get(name, "")) or extract(answer.turns[0], name)
 
 
-def marked(extracted: str, gold: str) -> float:
+def mark_of(answer: str, gold: str) -> float:
     """1.0 or 0.0: whether both are the same text without commas, dollar signs, what precedes ``#### ``, a full stop."""
     # As lm-eval compares them, not as numbers.
     for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"):
-        extracted, gold = re.sub(pattern, "", extracted), re.sub(pattern, "", gold)
-    return float(extracted.lower() == gold.lower())
+        answer, gold = re.sub(pattern, "", answer), re.sub(pattern, "", gold)
+    return float(answer.lower() == gold.lower())
 
 
 def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
@@ -250,8 +250,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     ) -> list[Answer]:
         sampling = self.sampling(config)
         if config.protocol == "json":
-            prompted = [replace(q, turns=(JSON_PROMPT.replace("{question}", q.turns[0]),)) for q in questions]
-            return ask(model, prompted, lambda question: sampling, seed)
+            json_questions = [replace(q, turns=(JSON_PROMPT.replace("{question}", q.turns[0]),)) for q in questions]
+            return ask(model, json_questions, lambda question: sampling, seed)
         from judges.benchmarks.gsm8k.lm_eval_adapter import answer_with_lm_eval
 
         prompt = self.sets[config.questions].prompt
@@ -263,9 +263,9 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             return [mark_json(question, answer)]
         judgments = []
         for name in FILTERS:
-            number = filtered(answer, name)
+            number = filter_answer(answer, name)
             flags = ("no-number",) if number == INVALID else ()
-            mark = marked(number, question.reference[0])
+            mark = mark_of(number, question.reference[0])
             judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule"))
         return judgments
 
@@ -275,8 +275,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         """Accuracy by the config's filter; that by the other one stands in the details."""
         parts, main = ((JSON_PART,), JSON_PART) if config.protocol == "json" else (FILTERS, config.filter)
         by_question = verdicts(entrant.judgments)
-        known = [by_question.get(question.id, {}) for question in questions]
-        marks = {part: [[row[part]] if part in row else [] for row in known] for part in parts}
+        marks_of_questions = [by_question.get(question.id, {}) for question in questions]
+        marks = {part: [[row[part]] if part in row else [] for row in marks_of_questions] for part in parts}
         accuracy = {part: Ratio.of_sums(questions, column) for part, column in marks.items()}
         detail = entrant_detail(questions, entrant, judged=False)
         detail |= {part: ratio.value for part, ratio in accuracy.items() if ratio.value is not None}
@@ -289,9 +289,9 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
 
     def deviations(self, config: GSM8KConfig) -> list[str]:
         temperature = self.sampling(config).temperature
-        sampled = f"Answers are sampled at temperature {temperature}; the official ones are greedy."
+        sampling_note = f"Answers are sampled at temperature {temperature}; the official ones are greedy."
         own_wording = "The prompt is distilbench's own wording of ZeroEval's."
-        return [sampled] * (temperature > 0) + [own_wording] * (config.protocol == "json")
+        return [sampling_note] * (temperature > 0) + [own_wording] * (config.protocol == "json")
 
     def parameters(self, config: GSM8KConfig) -> dict[str, object]:
         return {"fewshot": config.shots, "lm_eval": version("lm_eval")}

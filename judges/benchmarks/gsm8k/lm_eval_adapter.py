@@ -28,7 +28,7 @@ _GENERATES = "distilbench runs generation tasks through lm-eval; log-likelihood 
 STOPS = ("Question:", "</s>", "<|im_end|>")
 
 
-def cut(text: str, stops: Sequence[str]) -> str:
+def cut_at_stop(text: str, stops: Sequence[str]) -> str:
     places = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
     return text[: min(places)] if places else text
 
@@ -55,7 +55,7 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
         replies = [row[0] for row in self.model.generate(talks, self.sampling, self.seed)]
         self.responses.extend(replies)
         stops = [tuple(request.args[1].get("until", ())) for request in requests]
-        return [cut(reply.text, stop) for reply, stop in zip(replies, stops, strict=True)]
+        return [cut_at_stop(reply.text, stop) for reply, stop in zip(replies, stops, strict=True)]
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
         raise NotImplementedError(_GENERATES)
@@ -96,13 +96,13 @@ def _quiet() -> Iterator[None]:
     """lm-eval logs each step, warns about custom data and draws a bar for building prompts; none of it is news here."""
     logger = logging.getLogger("lm_eval")
     # lm-eval has no switch for its bars: the name that it calls is replaced for the length of the block.
-    before, bar = logger.level, lm_eval.api.task.tqdm
+    level, bar = logger.level, lm_eval.api.task.tqdm
     logger.setLevel(logging.ERROR)
     lm_eval.api.task.tqdm = lambda rows, **_: rows
     try:
         yield
     finally:
-        logger.setLevel(before)
+        logger.setLevel(level)
         lm_eval.api.task.tqdm = bar
 
 
@@ -122,12 +122,12 @@ def answer_with_lm_eval(
             fewshot_as_multiturn=shots > 0,
         )  # fmt: skip
     task_version = f"gsm8k {task.VERSION}, lm-eval {version('lm_eval')}"
-    extracted: list[dict[str, object]] = [{} for _ in questions]
+    extractions: list[dict[str, object]] = [{} for _ in questions]
     for sample in results["samples"]["gsm8k"]:
-        extracted[sample["doc_id"]][sample["filter"]] = str(sample["filtered_resps"][0])
+        extractions[sample["doc_id"]][sample["filter"]] = str(sample["filtered_resps"][0])
     answers = []
-    for question, response, meta in zip(questions, driver.responses, extracted, strict=True):
-        text = cut(response.text, STOPS)
+    for question, response, meta in zip(questions, driver.responses, extractions, strict=True):
+        text = cut_at_stop(response.text, STOPS)
         # A text that lm-eval cut at a stop string ended there, however long the model went on.
         finished = response.finished or text != response.text
         answers.append(Answer(question.id, (text,), (finished,), (response.tokens,), {**meta, "task": task_version}))

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 MOST_REQUESTS: Final = 50_000
 MOST_BYTES: Final = 190_000_000  # of 200 MB
-_ENDED: Final = frozenset({"completed", "failed", "expired", "cancelled"})
+_END_STATES: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 _TAG: Final = "distilbench"
 _URL: Final = "/v1/chat/completions"
-_LISTED: Final = 500  # jobs that are looked through for a token; newest first
+_MAX_LISTED: Final = 500  # jobs that are looked through for a token; newest first
 
 
 class OpenAIBatchJobs:
     """Jobs at one endpoint. ``client`` gives the SDK's client of the running event loop."""
 
-    most = MOST_REQUESTS
+    max_requests = MOST_REQUESTS
 
     def __init__(
         self,
@@ -61,19 +61,19 @@ class OpenAIBatchJobs:
                 )
         except JudgeError as error:
             # The call failed, but did the job come into being? Making it again would be paid twice.
-            lost = error.kind in ("connection", "timeout", "truncated", "server")
-            if lost and (job := await self.find(token)) is not None:
+            is_unsure = error.kind in ("connection", "timeout", "truncated", "server")
+            if is_unsure and (job := await self.find(token)) is not None:
                 return job
             raise
         return batch.id
 
     async def find(self, token: str) -> str | None:
-        seen = 0
+        job_count = 0
         with errors_named(self._key):
             async for batch in self._client().with_options(max_retries=4, timeout=60).batches.list(limit=100):
                 if (batch.metadata or {}).get(_TAG) == token:
                     return batch.id
-                if (seen := seen + 1) >= _LISTED:
+                if (job_count := job_count + 1) >= _MAX_LISTED:
                     break
         return None
 
@@ -83,7 +83,7 @@ class OpenAIBatchJobs:
             batch = await client.batches.retrieve(job)
             counts = batch.request_counts
             state = batch.status + (f", {counts.completed} of {counts.total} done" if counts else "")
-            if batch.status not in _ENDED:
+            if batch.status not in _END_STATES:
                 return JobState(False, state)
             files = [file for file in (batch.output_file_id, batch.error_file_id) if file]
             texts = [(await client.files.content(file)).content.decode("utf-8", "replace") for file in files]

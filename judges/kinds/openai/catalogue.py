@@ -74,8 +74,8 @@ def remarks(name: str, day: date) -> list[str]:
     notes = []
     if name != model.id:
         notes.append(f"{name} is an undated name, for now of {model.id}; name the dated model to be reproducible")
-    if model.retired is not None and (left := (model.retired - day).days) <= WARN_DAYS:
+    if model.retired is not None and (days_left := (model.retired - day).days) <= WARN_DAYS:
         instead = f"; a substitute is {model.substitute} (other scores!)" if model.substitute else ""
-        when = "was to be retired on" if left < 0 else f"is retired in {left} days, on"
-        notes.append(f"{model.id} {when} {model.retired.isoformat()} ({RETIREMENTS}){instead}")
+        phrase = "was to be retired on" if days_left < 0 else f"is retired in {days_left} days, on"
+        notes.append(f"{model.id} {phrase} {model.retired.isoformat()} ({RETIREMENTS}){instead}")
     return notes

@@ -77,7 +77,7 @@ class OpenAIConfig:
         require(together, "price_in and price_out go together: give both, or neither")
 
     @property
-    def known(self) -> JudgeModel | None:
+    def catalogue_model(self) -> JudgeModel | None:
         """What the catalogue says of this model; nothing at endpoints other than OpenAI's own."""
         host = urllib.parse.urlsplit(self.base_url or OPENAI_URL).hostname
         return find(self.model) if host == urllib.parse.urlsplit(OPENAI_URL).hostname else None
@@ -87,7 +87,7 @@ class OpenAIConfig:
         """The options given, else the catalogue's, else none."""
         # Options and quirks have the same names.
         overrides = {quirk.name: getattr(self, quirk.name) for quirk in fields(Quirks)}
-        base = self.known.quirks if self.known else Quirks()
+        base = self.catalogue_model.quirks if self.catalogue_model else Quirks()
         return replace(base, **{name: value for name, value in overrides.items() if value is not None})
 
 
@@ -153,13 +153,13 @@ class OpenAIJudge:
 
     def _problem(self, error: JudgeError, names: Sequence[str]) -> str | None:
         """What a failed call and the list of models say; ``None`` where it is nothing against judging."""
-        listed = f" It lists: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}." if names else ""
+        models = f" It lists: {', '.join(sorted(names)[:20])}{', ...' if len(names) > 20 else ''}." if names else ""
         texts = {
             "auth": f" refused the key: {error}.",
             "connection": f" cannot be reached ({error}). Start the server, or correct base_url.",
             "server": f" is failing ({error}). Try again when it is well.",
         }
-        texts |= dict.fromkeys(["model", "bad-reply"], f": the endpoint does not serve this model ({error}).{listed}")
+        texts |= dict.fromkeys(["model", "bad-reply"], f": the endpoint does not serve this model ({error}).{models}")
         slow = f" did not answer ({error}). It may be busy or still loading the model: try again."
         texts |= dict.fromkeys(["timeout", "truncated"], slow)
         if error.kind not in texts:
@@ -221,14 +221,14 @@ def _suffix(config: OpenAIConfig) -> str:
     """What decides replies besides address, model and request, as a suffix of the endpoint: empty by default."""
     quirks = config.quirks
     body = json.dumps(dict(config.extra_body), sort_keys=True).encode()
-    parts = [
+    settings = [
         "" if quirks.temperature is None else f"temperature={quirks.temperature:g}",
         "" if quirks.max_tokens_field == "max_tokens" else quirks.max_tokens_field,
         "" if quirks.logprobs else "no-logprobs",
         f"thinking={quirks.thinking_tokens}" if quirks.thinking_tokens else "",
         f"extra={hashlib.sha256(body).hexdigest()[:12]}" if config.extra_body else "",
     ]
-    return "#" + ",".join(filter(None, parts)) if any(parts) else ""
+    return "#" + ",".join(filter(None, settings)) if any(settings) else ""
 
 
 class OpenAIKind(JudgeKind[OpenAIConfig]):
@@ -245,17 +245,17 @@ class OpenAIKind(JudgeKind[OpenAIConfig]):
 
     def price(self, config: OpenAIConfig, prompt_tokens: int, completion_tokens: int) -> float | None:
         """By the options or else the catalogue."""
-        listed = config.known.price if config.known else None
+        catalogue_price = config.catalogue_model.price if config.catalogue_model else None
         per_prompt, per_completion = config.price_in, config.price_out
         if per_prompt is None or per_completion is None:
-            if listed is None:
+            if catalogue_price is None:
                 return None
-            per_prompt, per_completion = listed.prompt, listed.completion
+            per_prompt, per_completion = catalogue_price.prompt, catalogue_price.completion
         share = BATCH_DISCOUNT if config.batch else 1.0
         return share * (per_prompt * prompt_tokens + per_completion * completion_tokens) / 1e6
 
     def notes(self, config: OpenAIConfig) -> list[str]:
-        return remarks(config.model, today()) if config.known else []
+        return remarks(config.model, today()) if config.catalogue_model else []
 
     def thinking(self, config: OpenAIConfig) -> int:
         return config.quirks.thinking_tokens

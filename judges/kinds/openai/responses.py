@@ -29,7 +29,7 @@ _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached
 _STATUS: Final[Mapping[int, str]] = {
     401: "auth", 402: "auth", 403: "auth", 404: "model", 408: "timeout", 409: "server", 425: "server", 429: "rate-limit"
 }  # fmt: skip
-_UNSUPPORTED: Final = re.compile(
+_UNSUPPORTED_MODEL: Final = re.compile(
     r"unsupported|not support|unrecognized|unknown (parameter|field|argument)|extra (inputs|fields)", re.IGNORECASE
 )
 _WORDS: Final = tuple(
@@ -38,7 +38,7 @@ _WORDS: Final = tuple(
         ("refused", r"content.?(filter|policy|management)|safety|moderation"),
         ("context", r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context"),
         ("model", r"model.{0,80}(not.(found|exist)|does not exist|unknown)|no such model|unknown model"),
-        ("model", _UNSUPPORTED.pattern),
+        ("model", _UNSUPPORTED_MODEL.pattern),
         ("rate-limit", r"rate.?limit|too many requests|quota|billing"),
         ("auth", r"unauth|auth(enti|ori[sz])|api.?key|permission|credential"),
         ("bad-reply", r"invalid_request|not_found"),
@@ -102,9 +102,9 @@ def _sdk_failure(error: Exception, key: ApiKey) -> JudgeError:
         return JudgeError("bad-reply", f"the request holds text that is not valid Unicode: {error}")
     if isinstance(error, openai.APIConnectionError):
         # A body that breaks off is a protocol error below the SDK; no byte at all is a connection that failed.
-        cut = "incomplete" in str(cause) or "without sending complete" in str(cause)
+        is_truncated = "incomplete" in str(cause) or "without sending complete" in str(cause)
         detail = key.scrub(f"{type(cause).__name__}: {cause}" if cause else str(error))
-        return JudgeError("truncated" if cut else "connection", detail)
+        return JudgeError("truncated" if is_truncated else "connection", detail)
     if isinstance(error, ValueError) or isinstance(cause, ValueError):
         text = "the reply's body is not valid JSON; it was cut on the way, or the endpoint is broken"
         return JudgeError("truncated", text)
@@ -131,7 +131,7 @@ def status_failure(
         hint = f"the key is read from the environment variable {key.variable}"
     elif kind == "context":
         hint = "the judge prompt is longer than the model's context"
-    elif kind == "model" and status != 404 and (_UNSUPPORTED.search(code) or _UNSUPPORTED.search(words)):
+    elif kind == "model" and status != 404 and (_UNSUPPORTED_MODEL.search(code) or _UNSUPPORTED_MODEL.search(words)):
         option = f"{error['param']}: " if error.get("param") else ""
         hint = (
             f"{option}set max_tokens_field, temperature, logprobs or extra_body of this judge to what the model takes"
@@ -151,21 +151,21 @@ def read_body(body: object, key: ApiKey) -> Reply:
     usage = (0, 0)
     if isinstance(counts, Mapping):
         usage = whole_number(counts.get("prompt_tokens")), whole_number(counts.get("completion_tokens"))
-    charged = usage if any(usage) else None
+    paid_usage = usage if any(usage) else None
     choices = content.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     # Gateways pass an error on beside the choices, or (after a stream was cut) in the first of them.
     error = content.get("error") if not choices else choice.get("error") if isinstance(choice, Mapping) else None
     if error:
-        stated = [error.get(name) for name in ("code", "status", "status_code")] if isinstance(error, Mapping) else []
-        status = next((number for number in map(whole_number, stated) if 400 <= number <= 599), 0)
+        codes = [error.get(name) for name in ("code", "status", "status_code")] if isinstance(error, Mapping) else []
+        status = next((number for number in map(whole_number, codes) if 400 <= number <= 599), 0)
         failure = status_failure(status, error, key, where=f"error {status or ''} in a response of status 200")
-        failure.usage = charged
+        failure.usage = paid_usage
         raise failure
     if not isinstance(choices, list):
         raise JudgeError("bad-reply", "the endpoint sent something that is no chat completion; check base_url (/v1?)")
     if not choices:
-        raise JudgeError("empty", "the reply has no choices", usage=charged)
+        raise JudgeError("empty", "the reply has no choices", usage=paid_usage)
     try:
         return _read_choice(content, choices[0], usage)
     except JudgeError as failure:
@@ -193,14 +193,14 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tupl
     text = message.get("content") or ""
     if not isinstance(text, str):
         raise TypeError(f"content is {type(text).__name__}, not text")
-    first = _first_token(choice.get("logprobs") or {})
-    if not text.strip() and not first:
+    first_token = _first_token(choice.get("logprobs") or {})
+    if not text.strip() and not first_token:
         if message.get("refusal"):
             raise JudgeError("refused", f"the model refused: {message['refusal']}")
-        spent = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
-        raise JudgeError("empty", f"the reply has no text{spent}")
-    served = replace_surrogates(str(body.get("model") or ""))
-    return Reply(replace_surrogates(text), finish, served, *usage, first_token=first)
+        remark = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
+        raise JudgeError("empty", f"the reply has no text{remark}")
+    served_model = replace_surrogates(str(body.get("model") or ""))
+    return Reply(replace_surrogates(text), finish, served_model, *usage, first_token=first_token)
 
 
 def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
@@ -212,9 +212,9 @@ def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
     for entry in content[0].get("top_logprobs") or [content[0]]:
         token, logprob = replace_surrogates(str(entry["token"])), float(entry["logprob"])
         logprob = logprob if math.isfinite(logprob) else LOWEST_LOGPROB
-        before = logprobs_by_text.get(token)
-        if before is not None:  # log(exp(before) + exp(logprob)), from the larger one so that nothing overflows
-            high, low = max(before, logprob), min(before, logprob)
+        earlier_logprob = logprobs_by_text.get(token)
+        if earlier_logprob is not None:  # log(exp(a) + exp(b)), from the larger one so that nothing overflows
+            high, low = max(earlier_logprob, logprob), min(earlier_logprob, logprob)
             logprob = high + math.log1p(math.exp(low - high))
         logprobs_by_text[token] = logprob
     return logprobs_by_text
