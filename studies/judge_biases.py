@@ -40,18 +40,18 @@ SIGNATURE = "at your service"
 MODELS = {"plain-weak": 0.45, "plain-strong": 0.75, "family-weak": 0.5, "family-strong": 0.8}
 """Row to the quality of its answers (``graded_answer``)."""
 FAMILY = ("family-weak", "family-strong")
-STATED = {"position": 0.4, "length": 0.8, "own": 0.5}
+BIASES = {"position": 0.4, "length": 0.8, "own": 0.5}
 """Log-odds."""
 JUDGES = {
     "fair": PocketConfig(),
-    "position": PocketConfig(position_bias=STATED["position"]),
-    "length": PocketConfig(length_bias=STATED["length"]),
-    "own": PocketConfig(signature_bias=STATED["own"], signature=SIGNATURE),
+    "position": PocketConfig(position_bias=BIASES["position"]),
+    "length": PocketConfig(length_bias=BIASES["length"]),
+    "own": PocketConfig(signature_bias=BIASES["own"], signature=SIGNATURE),
     "other-1": PocketConfig(),
     "other-2": PocketConfig(),
 }
-OTHERS = ("other-1", "other-2")
-DRAWN = 150
+OTHER_JUDGES = ("other-1", "other-2")
+SIMULATED_QUESTIONS = 150
 """Questions of the drawn answers."""
 CORRELATION = 0.4
 """Of quality and length there."""
@@ -60,32 +60,32 @@ CONFIG = AlpacaEvalConfig(questions="pocket", split="dev", order="both")
 
 def answers(questions: list[Question], seed: int) -> dict[str, list[Answer]]:
     """Row to its answers, drawn by the seed."""
-    found: dict[str, list[Answer]] = {}
+    by_row: dict[str, list[Answer]] = {}
     for row, quality in MODELS.items():
         rng = random.Random(f"judge-biases-{seed}-{row}")
         texts = [graded_answer([{"role": "user", "content": q.turns[0]}], quality, rng) for q in questions]
-        signed = [f"{text} {SIGNATURE}." if row in FAMILY else text for text in texts]
-        found[row] = [Answer(q.id, (text,), (), ()) for q, text in zip(questions, signed, strict=True)]
-    return found
+        signed_texts = [f"{text} {SIGNATURE}." if row in FAMILY else text for text in texts]
+        by_row[row] = [Answer(q.id, (text,), (), ()) for q, text in zip(questions, signed_texts, strict=True)]
+    return by_row
 
 
 def simulate(seed: int, questions: list[Question], noise: float = PocketConfig().noise) -> Panel:
     """All judges on all of pocket's answers."""
-    given = answers(questions, seed)
+    answers_by_row = answers(questions, seed)
     lines: list[dict[str, object]] = []
     judges = {
         name: PocketJudge(replace(config, seed=1000 * seed + number, noise=noise))
         for number, (name, config) in enumerate(JUDGES.items())
     }
-    for row, each in given.items():
-        for question, answer in zip(questions, each, strict=True):
+    for row, row_answers in answers_by_row.items():
+        for question, answer in zip(questions, row_answers, strict=True):
             item = {"benchmark": "alpaca_eval", "row": row, "seed": 0, "question": question.id, "turn": "", "repeat": 0}
             item |= features(question, answer, None, paired=True)
             for request in BENCHMARK.requests(question, answer, CONFIG):
-                shared = {**item, "part": request.part, "model_first": request.meta["model_first"]}
+                fields = {**item, "part": request.part, "model_first": request.meta["model_first"]}
                 for name, judge in judges.items():
                     verdict = BENCHMARK.parse(request, judge.reply(request), CONFIG).value
-                    lines.append({**shared, "judge": name, "verdict": verdict})
+                    lines.append({**fields, "judge": name, "verdict": verdict})
     return Panel(judgment_frame(lines), {"alpaca_eval": True}, facts())
 
 
@@ -96,7 +96,7 @@ def facts() -> dict[str, JudgeProfile]:
     }
 
 
-def drawn(seed: int, grades: bool = False) -> Panel:
+def simulated_panel(seed: int, grades: bool = False) -> Panel:
     """All judges on answers whose quality (log-odds, standard deviation 1.2) goes with their length.
 
     Probabilities without noise, or grades: in points what else is log-odds, noise of 0.7, rounded.
@@ -104,19 +104,22 @@ def drawn(seed: int, grades: bool = False) -> Panel:
     rng = np.random.default_rng(seed)
     lines: list[dict[str, object]] = []
     for row in MODELS:
-        for question in range(DRAWN):
-            z, other = rng.normal(size=2)
-            words = 10 * (CORRELATION * z + np.sqrt(1 - CORRELATION**2) * other)
+        for question in range(SIMULATED_QUESTIONS):
+            z, noise = rng.normal(size=2)
+            words = 10 * (CORRELATION * z + np.sqrt(1 - CORRELATION**2) * noise)
             item = {"row": row, "seed": 0, "question": str(question), "turn": "", "benchmark": "drawn", "repeat": 0}
             item |= {"length": 5 * words, "words": words, "quality": z, "same": 0.0}
             for name in JUDGES:
-                bias = {"length": STATED["length"] * np.tanh(words / 10), "own": STATED["own"] * (row in FAMILY)}
+                bias = {
+                    "length": BIASES["length"] * np.tanh(words / 10),
+                    "own": BIASES["own"] * (row in FAMILY),
+                }
                 u = 1.2 * z + bias.get(name, 0.0)
-                for first in (float("nan"),) if grades else (0.0, 1.0):
-                    place = STATED["position"] * (2 * first - 1) if name == "position" else 0.0
+                for first_place in (float("nan"),) if grades else (0.0, 1.0):
+                    place = BIASES["position"] * (2 * first_place - 1) if name == "position" else 0.0
                     grade = float(np.clip(np.round(5.5 + u + 0.7 * rng.normal()), 1, 10))
                     verdict = grade if grades else float(1 / (1 + np.exp(-u - place)))
-                    call = {"judge": name, "part": f"o{first}", "model_first": first, "verdict": verdict}
+                    call = {"judge": name, "part": f"o{first_place}", "model_first": first_place, "verdict": verdict}
                     lines.append({**item, **call})
     return Panel(judgment_frame(lines), {"drawn": not grades}, facts())
 
@@ -141,15 +144,15 @@ def in_shares(panel: Panel, name: str) -> float:
         "own": lines["row"].isin(FAMILY).astype(float),
     }
     x = regressors[name].to_numpy(float)
-    without = 1 / (1 + np.exp(STATED[name] * x - log_odds(p)))
+    without = 1 / (1 + np.exp(BIASES[name] * x - log_odds(p)))
     return float(x @ (p - without) / (x @ x))
 
 
 def measure(panel: Panel, judge: str, use_truth: bool) -> dict[str, Number]:
     """The effects of one judge; without the truth the two other unbiased judges stand for quality."""
-    compared = panel.judgments[panel.judgments["judge"].isin([judge, *OTHERS])]
+    judgments = panel.judgments[panel.judgments["judge"].isin([judge, *OTHER_JUDGES])]
     (benchmark,) = panel.paired
-    effects = bias_effects(replace(panel, judgments=compared), benchmark, judge, use_truth)
+    effects = bias_effects(replace(panel, judgments=judgments), benchmark, judge, use_truth)
     return {effect.measure: effect for effect in effects}
 
 
@@ -158,28 +161,28 @@ def count(panels: list[Panel], use_truth: bool, certain: list[Panel]) -> dict[st
 
     ``certain``: the probabilities behind hard verdicts (or the panels themselves).
     """
-    found: dict[str, Any] = {}
+    rows: dict[str, Any] = {}
     fair = [measure(panel, "fair", use_truth) for panel in panels]
-    for name in [name for name in STATED if name in fair[0]]:
-        measured = [measure(panel, name, use_truth)[name] for panel in panels]
-        shares = measured[0].unit == SHARES
-        stated = [in_shares(panel, name) if shares else STATED[name] for panel in certain]
-        found[name] = {
-            "stated": round(sum(stated) / len(stated), 4),
-            "unit": measured[0].unit,
-            "held": sum(e.low <= value <= e.high for e, value in zip(measured, stated, strict=True)),
-            "flagged": sum(map(is_flagged, measured)),
-            "mean": round(sum(each.value for each in measured) / len(measured), 4),
-            "mean_width": round(sum(each.high - each.low for each in measured) / len(measured), 4),
+    for name in [name for name in BIASES if name in fair[0]]:
+        effects = [measure(panel, name, use_truth)[name] for panel in panels]
+        shares = effects[0].unit == SHARES
+        true_values = [in_shares(panel, name) if shares else BIASES[name] for panel in certain]
+        rows[name] = {
+            "stated": round(sum(true_values) / len(true_values), 4),
+            "unit": effects[0].unit,
+            "held": sum(e.low <= value <= e.high for e, value in zip(effects, true_values, strict=True)),
+            "flagged": sum(map(is_flagged, effects)),
+            "mean": round(sum(effect.value for effect in effects) / len(effects), 4),
+            "mean_width": round(sum(effect.high - effect.low for effect in effects) / len(effects), 4),
         }
-    found["fair"] = {
-        "flagged": sum(any(map(is_flagged, each.values())) for each in fair),
-        "held": {name: sum(e[name].low <= 0 <= e[name].high for e in fair) for name in found},
+    rows["fair"] = {
+        "flagged": sum(any(map(is_flagged, effect.values())) for effect in fair),
+        "held": {name: sum(e[name].low <= 0 <= e[name].high for e in fair) for name in rows},
     }
-    return found
+    return rows
 
 
-def both(panels: list[Panel], certain: list[Panel]) -> dict[str, Any]:
+def count_twice(panels: list[Panel], certain: list[Panel]) -> dict[str, Any]:
     """The counts with either kind of quality."""
     return {
         "quality is the truth": count(panels, True, certain),
@@ -192,16 +195,18 @@ def results(seeds: int) -> dict[str, Any]:
     questions = BENCHMARK.questions(CONFIG)
     soft = [simulate(seed, questions) for seed in range(seeds)]
     certain = [simulate(seed, questions, noise=0.0) for seed in range(seeds)]
-    plain = [drawn(seed) for seed in range(seeds)]
-    graded = [drawn(seed, grades=True) for seed in range(seeds)]
+    verdict_panels = [simulated_panel(seed) for seed in range(seeds)]
+    graded_panels = [simulated_panel(seed, grades=True) for seed in range(seeds)]
     return {
         "seeds": seeds,
-        "questions": {"pocket": len(questions), "drawn": DRAWN},
+        "questions": {"pocket": len(questions), "drawn": SIMULATED_QUESTIONS},
         "models": MODELS,
-        "pocket, probabilities": both(soft, soft),
-        "pocket, hard verdicts": both([hard(panel, seed) for seed, panel in enumerate(certain)], certain),
-        "drawn, hard verdicts": both([hard(panel, seed) for seed, panel in enumerate(plain)], plain),
-        "drawn, grades": both(graded, graded),
+        "pocket, probabilities": count_twice(soft, soft),
+        "pocket, hard verdicts": count_twice([hard(panel, seed) for seed, panel in enumerate(certain)], certain),
+        "drawn, hard verdicts": count_twice(
+            [hard(panel, seed) for seed, panel in enumerate(verdict_panels)], verdict_panels
+        ),
+        "drawn, grades": count_twice(graded_panels, graded_panels),
     }
 
 
@@ -210,13 +215,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
-    began = time.process_time()
-    result = {**results(given.seeds), "cpu_seconds": round(time.process_time() - began, 1)}
+    options = parser.parse_args()
+    start = time.process_time()
+    result = {**results(options.seeds), "cpu_seconds": round(time.process_time() - start, 1)}
     text = json.dumps(result, indent=1)
     print(text)
-    if given.out:
-        given.out.write_text(text + "\n", encoding="utf-8")
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

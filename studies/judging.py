@@ -58,7 +58,7 @@ def judgments(count: int, pocket: bool) -> list[Request]:
         ]
     config = AlpacaEvalConfig(questions="official", limit=count)
     questions = BENCHMARK.questions(config)
-    answers = [Answer(each.id, (f"An answer to: {each.turns[0]}",), (True,), (9,)) for each in questions]
+    answers = [Answer(question.id, (f"An answer to: {question.turns[0]}",), (True,), (9,)) for question in questions]
     return [r for q, a in zip(questions, answers, strict=True) for r in BENCHMARK.requests(q, a, config)]
 
 
@@ -82,11 +82,11 @@ def ours(base_url: str, requests: Sequence[Request], concurrency: int) -> float:
         outcomes = ask(judge, requests, Path(folder) / "ledger.sqlite", options, billing=Billing(lambda p, c: 0.0))
         seconds = time.perf_counter() - start
     if not all(isinstance(outcome, Reply) for outcome in outcomes):
-        raise SystemExit(f"a call failed: {next(each for each in outcomes if not isinstance(each, Reply))}")
+        raise SystemExit(f"a call failed: {next(failure for failure in outcomes if not isinstance(failure, Reply))}")
     return seconds
 
 
-def bare(base_url: str, requests: Sequence[Request], concurrency: int) -> float:
+def bare_loop(base_url: str, requests: Sequence[Request], concurrency: int) -> float:
     """Seconds of a loop over the SDK with a semaphore, nothing stored."""
     from openai import AsyncOpenAI
 
@@ -119,10 +119,10 @@ def official(python: str, base_url: str, requests: Sequence[Request], concurrenc
         environment = {**os.environ, "OPENAI_API_KEY": "none", "OPENAI_API_BASE": base_url, "OPENAI_BASE_URL": base_url}
         environment.pop("PYTHONPATH", None)
         words = [python, "-c", OFFICIAL, file.name, str(concurrency)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
-    if done.returncode:
-        raise SystemExit(f"alpaca_eval's runner failed:\n{done.stderr[-2000:]}")
-    return float(json.loads(done.stdout.strip().splitlines()[-1])["seconds"])
+        process = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)  # noqa: S603
+    if process.returncode:
+        raise SystemExit(f"alpaca_eval's runner failed:\n{process.stderr[-2000:]}")
+    return float(json.loads(process.stdout.strip().splitlines()[-1])["seconds"])
 
 
 def main() -> None:
@@ -139,7 +139,7 @@ def main() -> None:
     requests = judgments(options.calls, options.pocket)
     contestants: dict[str, Callable[[str], float]] = {
         "distilbench": lambda url: ours(url, requests, options.concurrency),
-        "bare loop": lambda url: bare(url, requests, options.concurrency),
+        "bare loop": lambda url: bare_loop(url, requests, options.concurrency),
     }
     if options.official:
         contestants["alpaca_eval"] = lambda url: official(options.official, url, requests, options.concurrency)
@@ -148,26 +148,26 @@ def main() -> None:
     server = context.Process(target=serve, args=(theirs, options.latency), daemon=True)
     server.start()
     url = str(pipe.recv())
-    measured: dict[str, list[float]] = {name: [] for name in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(options.rounds):
         for name, run in contestants.items():
-            measured[name].append(run(url))
+            seconds[name].append(run(url))
     pipe.send("stop")
     server.join(timeout=10)
-    report(measured, len(requests), options)
+    report(seconds, len(requests), options)
 
 
-def report(measured: dict[str, list[float]], calls: int, options: argparse.Namespace) -> None:
+def report(seconds_of: dict[str, list[float]], calls: int, options: argparse.Namespace) -> None:
     """One line per contestant: best of all rounds, against ideal and bare loop."""
     ideal = math.ceil(calls / options.concurrency) * options.latency
-    best = {name: min(times) for name, times in measured.items()}
+    best = {name: min(times) for name, times in seconds_of.items()}
     print(f"{calls} calls, {options.concurrency} at a time, {1000 * options.latency:.0f} ms each; ideal {ideal:.2f} s")
     for name, seconds in best.items():
         to_bare = f"{seconds / best['bare loop']:.2f} x bare loop"
-        print(f"{name:12} {seconds:7.2f} s  {seconds / ideal:.2f} x ideal  {to_bare}  (rounds: {measured[name]})")
+        print(f"{name:12} {seconds:7.2f} s  {seconds / ideal:.2f} x ideal  {to_bare}  (rounds: {seconds_of[name]})")
     if options.out:
         numbers = {"calls": calls, "ideal": ideal, "concurrency": options.concurrency, "latency": options.latency}
-        options.out.write_text(json.dumps(numbers | {"seconds": measured}, indent=1) + "\n", encoding="utf-8")
+        options.out.write_text(json.dumps(numbers | {"seconds": seconds_of}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -40,8 +40,8 @@ def rows(group: Group, config: Config) -> list[Row] | Dropped:
 
 def any_row(group: Group, config: Config) -> list[Row] | Dropped:
     """The first of the student's samples, which is as good as a random one."""
-    first = group.samples[0]
-    return [Row(first.text)] if first.finished and first.text else Dropped("the sample is empty or unfinished")
+    sample = group.samples[0]
+    return [Row(sample.text)] if sample.finished and sample.text else Dropped("the sample is empty or unfinished")
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: Any) -> Loss:

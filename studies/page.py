@@ -64,35 +64,35 @@ class Words:
     def text(self, characters: int, *seed: object) -> str:
         """About so many characters; the same for the same seed."""
         rng = np.random.default_rng(seed_of(*map(str, seed)))
-        wanted = int(characters * rng.lognormal(-0.08, 0.4)) if characters > 1 else characters
-        words = self.words[np.minimum(np.searchsorted(self.reach, rng.random(wanted // 6 + 1)), len(self.words) - 1)]
+        length = int(characters * rng.lognormal(-0.08, 0.4)) if characters > 1 else characters
+        words = self.words[np.minimum(np.searchsorted(self.reach, rng.random(length // 6 + 1)), len(self.words) - 1)]
         ends = rng.random(len(words))
-        pieces = [
+        sentences = [
             f"{word}{'.' + chr(10) * 2 if end < 0.015 else '. ' if end < 0.08 else ' '}"
             for word, end in zip(words, ends, strict=True)
         ]
-        return "".join(pieces)[:wanted]
+        return "".join(sentences)[:length]
 
 
 def book(name: str, words: Words, share: float) -> Book:
     """One benchmark of ``share`` of its official size."""
-    count, turns, asked, said, judged, replied = SIZES[name]
+    count, turns, question_length, answer_length, games, reply_length = SIZES[name]
     questions = [
-        Question(f"{name}-{number}", tuple(words.text(asked, name, number, turn) for turn in range(turns)))
+        Question(f"{name}-{number}", tuple(words.text(question_length, name, number, turn) for turn in range(turns)))
         for number in range(max(3, round(count * share)))
     ]
 
     def answer(question: Question, row: str, seed: int) -> Answer:
-        texts = tuple(words.text(said, question.id, row, seed, turn) for turn in range(turns))
+        texts = tuple(words.text(answer_length, question.id, row, seed, turn) for turn in range(turns))
         return Answer(question.id, texts, (True,) * turns, tuple(len(text) // 4 for text in texts))
 
     @cache  # the scores ask again
     def judgments(question: str, row: str, seed: int) -> list[Judgment]:
         return [
             Judgment(question, f"turn{turn + 1} game{game + 1}", float(seed_of(question, row) % 100),
-                     reply=words.text(replied, "reply", question, row, seed, turn, game))
+                     reply=words.text(reply_length, "reply", question, row, seed, turn, game))
             for turn in range(turns)
-            for game in range(judged)
+            for game in range(games)
         ]  # fmt: skip
 
     def judge(question: Question, row: str, seed: int) -> list[Judgment]:
@@ -107,65 +107,65 @@ def build(share: float, folder: Path) -> tuple[Path, dict[str, Any]]:
     store = ArtifactStore(folder / "store")
     books = [book(name, words, share) for name in SIZES]
     results = make(store, books, ROWS, (0,))
-    stored = sum(file.stat().st_size for file in (folder / "store").rglob("*.jsonl"))
-    began = time.perf_counter()
-    texts = {each.name: each.questions for each in books}
+    stored_bytes = sum(file.stat().st_size for file in (folder / "store").rglob("*.jsonl"))
+    start = time.perf_counter()
+    texts = {shelf.name: shelf.questions for shelf in books}
     path = write_page(folder / "page.html", [PagePart(make_table(results, "table1", 0.0), results, texts)], store)
-    written = time.perf_counter() - began
-    counts = {each.name: len(each.questions) for each in books}
-    sizes = {"stored_mb": round(stored / 1e6, 1), "page_mb": round(path.stat().st_size / 1e6, 1)}
-    return path, {"questions": counts, "rows": len(ROWS), **sizes, "write_seconds": round(written, 1)}
+    write_seconds = time.perf_counter() - start
+    counts = {shelf.name: len(shelf.questions) for shelf in books}
+    sizes = {"stored_mb": round(stored_bytes / 1e6, 1), "page_mb": round(path.stat().st_size / 1e6, 1)}
+    return path, {"questions": counts, "rows": len(ROWS), **sizes, "write_seconds": round(write_seconds, 1)}
 
 
 def measure(path: Path, rounds: int) -> dict[str, Any]:
     """Per step over fresh browsers: median and least seconds on the clock, median CPU seconds."""
     from playwright.sync_api import sync_playwright
 
-    found: dict[str, list[tuple[float, float]]] = {}
+    times: dict[str, list[tuple[float, float]]] = {}
     with sync_playwright() as driver:
         for _ in range(rounds):
-            before = set(psutil.Process().children(recursive=True))
+            others = set(psutil.Process().children(recursive=True))
             browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1400, "height": 900})
-            mine = [each for each in psutil.Process().children(recursive=True) if each not in before]
-            for name, both in opened(page, path, mine).items():
-                found.setdefault(name, []).append(both)
+            processes = [process for process in psutil.Process().children(recursive=True) if process not in others]
+            for name, step_times in open_page(page, path, processes).items():
+                times.setdefault(name, []).append(step_times)
             browser.close()
     return {
         name: {
-            "median": round(statistics.median(seconds for seconds, _ in both), 2),
-            "least": round(min(seconds for seconds, _ in both), 2),
-            "cpu": round(statistics.median(cpu for _, cpu in both), 2),
+            "median": round(statistics.median(seconds for seconds, _ in runs_of_step), 2),
+            "least": round(min(seconds for seconds, _ in runs_of_step), 2),
+            "cpu": round(statistics.median(cpu for _, cpu in runs_of_step), 2),
         }
-        for name, both in found.items()
+        for name, runs_of_step in times.items()
     }
 
 
-def opened(page: Any, path: Path, processes: Sequence[psutil.Process]) -> dict[str, tuple[float, float]]:
+def open_page(page: Any, path: Path, processes: Sequence[psutil.Process]) -> dict[str, tuple[float, float]]:
     """(Seconds, CPU seconds) of each step in one browser."""
 
     def cpu() -> float:
-        return sum(sum(each.cpu_times()[:2]) for each in processes if each.is_running())
+        return sum(sum(process.cpu_times()[:2]) for process in processes if process.is_running())
 
-    def timed(act: Callable[[], object], seen: str) -> tuple[float, float]:
-        start, used = time.perf_counter(), cpu()
+    def timed(act: Callable[[], object], selector: str) -> tuple[float, float]:
+        start, cpu_start = time.perf_counter(), cpu()
         act()
-        page.wait_for_selector(seen)
-        return time.perf_counter() - start, cpu() - used
+        page.wait_for_selector(selector)
+        return time.perf_counter() - start, cpu() - cpu_start
 
     def title(name: str) -> str:
         return f'#q-detail h3:text-is("{name}")'
 
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
-    began, used = time.perf_counter(), cpu()
+    first_start, used = time.perf_counter(), cpu()
     address = path.as_uri()
     times = {"interactive": timed(lambda: page.goto(address, wait_until="commit"), "th button")}
     page.wait_for_selector("#q-detail .pair .text")
-    times["first question"] = (time.perf_counter() - began, cpu() - used)
+    times["first question"] = (time.perf_counter() - first_start, cpu() - used)
     page.wait_for_load_state("load")
-    times["loaded"] = (time.perf_counter() - began, cpu() - used)
-    times["loaded, main thread"] = (time.perf_counter() - began, main_thread(session))
+    times["loaded"] = (time.perf_counter() - first_start, cpu() - used)
+    times["loaded, main thread"] = (time.perf_counter() - first_start, main_thread(session))
     times["other benchmark"] = timed(lambda: page.select_option("#q-shelf", label="GSM8K"), title("gsm8k-0"))
     last = page.locator("#q-list li").count() - 1
     times["other block"] = timed(lambda: page.locator("#q-list").press("End"), title(f"gsm8k-{last}"))
@@ -175,7 +175,7 @@ def opened(page: Any, path: Path, processes: Sequence[psutil.Process]) -> dict[s
 def main_thread(session: Any) -> float:
     """CPU seconds of all tasks of the page's main thread so far."""
     metrics = session.send("Performance.getMetrics")["metrics"]
-    return float(next(each["value"] for each in metrics if each["name"] == "TaskDuration"))
+    return float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

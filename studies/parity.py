@@ -71,14 +71,14 @@ class Bench:
     @property
     def student(self) -> Path:
         """The model that is trained."""
-        return self.made("student", 0)
+        return self.checkpoint("student", 0)
 
     @property
     def other(self) -> Path:
         """Teacher, or reference: not the student, so that no margin is 0."""
-        return self.made("other", 1)
+        return self.checkpoint("other", 1)
 
-    def made(self, name: str, seed: int) -> Path:
+    def checkpoint(self, name: str, seed: int) -> Path:
         """A checkpoint, made when it is first asked for."""
         path = self.folder / name
         return path if path.exists() else tiny_checkpoint(path, seed=seed)
@@ -86,7 +86,7 @@ class Bench:
     def training(self, name: str, config: Any, count: int = 8) -> Training:
         """A run over made-up groups; ``reference``: log-probabilities under ``other``."""
         method = METHODS[name]
-        made = Training(
+        result = Training(
             method,
             config,
             tiny_groups(count, n=4),
@@ -98,8 +98,8 @@ class Bench:
             device="cpu",
         )
         if not method.needs.reference:
-            return made
-        return replace(made, reference=reference_logps(replace(made, student=self.other)))
+            return result
+        return replace(result, reference=reference_logps(replace(result, student=self.other)))
 
     def model(self, path: Path) -> PreTrainedModel:
         """Loaded as our trainer loads it."""
@@ -112,29 +112,29 @@ def short_prompts(examples: Sequence[Example]) -> list[Example]:
 
 
 def ours(
-    bench: Bench, training: Training, examples: Sequence[Example], trained: PreTrainedModel | None = None
+    bench: Bench, training: Training, examples: Sequence[Example], trained_student: PreTrainedModel | None = None
 ) -> tuple[float, Gradients]:
     """Loss and gradients of one step over these examples, through the pieces of our trainer.
 
     ``trained``: the model that is to have the gradients, instead of a fresh student; of TRL's losses below as well.
     """
     method, tokenizer = training.method, load_tokenizer(training.student)
-    student = trained or bench.model(bench.student)
+    student = trained_student or bench.model(bench.student)
     teacher = bench.model(bench.other).requires_grad_(False) if method.needs.signal == "token" else None
     micro = micro_batch(examples, 0, torch.device("cpu"))
     terms = response_terms(student, student, teacher, micro, method.token_terms, training.config, len(tokenizer))
     batch = micro.batch
     counts = {"prompt": batch.prompts, "row": len(batch.roles), "token": len(batch.row)}
     counts |= {f"token:{role}": int(batch.where_role(role).sum()) for role in set(batch.roles)}
-    found = method.loss(batch, terms, training.config).terms
-    return finished(student, torch.stack([term.total / counts[term.per] for term in found]).sum())
+    loss_terms = method.loss(batch, terms, training.config).terms
+    return finished(student, torch.stack([term.total / counts[term.per] for term in loss_terms]).sum())
 
 
 def finished(student: PreTrainedModel, loss: Tensor) -> tuple[float, Gradients]:
     """Backward, and what it left."""
     loss.backward()
-    named = student.named_parameters()
-    return float(loss), {name: value.grad for name, value in named if value.grad is not None}
+    parameters = student.named_parameters()
+    return float(loss), {name: value.grad for name, value in parameters if value.grad is not None}
 
 
 def padded(examples: Sequence[Example], row: int, keys: tuple[str, str, str]) -> dict[str, Tensor]:
@@ -143,7 +143,7 @@ def padded(examples: Sequence[Example], row: int, keys: tuple[str, str, str]) ->
     width = max(len(prompt) + len(response) for prompt, response in rows)
 
     def fill(lists: list[list[int]], value: int) -> Tensor:
-        return torch.tensor([one + [value] * (width - len(one)) for one in lists])
+        return torch.tensor([row + [value] * (width - len(row)) for row in lists])
 
     ids = fill([prompt + response for prompt, response in rows], 0)
     mask = fill([[1] * (len(prompt) + len(response)) for prompt, response in rows], 0)
@@ -159,7 +159,7 @@ def pairs(examples: Sequence[Example]) -> dict[str, Tensor]:
     return batch
 
 
-def bare(path: str, name: str, **attributes: Any) -> Any:
+def bare_trainer(path: str, name: str, **attributes: Any) -> Any:
     """A trainer of TRL without its ``__init__`` (which wants datasets): its loss functions with these attributes."""
     kind = getattr(importlib.import_module(path), name)
     trainer = kind.__new__(kind)
@@ -169,33 +169,35 @@ def bare(path: str, name: str, **attributes: Any) -> Any:
 
 
 def trl_simpo(
-    bench: Bench, training: Training, examples: Sequence[Example], trained: PreTrainedModel | None = None
+    bench: Bench, training: Training, examples: Sequence[Example], trained_student: PreTrainedModel | None = None
 ) -> tuple[float, Gradients]:
     """CPOTrainer with ``loss_type="simpo"`` and ``cpo_alpha=0``."""
-    config, student = training.config, trained or bench.model(bench.student)
+    config, student = training.config, trained_student or bench.model(bench.student)
     settings = {"loss_type": "simpo", "cpo_alpha": 0, "alpha": 0.0, "label_smoothing": 0.0, "pad_token_id": 0}
     gamma = config.beta * config.gamma_beta_ratio
     path = "trl.experimental.cpo.cpo_trainer"
-    trainer = bare(path, "CPOTrainer", beta=config.beta, simpo_gamma=gamma, **settings)
+    trainer = bare_trainer(path, "CPOTrainer", beta=config.beta, simpo_gamma=gamma, **settings)
     return finished(student, trainer.get_batch_loss_metrics(student, pairs(examples))[0])
 
 
 def trl_orpo(
-    bench: Bench, training: Training, examples: Sequence[Example], trained: PreTrainedModel | None = None
+    bench: Bench, training: Training, examples: Sequence[Example], trained_student: PreTrainedModel | None = None
 ) -> tuple[float, Gradients]:
     """ORPOTrainer, on prompts of one token: TRL's cross-entropy covers the prompt."""
-    student = trained or bench.model(bench.student)
+    student = trained_student or bench.model(bench.student)
     path = "trl.experimental.orpo.orpo_trainer"
-    trainer = bare(path, "ORPOTrainer", beta=training.config.weight, padding_value=0)
+    trainer = bare_trainer(path, "ORPOTrainer", beta=training.config.weight, padding_value=0)
     return finished(student, trainer.get_batch_loss_metrics(student, pairs(examples))[0])
 
 
 def trl_gkd(
-    bench: Bench, training: Training, examples: Sequence[Example], trained: PreTrainedModel | None = None
+    bench: Bench, training: Training, examples: Sequence[Example], trained_student: PreTrainedModel | None = None
 ) -> tuple[float, Gradients]:
     """GKDTrainer's loss; it takes no temperature there, whatever its config says."""
-    student, teacher = trained or bench.model(bench.student), bench.model(bench.other).requires_grad_(False)
-    trainer = bare("trl.experimental.gkd.gkd_trainer", "GKDTrainer", teacher_model=teacher, beta=training.config.beta)
+    student, teacher = trained_student or bench.model(bench.student), bench.model(bench.other).requires_grad_(False)
+    trainer = bare_trainer(
+        "trl.experimental.gkd.gkd_trainer", "GKDTrainer", teacher_model=teacher, beta=training.config.beta
+    )
     return finished(
         student, trainer.compute_loss(student, padded(examples, 0, ("input_ids", "attention_mask", "labels")))
     )
@@ -214,15 +216,15 @@ def trl_distillation(bench: Bench, training: Training, examples: Sequence[Exampl
     return finished(student, divergence(*states, *heads, mask, beta=beta, temperature=temperature)[0])
 
 
-class _First(TrainerCallback):
+class _FirstGradients(TrainerCallback):
     """Keeps the gradients of the first step."""
 
     def __init__(self) -> None:
         self.gradients: Gradients = {}
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        named = kwargs["model"].named_parameters()
-        self.gradients = {name: value.grad.clone() for name, value in named if value.grad is not None}
+        parameters = kwargs["model"].named_parameters()
+        self.gradients = {name: value.grad.clone() for name, value in parameters if value.grad is not None}
 
 
 def trl_stable(bench: Bench, training: Training, examples: Sequence[Example]) -> tuple[float, Gradients]:
@@ -234,10 +236,10 @@ def trl_stable(bench: Bench, training: Training, examples: Sequence[Example]) ->
         trainer = make_trainer(training, kind, examples, student, Path(folder))
         if training.method.needs.reference:
             trainer.ref_model.load_state_dict(bench.model(bench.other).state_dict())
-        first = _First()
-        trainer.add_callback(first)
+        first_gradients = _FirstGradients()
+        trainer.add_callback(first_gradients)
         trainer.train()
-    return trainer.state.log_history[0]["loss"], first.gradients
+    return trainer.state.log_history[0]["loss"], first_gradients.gradients
 
 
 Theirs = Callable[[Bench, Training, Sequence[Example]], tuple[float, Gradients]]
@@ -254,33 +256,33 @@ CASES: dict[str, tuple[str, dict[str, Any], str, Theirs]] = {
     "gkd stable": ("gkd", {"beta": 0.3, "temperature": 2.0}, "DistillationTrainer, its divergence", trl_distillation),
 }
 """Name to (method, options, what of TRL, how). Whole runs of 20 steps: the methods with ``trl`` (``whole_run``)."""
-FOLLOWED: dict[str, tuple[str, Callable[..., tuple[float, Gradients]]]] = {
+LOSS_RUNS: dict[str, tuple[str, Callable[..., tuple[float, Gradients]]]] = {
     "simpo": ("simpo", trl_simpo),
     "orpo": ("orpo", trl_orpo),
     "gkd": ("gkd 0.3", trl_gkd),
 }
-"""Method to (case, TRL's loss) that is followed over 20 steps (``followed``). TRL's experimental trainers take texts
+"""Method to (case, TRL's loss) that is followed over 20 steps (``loss_run``). TRL's experimental trainers take texts
 and tokenise them in their own way, so the trainers themselves cannot be given our rows."""
 
 
 def compare(name: str, bench: Bench) -> Parity:
     """One case. Raises ImportError where the installed TRL lacks it."""
-    method, options, what, theirs = CASES[name]
+    method, options, trl, theirs = CASES[name]
     training = bench.training(method, METHODS[method].config(**options))
     examples, _ = prepare(training, load_tokenizer(training.student))
     if theirs is trl_orpo:
         examples = short_prompts(examples)
     loss, gradients = ours(bench, training, examples)
-    other, others = theirs(bench, training, examples)
-    if gradients.keys() != others.keys():
-        raise ValueError(f"{name}: gradients of different parameters: {gradients.keys() ^ others.keys()}")
-    errors = [(gradients[key] - others[key]).norm() / gradients[key].norm() for key in gradients]
+    trl_loss, trl_gradients = theirs(bench, training, examples)
+    if gradients.keys() != trl_gradients.keys():
+        raise ValueError(f"{name}: gradients of different parameters: {gradients.keys() ^ trl_gradients.keys()}")
+    errors = [(gradients[key] - trl_gradients[key]).norm() / gradients[key].norm() for key in gradients]
     error = float(torch.stack(errors).max())  # a NaN would stay one
-    return Parity(method, ", ".join(f"{k} = {v}" for k, v in options.items()), what, loss, abs(loss - other), error)
+    return Parity(method, ", ".join(f"{k} = {v}" for k, v in options.items()), trl, loss, abs(loss - trl_loss), error)
 
 
 @dataclass(frozen=True)
-class Run:
+class WholeRun:
     """A whole run of 20 steps by both sides."""
 
     method: str
@@ -293,7 +295,7 @@ class Run:
     """Largest over all weights after the last step."""
 
 
-def whole_run(name: str, bench: Bench) -> Run:
+def whole_run(name: str, bench: Bench) -> WholeRun:
     """20 steps of 8 prompts, the reference being the starting student, as in a table."""
     from safetensors.torch import load_file
 
@@ -310,14 +312,14 @@ def whole_run(name: str, bench: Bench) -> Run:
         curves.append([json.loads(line)["loss"] for line in (out / "training.jsonl").read_text().splitlines()])
         weights.append(load_file(out / "model.safetensors"))
     losses = max(abs(mine - other) for mine, other in zip(*curves, strict=True))
-    moved = max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0])
-    return Run(name, "its trainer", len(curves[0]), losses, moved)
+    weight_error = max(float((weights[0][key] - weights[1][key]).abs().max()) for key in weights[0])
+    return WholeRun(name, "its trainer", len(curves[0]), losses, weight_error)
 
 
-def followed(name: str, bench: Bench) -> Run:
+def loss_run(name: str, bench: Bench) -> WholeRun:
     """20 steps of 8 prompts, two epochs: two students from the same weights, each trained by AdamW on the gradients of
     its own loss, ours or TRL's. GKD learns from golden answers here, the batches that both losses can have."""
-    case, theirs = FOLLOWED[name]
+    case, theirs = LOSS_RUNS[name]
     training = bench.training(name, METHODS[name].config(**CASES[case][1]), count=120)
     examples = prepare(training, load_tokenizer(training.student))[0][:80]
     examples = short_prompts(examples) if name == "orpo" else list(examples)
@@ -330,19 +332,19 @@ def followed(name: str, bench: Bench) -> Run:
             curve.append(side(bench, training, examples[start : start + 8], student)[0])
             optimizer.step()
         sides.append((curve, dict(student.named_parameters())))
-    (curve, weights), (other, others) = sides
-    losses = max(abs(mine - their) for mine, their in zip(curve, other, strict=True))
-    moved = max(float((weights[key] - others[key]).detach().abs().max()) for key in weights)
-    return Run(name, "its loss", len(curve), losses, moved)
+    (curve, weights), (trl_curve, trl_weights) = sides
+    losses = max(abs(mine - their) for mine, their in zip(curve, trl_curve, strict=True))
+    weight_error = max(float((weights[key] - trl_weights[key]).detach().abs().max()) for key in weights)
+    return WholeRun(name, "its loss", len(curve), losses, weight_error)
 
 
-def lines(cases: Sequence[Parity], runs: Sequence[Run]) -> Iterator[str]:
+def lines(cases: Sequence[Parity], runs: Sequence[WholeRun]) -> Iterator[str]:
     """Both tables as Markdown."""
     yield "| method | options | compared with TRL's | loss | loss error | gradient error |"
     yield "|---|---|---|---|---|---|"
-    for each in cases:
-        errors = f"{each.loss_error:.1e} | {each.gradient_error:.1e}"
-        yield f"| {each.method} | {each.options or 'defaults'} | {each.trl} | {each.loss:.4f} | {errors} |"
+    for case in cases:
+        errors = f"{case.loss_error:.1e} | {case.gradient_error:.1e}"
+        yield f"| {case.method} | {case.options or 'defaults'} | {case.trl} | {case.loss:.4f} | {errors} |"
     yield ""
     yield "| method | TRL's side | steps | largest loss error | largest weight error |"
     yield "|---|---|---|---|---|"
@@ -360,12 +362,16 @@ def main() -> None:
         bench = Bench(Path(folder))
         cases = [compare(name, bench) for name in CASES]
         runs = [whole_run(name, bench) for name, method in METHODS.items() if method.trl]
-        runs += [followed(name, bench) for name in FOLLOWED]
+        runs += [loss_run(name, bench) for name in LOSS_RUNS]
     print("\n".join(lines(cases, runs)))
     if out:
         versions = {name: importlib.import_module(name).__version__ for name in ("torch", "transformers", "trl")}
-        found = {"versions": versions, "batch": [asdict(each) for each in cases], "runs": [asdict(run) for run in runs]}
-        out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        results = {
+            "versions": versions,
+            "batch": [asdict(case) for case in cases],
+            "runs": [asdict(run) for run in runs],
+        }
+        out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

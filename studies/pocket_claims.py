@@ -59,17 +59,17 @@ from studies.pocket_claims_statistics import ALPHAS, MEASURES, Array, Claims, mo
 ROWS = ("pad-ppd", "pad-vpd", "dpo", "simpo")
 
 
-def rewarded(prompts: Sequence[Prompt], recipe: Recipe, seed: int) -> list[Group]:
+def reward_groups(prompts: Sequence[Prompt], recipe: Recipe, seed: int) -> list[Group]:
     """The student's samples to these prompts, as the recipe draws them, and what the teacher says of each."""
     student, teacher = load_model(recipe.family.student), load_model(recipe.family.teacher)
     talks = [prompt.messages for prompt in prompts]
-    how, spec = recipe.sampling, recipe.reward
-    sampling = Sampling(how.max_new_tokens, how.temperature, how.top_p)
-    drawn = student.generate(talks, sampling, seed_of("claims-sample", seed), n=how.n)
-    groups = [Group(prompt, samples=tuple(each)) for prompt, each in zip(prompts, drawn, strict=True)]
+    options, spec = recipe.sampling, recipe.reward
+    sampling = Sampling(options.max_new_tokens, options.temperature, options.top_p)
+    responses = student.generate(talks, sampling, seed_of("claims-sample", seed), n=options.n)
+    groups = [Group(prompt, samples=tuple(samples)) for prompt, samples in zip(prompts, responses, strict=True)]
     every = [(group.prompt.messages, response) for group in groups for response in group.samples]
     means = iter(teacher.mean_logps([talk for talk, _ in every], [response for _, response in every]))
-    asked = reward.select(teacher, groups, spec.mcq, spec.max_response_tokens, seed_of("claims-reward", seed))[0]
+    selections = reward.select(teacher, groups, spec.mcq, spec.max_response_tokens, seed_of("claims-reward", seed))[0]
     floor = math.log(spec.floor)
     return [
         replace(
@@ -79,7 +79,7 @@ def rewarded(prompts: Sequence[Prompt], recipe: Recipe, seed: int) -> list[Group
                 for response, value in zip(group.samples, selection.log_psel, strict=True)
             ),
         )
-        for group, selection in zip(groups, asked, strict=True)
+        for group, selection in zip(groups, selections, strict=True)
     ]
 
 
@@ -95,7 +95,7 @@ def by_the_rule(groups: Sequence[Group]) -> Array:
     Regret: the best score of the group less that of the response with the largest reward (the first of equals). Groups
     whose responses all have one score say nothing and are left out. A constant reward counts as correlation 0.
     """
-    found = []
+    rows = []
     for group in groups:
         truth = [score(group.prompt.messages, response.text) for response in group.samples]
         if max(truth) - min(truth) < 1e-9:
@@ -104,15 +104,15 @@ def by_the_rule(groups: Sequence[Group]) -> Array:
         signals = [[0.0] * len(truth) if isinstance(row, Dropped) else row for row in scores]
         orders = [correlation(ranks(signal), ranks(truth)) or 0.0 for signal in signals]
         regrets = [max(truth) - truth[max(range(len(truth)), key=signal.__getitem__)] for signal in signals]
-        found.append([*orders, *regrets, max(truth) - sum(truth) / len(truth)])
-    return np.array(found)
+        rows.append([*orders, *regrets, max(truth) - sum(truth) / len(truth)])
+    return np.array(rows)
 
 
 def training(name: str, recipe: Recipe, groups: Sequence[Group], seed: int) -> Training:
     """One row of the recipe on these groups, with its reference where the method needs one."""
     entry = recipe.methods[name]
     method = METHODS[entry.method]
-    made = Training(
+    result = Training(
         method,
         entry.config,
         groups,
@@ -121,35 +121,35 @@ def training(name: str, recipe: Recipe, groups: Sequence[Group], seed: int) -> T
         seed_of("claims-train", seed),
         device=recipe.compute.device,
     )
-    return replace(made, reference=reference_logps(made)) if method.needs.reference else made
+    return replace(result, reference=reference_logps(result)) if method.needs.reference else result
 
 
 @torch.no_grad()
-def student_rewards(loaded: LoadedTraining, examples: Sequence[Example]) -> torch.Tensor:
+def student_rewards(setup: LoadedTraining, examples: Sequence[Example]) -> torch.Tensor:
     """[B, n] float64: the student's mean log-probability of every response of every held-out prompt."""
-    student, found = loaded.student, []
+    student, rewards = setup.student, []
     was_training = student.training
     student.train(False)
     for start in range(0, len(examples), 64):
-        micro = micro_batch(examples[start : start + 64], pad_id(loaded.tokenizer), student.device)
-        terms = response_terms(student, student, None, micro, log_probabilities, None, len(loaded.tokenizer))
-        found.append(micro.batch.per_prompt(micro.batch.mean_rows(terms["logp"])).double().cpu())
+        micro = micro_batch(examples[start : start + 64], pad_id(setup.tokenizer), student.device)
+        terms = response_terms(student, student, None, micro, log_probabilities, None, len(setup.tokenizer))
+        rewards.append(micro.batch.per_prompt(micro.batch.mean_rows(terms["logp"])).double().cpu())
     student.train(was_training)
-    return torch.cat(found)
+    return torch.cat(rewards)
 
 
 class Watch(TrainerCallback):
     """Measures the student at ``points`` evenly spread steps, the start and the end included."""
 
-    def __init__(self, loaded: LoadedTraining, examples: Sequence[Example], points: int, beta: float) -> None:
-        self.loaded, self.examples, self.points, self.beta = loaded, examples, points, beta
-        self.scores = torch.tensor([[row.signals["score"] for row in each.rows] for each in examples]).double()
+    def __init__(self, setup: LoadedTraining, examples: Sequence[Example], points: int, beta: float) -> None:
+        self.setup, self.examples, self.points, self.beta = setup, examples, points, beta
+        self.scores = torch.tensor([[row.signals["score"] for row in example.rows] for example in examples]).double()
         self.steps: list[int] = []
-        self.found: list[Array] = []
+        self.moments: list[Array] = []
 
     def look(self) -> None:
         """One point."""
-        self.found.append(moments(student_rewards(self.loaded, self.examples), self.scores, self.beta))
+        self.moments.append(moments(student_rewards(self.setup, self.examples), self.scores, self.beta))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The student as it starts."""
@@ -162,56 +162,56 @@ class Watch(TrainerCallback):
             self.look()
 
 
-def measure_all(recipe: Recipe, rows: Sequence[str], seeds: int, held: int, points: int) -> Claims:
+def measure_all(recipe: Recipe, rows: Sequence[str], seeds: int, held_out_count: int, points: int) -> Claims:
     """Sample, reward and train under every seed, and measure on the way."""
     spec = recipe.prompts
     source = resolve_source(SOURCES[spec.source], spec.config)
     prompts = load_prompts(source.source, source.config, source.pin.identity, spec.seed, spec.n)
-    rule, steps, watched = [], {}, {row: [] for row in rows}  # type: ignore[var-annotated]
+    rule, steps, curves = [], {}, {row: [] for row in rows}  # type: ignore[var-annotated]
     for seed in range(seeds):
-        test = rewarded(held_out(held, seed), recipe, seed)
-        train = rewarded(prompts, recipe, seed)
+        test = reward_groups(held_out(held_out_count, seed), recipe, seed)
+        train = reward_groups(prompts, recipe, seed)
         rule.append(by_the_rule(test))
         judge = training("pad-ppd", recipe, test, seed)
         for row in rows:
-            loaded = load_training(training(row, recipe, train, seed))
-            examples, _ = prepare(judge, loaded.tokenizer)
-            watch = Watch(loaded, examples, points, judge.config.beta)
+            setup = load_training(training(row, recipe, train, seed))
+            examples, _ = prepare(judge, setup.tokenizer)
+            watch = Watch(setup, examples, points, judge.config.beta)
             with tempfile.TemporaryDirectory() as folder:
-                trainer = make_trainer(loaded, Path(folder))
+                trainer = make_trainer(setup, Path(folder))
                 trainer.add_callback(watch)
                 run(trainer, Path(folder))
-            watched[row].append(watch.found)
+            curves[row].append(watch.moments)
             steps[row] = watch.steps
             print(f"seed {seed}: {row} trained", flush=True)
-    return Claims(rule, steps, watched)
+    return Claims(rule, steps, curves)
 
 
-def show(found: Mapping[str, Any]) -> None:
+def show(measurements: Mapping[str, Any]) -> None:
     """The numbers of the page, on stdout."""
-    table = found["reward"]
+    table = measurements["reward"]
     print(f"{table['groups']} groups; regret of a random pick {table['random_regret'][0]:.3f}")
     for at, alpha in enumerate(table["alpha"]):
-        told = [f"{name} {{:.3f}} [{{:.3f}}, {{:.3f}}]".format(*table[name][at]) for name in ("spearman", "regret")]
-        print(f"alpha {alpha:.1f}  " + "  ".join(told))
-    for row, measures in found["training"].items():
+        texts = [f"{name} {{:.3f}} [{{:.3f}}, {{:.3f}}]".format(*table[name][at]) for name in ("spearman", "regret")]
+        print(f"alpha {alpha:.1f}  " + "  ".join(texts))
+    for row, measures in measurements["training"].items():
         for name in MEASURES:
             print(f"{row:8} {name:12} " + " ".join(f"{value[0]:.3f}" for value in measures[name]))
-    for what, measures in found["contrasts"].items():
-        told = "  ".join(f"{name} {{:+.3f}} [{{:+.3f}}, {{:+.3f}}]".format(*value) for name, value in measures.items())
-        print(f"{what}: {told}")
+    for contrast, measures in measurements["contrasts"].items():
+        texts = "  ".join(f"{name} {{:+.3f}} [{{:+.3f}}, {{:+.3f}}]".format(*value) for name, value in measures.items())
+        print(f"{contrast}: {texts}")
 
 
 BEGIN, END = "<!-- claims: begin -->", "<!-- claims: end -->"
 
 
-def tables(found: Mapping[str, Any]) -> str:
+def tables(measurements: Mapping[str, Any]) -> str:
     """Both figures and the numbers as two tables in Markdown, for the page that has the marks ``BEGIN`` and ``END``."""
 
     def cell(value: Sequence[float]) -> str:
         return "{:.2f} [{:.2f}, {:.2f}]".format(*value)
 
-    table = found["reward"]
+    table = measurements["reward"]
     lines = ["![Agreement of the teacher's rewards with the rule over alpha](pocket-claims-reward.png)", ""]
     lines += ["| alpha | Spearman correlation with the rule | regret |", "|---|---|---|"]
     for at, alpha in enumerate(table["alpha"]):
@@ -220,24 +220,24 @@ def tables(found: Mapping[str, Any]) -> str:
     names = {"jsd": "JSD", "correlation": "correlation", "size": "of sizes", "slope": "slope", "order": "order (tau)"}
     lines += ["", "![Divergence and margins while four methods train](pocket-claims-training.png)", ""]
     lines += ["| student | " + " | ".join(names.values()) + " |", "|---|" + "---|" * len(names)]
-    (first, start), *_ = found["training"].items()
+    (first, start), *_ = measurements["training"].items()
     lines.append("| at the start | " + " | ".join(cell(start[name][0]) for name in names) + " |")
-    for row, measures in found["training"].items():
+    for row, measures in measurements["training"].items():
         lines.append(f"| trained by `{row}` | " + " | ".join(cell(measures[name][-1]) for name in names) + " |")
-    for what, measures in found["contrasts"].items():
-        if what.startswith(first):
-            lines.append(f"| {what} | " + " | ".join(cell(measures[name]) for name in names) + " |")
+    for contrast, measures in measurements["contrasts"].items():
+        if contrast.startswith(first):
+            lines.append(f"| {contrast} | " + " | ".join(cell(measures[name]) for name in names) + " |")
     return "\n".join(lines)
 
 
-def write_page(page: Path, found: Mapping[str, Any]) -> None:
+def write_page(page: Path, measurements: Mapping[str, Any]) -> None:
     """Put the tables between the page's two marks. Raises ValueError where it has none."""
     text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, tail = text.partition(BEGIN)
+    _, end, after = tail.partition(END)
     if not begin or not end:
         raise ValueError(f"{page} has no {BEGIN} ... {END}")
-    page.write_text(f"{before}{BEGIN}\n{tables(found)}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n{tables(measurements)}\n{END}{after}", encoding="utf-8")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -260,7 +260,7 @@ def main(words: Sequence[str] | None = None) -> None:
         recipe = load_recipe("pocket", options.overrides, load_registry())
         rows = tuple(options.rows.split(","))
         claims = measure_all(recipe, rows, options.seeds, options.held_out, options.points)
-        found = {
+        measurements = {
             "reward": claims.reward(),
             "training": claims.training(),
             "contrasts": claims.contrasts(),
@@ -270,12 +270,12 @@ def main(words: Sequence[str] | None = None) -> None:
             "held_out": options.held_out,
             "cpu_seconds": round(time.process_time() - start),
         }
-        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        show(found)
-    found = json.loads(options.out.read_text(encoding="utf-8"))
-    draw(found, options.figures)
+        options.out.write_text(json.dumps(measurements, indent=1) + "\n", encoding="utf-8")
+        show(measurements)
+    measurements = json.loads(options.out.read_text(encoding="utf-8"))
+    draw(measurements, options.figures)
     if options.page is not None:
-        write_page(options.page, found)
+        write_page(options.page, measurements)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ PANELS = {
 LOOK: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "figure.dpi": 110}
 
 
-def draw(found: Mapping[str, Any], folder: Path) -> None:
+def draw(measurements: Mapping[str, Any], folder: Path) -> None:
     """Write ``pocket-claims-reward.png`` and ``pocket-claims-training.png``."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -33,7 +33,7 @@ def draw(found: Mapping[str, Any], folder: Path) -> None:
     with mpl.rc_context(LOOK):
         for name, size, fill in (("reward", (7.4, 2.9), reward), ("training", (9.6, 5.2), training)):
             figure = Figure(figsize=size, layout="constrained")
-            fill(figure, found)
+            fill(figure, measurements)
             figure.savefig(folder / f"pocket-claims-{name}.png", metadata={"Software": None})
 
 
@@ -44,9 +44,9 @@ def band(axes: Any, x: Sequence[float], values: Sequence[Sequence[float]], colou
     axes.plot(x, middle, color=colour, markersize=4, **line)
 
 
-def reward(figure: Any, found: Mapping[str, Any]) -> None:
+def reward(figure: Any, measurements: Mapping[str, Any]) -> None:
     """Agreement with the rule over alpha."""
-    table = found["reward"]
+    table = measurements["reward"]
     titles = {"spearman": "Spearman correlation with the rule, within a group", "regret": "Regret by the rule"}
     for axes, (name, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
         band(axes, table["alpha"], table[name], "#0072b2", marker="o")
@@ -59,15 +59,17 @@ def reward(figure: Any, found: Mapping[str, Any]) -> None:
             axes.set_ylim(0, 1.2 * chance)
 
 
-def training(figure: Any, found: Mapping[str, Any]) -> None:
+def training(figure: Any, measurements: Mapping[str, Any]) -> None:
     """Every measure over the steps, a line per row; the last panel is the legend."""
     panels = figure.subplots(2, 3).flat
     for axes, (name, title) in zip(panels, PANELS.items(), strict=False):
-        for row, measures in found["training"].items():
+        for row, measures in measurements["training"].items():
             label, colour, dash, marker = STYLES.get(row, (row, *SPARE))
             band(axes, measures["step"], measures[name], colour, linestyle=dash, marker=marker, label=label)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("training step")
-    last = figure.axes[len(PANELS)]
-    last.axis("off")
-    last.legend(*figure.axes[0].get_legend_handles_labels(), loc="center", frameon=False, title="Student trained by")
+    legend_axes = figure.axes[len(PANELS)]
+    legend_axes.axis("off")
+    legend_axes.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="center", frameon=False, title="Student trained by"
+    )

@@ -57,22 +57,22 @@ def replicates(data: Sequence[Array], measure: Callable[[Array], Array]) -> tupl
 
     The same seeds and prompts are redrawn for every measure and method, so differences are paired.
     """
-    value = float(np.mean([measure(each.mean(0)) for each in data]))
-    drawn = [
-        measure(each[resamples(len(each), REPLICATES, seed_of("claims", seed))].mean(1))
-        for seed, each in enumerate(data)
+    value = float(np.mean([measure(seed_data.mean(0)) for seed_data in data]))
+    draws = [
+        measure(seed_data[resamples(len(seed_data), REPLICATES, seed_of("claims", seed))].mean(1))
+        for seed, seed_data in enumerate(data)
     ]
-    return value, over_seeds(drawn, seed_of("claims-seeds"))
+    return value, over_seeds(draws, seed_of("claims-seeds"))
 
 
-def over_seeds(drawn: Sequence[Array], seed: int) -> Array:
+def over_seeds(draws: Sequence[Array], seed: int) -> Array:
     """[seeds][replicates] -> [replicates]: prompts as already resampled, and for each replicate seeds redrawn.
 
     Redrawing S of S seeds understates the variance of their mean by (S - 1) / S, so deviations from the mean over seeds
     are scaled by sqrt(S / (S - 1)). What prompts do to a seed counts among its deviations too: the interval is a little
     too wide, never too narrow. (The tables' own, ``harness.stats.contrast``, is for one value per question.)
     """
-    grid = np.asarray(drawn, dtype=float)
+    grid = np.asarray(draws, dtype=float)
     count, rounds = grid.shape
     if count == 1:
         return np.asarray(grid[0])
@@ -84,10 +84,10 @@ def over_seeds(drawn: Sequence[Array], seed: int) -> Array:
 
 def estimate(*pair: tuple[float, Array]) -> list[float]:
     """[value, low, high] of a measure, or of the first less the second."""
-    (value, drawn), *rest = pair
-    for other, others in rest:
-        value, drawn = value - other, drawn - others
-    return [round(number, 5) for number in (value, *percentile_interval(drawn))]
+    (value, draws), *other_pairs = pair
+    for other, others in other_pairs:
+        value, draws = value - other, draws - others
+    return [round(number, 5) for number in (value, *percentile_interval(draws))]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Claims:
 
     rule: list[Array]
     steps: Mapping[str, list[int]]
-    watched: Mapping[str, list[list[Array]]]
+    curves: Mapping[str, list[list[Array]]]
     """Row -> seed -> point -> [prompts, 10]."""
 
     def reward(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Claims:
                 ]
                 for name, measure in MEASURES.items()
             }
-            for row, seeds in self.watched.items()
+            for row, seeds in self.curves.items()
         }
 
     def contrasts(self) -> dict[str, Any]:
@@ -132,16 +132,16 @@ class Claims:
         starts, ends = (
             {
                 row: {name: replicates([seed[point] for seed in seeds], measure) for name, measure in MEASURES.items()}
-                for row, seeds in self.watched.items()
+                for row, seeds in self.curves.items()
             }
             for point in (0, -1)
         )
-        first, *others = self.watched
-        found = {
+        first, *other_rows = self.curves
+        ends_less_starts = {
             f"{row}, end less start": {name: estimate(ends[row][name], starts[row][name]) for name in MEASURES}
-            for row in self.watched
+            for row in self.curves
         }
-        return found | {
+        return ends_less_starts | {
             f"{first} less {row}, end": {name: estimate(ends[first][name], ends[row][name]) for name in MEASURES}
-            for row in others
+            for row in other_rows
         }

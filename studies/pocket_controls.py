@@ -80,13 +80,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args()
-    found = {}
+    results = {}
     for row, changes in CONTROLS.items():
-        found[row] = control(row, changes, list(range(options.seeds)), options.runs)
-        above = sum(each["above"] for each in found[row])
-        gain = np.mean([each["difference"] for each in found[row]])
-        print(f"{row} {' '.join(changes)}: above the student in {above} of {options.seeds} seeds, by {gain:+.3f}")
-    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        results[row] = control(row, changes, list(range(options.seeds)), options.runs)
+        seeds_above = sum(result["above"] for result in results[row])
+        gain = np.mean([result["difference"] for result in results[row]])
+        print(f"{row} {' '.join(changes)}: above the student in {seeds_above} of {options.seeds} seeds, by {gain:+.3f}")
+    options.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -49,12 +49,12 @@ def prepare(folder: Path) -> None:
     samples = student.generate(talks, Sampling(48, 1.0), SEED, n=4)
     taught = teacher.generate(talks, Sampling(48, 1.0), SEED, n=1)
     groups = []
-    for prompt, drawn, said in zip(prompts, samples, taught, strict=True):
-        groups.append(Group(prompt, samples=tuple(drawn), teacher=tuple(said)))
+    for prompt, samples_of_prompt, answers in zip(prompts, samples, taught, strict=True):
+        groups.append(Group(prompt, samples=tuple(samples_of_prompt), teacher=tuple(answers)))
     every = [(group.prompt.messages, response) for group in groups for response in group.samples]
     means = iter(teacher.mean_logps([talk for talk, _ in every], [response for _, response in every]))
     selections, _ = reward.select(teacher, groups, "cyclic", 400, SEED)
-    done = [
+    rewarded_groups = [
         dataclasses.replace(
             group,
             coverage=selection.coverage,
@@ -65,7 +65,7 @@ def prepare(folder: Path) -> None:
         )
         for group, selection in zip(groups, selections, strict=True)
     ]
-    write_records(folder / "groups.jsonl", done)
+    write_records(folder / "groups.jsonl", rewarded_groups)
 
 
 def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
@@ -99,8 +99,10 @@ def trial(job: tuple[Path, str, float]) -> dict[str, Any]:
         fit(training, out)
         seconds = time.monotonic() - start
         scores = dev_scores(load_model(out))
-    rounded = {key: round(value, 4) for key, value in {"score": statistics.mean(scores.values()), **scores}.items()}
-    return {"method": name, "learning_rate": rate, **rounded, "train_seconds": round(seconds, 1)}
+    rounded_scores = {
+        key: round(value, 4) for key, value in {"score": statistics.mean(scores.values()), **scores}.items()
+    }
+    return {"method": name, "learning_rate": rate, **rounded_scores, "train_seconds": round(seconds, 1)}
 
 
 def dev_scores(model: Any) -> dict[str, float]:
@@ -112,9 +114,9 @@ def dev_scores(model: Any) -> dict[str, float]:
     means = {}
     for name in ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k"):
         talks = [[{"role": "user", "content": question.turns[0]}] for question in pocket_questions(name, "dev")]
-        drawn = model.generate(talks, Sampling(64, 1.0), SEED, n=4)
+        answers = model.generate(talks, Sampling(64, 1.0), SEED, n=4)
         means[name] = statistics.mean(
-            score(talk, response.text) for talk, responses in zip(talks, drawn, strict=True) for response in responses
+            score(talk, response.text) for talk, responses in zip(talks, answers, strict=True) for response in responses
         )
     return means
 

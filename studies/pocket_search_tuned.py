@@ -43,7 +43,7 @@ class Trials:
         common = [f"prompts.seed={SEED}", f"seeds=[{SEED}]", "methods.dckd={}", "methods.adpa={}", "methods.adpa+={}"]
         return Planner(load_recipe("pocket", [*common, *changes], self.registry), self.registry)
 
-    def run(self, planner: Planner, last: Stage) -> Path:
+    def run(self, planner: Planner, final_stage: Stage) -> Path:
         """Do what ``last`` needs; the folder of its checkpoint."""
         for stage in list(planner.graph.stages.values()):
 
@@ -52,28 +52,28 @@ class Trials:
                 return STAGES[stage.kind].run(stage, context)
 
             self.store.write(stage, fill)
-        return self.store.path(*last.ref) / "model"
+        return self.store.path(*final_stage.ref) / "model"
 
     def trial(self, name: str, rate: float, *changes: str) -> float:
         """Train and score one trial."""
         from harness.models.backends import load_model
 
         planner = self.planner(*changes)
-        last = planner.tuned_teacher if name == TUNED else planner.student(name, SEED)
+        final_stage = planner.tuned_teacher if name == TUNED else planner.student(name, SEED)
         start = time.monotonic()
-        folder = self.run(planner, last)
+        folder = self.run(planner, final_stage)
         seconds = time.monotonic() - start
         scores = dev_scores(load_model(str(folder)))
         mean = statistics.mean(scores.values())
-        rounded = {key: round(value, 4) for key, value in {"score": mean, **scores}.items()}
-        self.rows.append({"method": name, "learning_rate": rate, **rounded, "seconds": round(seconds, 1)})
+        rounded_scores = {key: round(value, 4) for key, value in {"score": mean, **scores}.items()}
+        self.rows.append({"method": name, "learning_rate": rate, **rounded_scores, "seconds": round(seconds, 1)})
         print(self.rows[-1], flush=True)
         return mean
 
     def best(self, name: str, rates: tuple[float, ...], path: str, *changes: str) -> str:
         """All rates of one name; the change that sets the best."""
-        found = {rate: self.trial(name, rate, *changes, f"{path}={rate}") for rate in rates}
-        return f"{path}={max(found, key=lambda rate: found[rate])}"
+        scores = {rate: self.trial(name, rate, *changes, f"{path}={rate}") for rate in rates}
+        return f"{path}={max(scores, key=lambda rate: scores[rate])}"
 
 
 def main() -> None:
@@ -84,11 +84,11 @@ def main() -> None:
     _one_thread()
     with tempfile.TemporaryDirectory() as place:
         trials = Trials(Path(place))
-        tuned = trials.best("tuned teacher", TEACHER_RATES, "tuned_teacher.train.learning_rate")
-        dckd = trials.best("dckd", RATES, "methods.dckd.train.learning_rate", tuned)
-        adpa = trials.best("adpa", RATES, "methods.adpa.train.learning_rate", tuned)
-        plus = trials.best("adpa+", RATES, "methods.adpa+.train.learning_rate", tuned, dckd)
-        print("best:", tuned, dckd, adpa, plus)
+        teacher_change = trials.best("tuned teacher", TEACHER_RATES, "tuned_teacher.train.learning_rate")
+        dckd = trials.best("dckd", RATES, "methods.dckd.train.learning_rate", teacher_change)
+        adpa = trials.best("adpa", RATES, "methods.adpa.train.learning_rate", teacher_change)
+        plus = trials.best("adpa+", RATES, "methods.adpa+.train.learning_rate", teacher_change, dckd)
+        print("best:", teacher_change, dckd, adpa, plus)
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(trials.rows[0]))
         writer.writeheader()

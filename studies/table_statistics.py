@@ -85,15 +85,15 @@ def truths(setting: Setting) -> dict[str, float]:
 
 def column(setting: Setting, rng: np.random.Generator, replicates: int) -> Results:
     """One simulated column."""
-    n, shared = setting.questions, rng.normal(0, setting.question, setting.questions)
+    n, question_effects = setting.questions, rng.normal(0, setting.question, setting.questions)
     counts = resample_counts(n, replicates, int(rng.integers(2**31)))
     scores: dict[tuple[str, str, int], Score] = {}
     powers = dict(zip(ROWS, np.linspace(-1, 1, len(ROWS)), strict=True))
     for row, truth in truths(setting).items():
-        own = rng.normal(0, setting.own, n)
+        row_effects = rng.normal(0, setting.own, n)
         for seed in range(setting.seeds):
             luck = 0.0 if row == "student" else rng.normal(0, setting.seed * setting.uneven ** powers[row])
-            y = truth + shared + own + luck + rng.normal(0, setting.noise, n)
+            y = truth + question_effects + row_effects + luck + rng.normal(0, setting.noise, n)
             draws = counts @ y / n
             low, high = percentile_interval(draws)
             value = float(y.mean())
@@ -111,22 +111,22 @@ def resample_counts(n: int, replicates: int, seed: int) -> Array:
     return np.bincount(picks.ravel(), minlength=n * replicates).reshape(replicates, n).astype(float)
 
 
-def unpooled(results: Results, row: str) -> tuple[float, float]:
+def interval_without_pooling(results: Results, row: str) -> tuple[float, float]:
     """The interval of a row's change with a seed variance of its own."""
-    found = {}
+    draws = {}
     for name in (row, "student"):
-        scores = [score for (own, _, _), score in sorted(results.scores.items()) if own == name]
+        scores = [score for (scored_row, _, _), score in sorted(results.scores.items()) if scored_row == name]
         grid = np.array([score.replicates for score in scores])
-        found[name] = Draws(np.array([score.value for score in scores], dtype=float), grid, name != "student")
+        draws[name] = Draws(np.array([score.value for score in scores], dtype=float), grid, name != "student")
     n = scores[0].n
-    change = contrast(found[row], found["student"], n, seed_noise([found[row]]))
+    change = contrast(draws[row], draws["student"], n, seed_noise([draws[row]]))
     return change.low, change.high
 
 
 def coverage(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
     """With nothing to find: intervals, false positives, ties, shares of variance."""
-    hits, changes, alone = np.zeros(len(ROWS)), np.zeros(len(ROWS)), 0
-    wide, wide_alone, false, false_focus, left_out, shares = 0.0, 0.0, 0, 0, 0, []
+    hits, changes, unpooled_hits = np.zeros(len(ROWS)), np.zeros(len(ROWS)), 0
+    wide, unpooled_width, false_columns, false_focus, left_out, shares = 0.0, 0.0, 0, 0, 0, []
     for run in range(runs):
         results = column(setting, np.random.default_rng(run), replicates)
         summary = summarise(results, TARGET)
@@ -138,32 +138,32 @@ def coverage(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
             changes[place] += cell.change.low <= 0.0 <= cell.change.high
             wide += (cell.change.high - cell.change.low) / len(ROWS)
         if setting.seeds > 1:
-            low, high = unpooled(results, ROWS[run % len(ROWS)])
-            alone += low <= 0.0 <= high
-            wide_alone += high - low
-        false += any(cell.change.significant for cell in cells)
+            low, high = interval_without_pooling(results, ROWS[run % len(ROWS)])
+            unpooled_hits += low <= 0.0 <= high
+            unpooled_width += high - low
+        false_columns += any(cell.change.significant for cell in cells)
         false_focus += any(cell.focus.significant for cell in cells)
         best = summary.columns[0].best
         left_out += not (cells[run % len(ROWS)].tied or ROWS[run % len(ROWS)] in best)
         variance = summary.columns[0].shares
         shares += [variance["seed"]] if variance is not None else []
-    found: dict[str, Any] = {
+    measures: dict[str, Any] = {
         "interval_of_value": share(hits.sum(), runs * len(ROWS)),
         "interval_of_change": share(changes.sum(), runs * len(ROWS)),
         "interval_of_change_worst_row": share(changes.min(), runs),
         "mean_width_of_change": round(wide / runs, 3),
-        "family_wise_error_against_student": share(false, runs),
+        "family_wise_error_against_student": share(false_columns, runs),
         "family_wise_error_of_focus": share(false_focus, runs),
         "best_row_left_out": share(left_out, runs),
     }
     if setting.seeds > 1:
-        found |= {
-            "interval_of_change_unpooled": share(alone, runs),
-            "mean_width_of_change_unpooled": round(wide_alone / runs, 3),
+        measures |= {
+            "interval_of_change_unpooled": share(unpooled_hits, runs),
+            "mean_width_of_change_unpooled": round(unpooled_width / runs, 3),
             "seed_share_printed": round(float(np.mean(shares)), 3),
             "seed_share_true": round(true_share(setting), 3),
         }
-    return found
+    return measures
 
 
 def true_share(setting: Setting) -> float:
@@ -174,25 +174,28 @@ def true_share(setting: Setting) -> float:
     return seed / (seed + question + setting.noise**2 / setting.questions / setting.seeds)
 
 
-def half(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
+def half_with_gain(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
     """Half of the rows truly better by 6 points: how often one of the others is called different."""
     gains = (0.0,) * 4 + (6.0,) * 4
-    mixed, wrong, found = replace(setting, gains=gains), 0, 0.0
+    mixed_setting, false_columns, power_sum = replace(setting, gains=gains), 0, 0.0
     for run in range(runs):
-        cells = summarise(column(mixed, np.random.default_rng(10**6 + run), replicates), TARGET).cells
-        wrong += any(cells[row, METRIC.id].change.significant for row in ROWS[:4])
-        found += sum(cells[row, METRIC.id].change.significant for row in ROWS[4:]) / 4
-    return {"family_wise_error_half": share(wrong, runs), "power_of_6_points_after_holm": round(found / runs, 3)}
+        cells = summarise(column(mixed_setting, np.random.default_rng(10**6 + run), replicates), TARGET).cells
+        false_columns += any(cells[row, METRIC.id].change.significant for row in ROWS[:4])
+        power_sum += sum(cells[row, METRIC.id].change.significant for row in ROWS[4:]) / 4
+    return {
+        "family_wise_error_half": share(false_columns, runs),
+        "power_of_6_points_after_holm": round(power_sum / runs, 3),
+    }
 
 
 def power(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
     """A true change of the size that the runs call detectable, on average: how often its own test finds it."""
-    first = [summarise(column(setting, np.random.default_rng(run), replicates), TARGET) for run in range(20)]
-    size = float(np.mean([summary.columns[0].detectable or 0.0 for summary in first]))
-    gained = replace(setting, gains=(size,) * len(ROWS))
+    summaries = [summarise(column(setting, np.random.default_rng(run), replicates), TARGET) for run in range(20)]
+    size = float(np.mean([summary.columns[0].detectable or 0.0 for summary in summaries]))
+    gain_setting = replace(setting, gains=(size,) * len(ROWS))
     hits = 0
     for run in range(runs):
-        cells = summarise(column(gained, np.random.default_rng(2 * 10**6 + run), replicates), TARGET).cells
+        cells = summarise(column(gain_setting, np.random.default_rng(2 * 10**6 + run), replicates), TARGET).cells
         hits += sum((cells[row, METRIC.id].change.p or 1.0) < 0.05 for row in ROWS)
     return {"detectable": round(size, 3), "power_at_detectable": share(hits, runs * len(ROWS))}
 
@@ -200,17 +203,17 @@ def power(setting: Setting, runs: int, replicates: int) -> dict[str, Any]:
 def verdicts(runs: int, replicates: int) -> dict[str, Any]:
     """A run precise enough to agree: verdicts when the truth is the published value, and when it is 2.01 points off."""
     setting = Setting(questions=4000, seed=0.3)
-    said: dict[str, list[str]] = {"same": [], "outside": []}
+    verdicts_of: dict[str, list[str]] = {"same": [], "outside": []}
     for run in range(runs):
         summary = summarise(column(setting, np.random.default_rng(3 * 10**6 + run), replicates), TARGET)
         for row in ROWS:
-            for what, published in (("same", 40.0), ("outside", 40.0 - 2.01)):
-                said[what].append(one_verdict(summary, row, published))
+            for case, published in (("same", 40.0), ("outside", 40.0 - 2.01)):
+                verdicts_of[case].append(one_verdict(summary, row, published))
     count = runs * len(ROWS)
     return {
-        "differs_when_equal": share(said["same"].count(DIFFERS), count),
-        "agrees_when_equal": round(said["same"].count(AGREES) / count, 3),
-        "agrees_when_outside_of_margin": share(said["outside"].count(AGREES), count),
+        "differs_when_equal": share(verdicts_of["same"].count(DIFFERS), count),
+        "agrees_when_equal": round(verdicts_of["same"].count(AGREES) / count, 3),
+        "agrees_when_outside_of_margin": share(verdicts_of["outside"].count(AGREES), count),
     }
 
 
@@ -230,15 +233,15 @@ def share(count: float, of: int) -> dict[str, float]:
 
 def simulate(names: Sequence[str], runs: int, replicates: int) -> dict[str, Any]:
     """Every setting of these names, and the verdicts."""
-    found: dict[str, Any] = {"runs": runs, "replicates": replicates, "rows": len(ROWS), "settings": {}}
+    results: dict[str, Any] = {"runs": runs, "replicates": replicates, "rows": len(ROWS), "settings": {}}
     for name in names:
-        began, setting = time.perf_counter(), SETTINGS[name]
-        result = coverage(setting, runs, replicates) | half(setting, runs // 2, replicates)
+        start, setting = time.perf_counter(), SETTINGS[name]
+        result = coverage(setting, runs, replicates) | half_with_gain(setting, runs // 2, replicates)
         result |= power(setting, runs // 4, replicates)
-        found["settings"][name] = result
-        print(f"{name}: {json.dumps(result)} ({time.perf_counter() - began:.0f} s)", flush=True)
-    found["verdicts"] = verdicts(max(runs // 3, 5), replicates)
-    return found
+        results["settings"][name] = result
+        print(f"{name}: {json.dumps(result)} ({time.perf_counter() - start:.0f} s)", flush=True)
+    results["verdicts"] = verdicts(max(runs // 3, 5), replicates)
+    return results
 
 
 def main() -> None:
@@ -248,10 +251,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000, help="simulated columns per setting")
     parser.add_argument("--replicates", type=int, default=500, help="bootstrap resamples")
     chosen = parser.parse_args()
-    found = simulate(list(SETTINGS), chosen.runs, chosen.replicates)
-    print(f"verdicts: {json.dumps(found['verdicts'])}")
+    results = simulate(list(SETTINGS), chosen.runs, chosen.replicates)
+    print(f"verdicts: {json.dumps(results['verdicts'])}")
     if chosen.out:
-        chosen.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        chosen.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -74,13 +74,13 @@ class Clock(TrainerCallback):
         self.start = 0.0
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.start = now()
+        self.start = seconds_now()
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.seconds.append(now() - self.start)
+        self.seconds.append(seconds_now() - self.start)
 
 
-def now() -> float:
+def seconds_now() -> float:
     """Seconds: of the wall, all queued work on a GPU done; without a GPU, of this process's CPU time."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
@@ -97,7 +97,7 @@ def alternate(variants: dict[str, Callable[[], float]], repeats: int) -> dict[st
         for name, run in variants.items():
             times[name].append(run())
             print(f"  {name}: {times[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    return {name: min(found) for name, found in times.items()}
+    return {name: min(seconds) for name, seconds in times.items()}
 
 
 def quietly(call: Callable[[], Any]) -> Any:
@@ -107,7 +107,7 @@ def quietly(call: Callable[[], Any]) -> Any:
         return call()
 
 
-def near(size: int, count: int, rng: random.Random) -> list[int]:
+def lengths_near(size: int, count: int, rng: random.Random) -> list[int]:
     """``count`` lengths with mean ``size``, spread evenly over a fifth of it to both sides, in random order."""
     spread = [0.0] if count == 1 else [0.4 * number / (count - 1) - 0.2 for number in range(count)]
     return [round(size * (1 + part)) for part in rng.sample(spread, count)]
@@ -123,12 +123,12 @@ def examples(sizes: Sizes, vocabulary: int, roles: tuple[str, ...], seed: int = 
     def row(role: str, size: int) -> TokenRow:
         return TokenRow(ids(size), role, {"score": -rng.random(), "reference": -400.0})
 
-    made = []
-    for i, prompt in enumerate(near(sizes.prompt, sizes.prompts, rng)):
-        lengths = near(sizes.response, len(roles), rng)
+    result = []
+    for i, prompt in enumerate(lengths_near(sizes.prompt, sizes.prompts, rng)):
+        lengths = lengths_near(sizes.response, len(roles), rng)
         rows = tuple(row(role, size) for role, size in zip(roles, lengths, strict=True))
-        made.append(Example(f"p{i}", i, ids(prompt), rows))
-    return made
+        result.append(Example(f"p{i}", i, ids(prompt), rows))
+    return result
 
 
 def options_of(sizes: Sizes, dtype: str) -> TrainOptions:
@@ -150,14 +150,14 @@ class Trainers:
     def ours(self, method: str, n: int, packed: bool) -> Callable[[], float]:
         """Seconds of one step of our trainer."""
         roles = ("chosen", "rejected") if method == "dpo" else ("response",) * n
-        made = examples(self.sizes, len(self.tokenizer), roles)
+        batch = examples(self.sizes, len(self.tokenizer), roles)
 
         def run() -> float:
-            own = METHODS[method]
+            entry = METHODS[method]
             layout = Layout(packed, "chosen by the benchmark")
-            training = Training(own, own.config(), [], self.path, self.options)
-            loaded = LoadedTraining(training, made, self.student, self.tokenizer, layout)
-            trainer, clock = make_trainer(loaded, self.place / "ours"), Clock()
+            training = Training(entry, entry.config(), [], self.path, self.options)
+            setup = LoadedTraining(training, batch, self.student, self.tokenizer, layout)
+            trainer, clock = make_trainer(setup, self.place / "ours"), Clock()
             trainer.add_callback(clock)
             trainer.train()
             return clock.seconds[0]
@@ -168,7 +168,7 @@ class Trainers:
         """Seconds of one step of TRL's DPO trainer on the same sizes, its reference computed before."""
         from harness.training import trl_backend
 
-        made = examples(self.sizes, len(self.tokenizer), ("chosen", "rejected"))
+        batch = examples(self.sizes, len(self.tokenizer), ("chosen", "rejected"))
 
         def run() -> float:
             method = METHODS["dpo"]
@@ -177,7 +177,7 @@ class Trainers:
                 raise UserError("dpo has no TRL trainer")
             kind = replace(method.trl, arguments=lambda config: {"beta": 0.1, "precompute_ref_log_probs": True})
             place = self.place / "trl"
-            trainer = quietly(lambda: trl_backend.make_trainer(training, kind, made, self.student, place))
+            trainer = quietly(lambda: trl_backend.make_trainer(training, kind, batch, self.student, place))
             clock = Clock()
             trainer.add_callback(clock)
             quietly(trainer.train)
@@ -199,8 +199,8 @@ def training(model: str, sizes: Sizes, dtype: str) -> dict[str, Any]:
             },
             sizes.repeats,
         )
-        made = examples(sizes, len(trainers.tokenizer), ("response",) * sizes.n)
-        estimate = gain(trainers.student, made)
+        batch = examples(sizes, len(trainers.tokenizer), ("response",) * sizes.n)
+        estimate = gain(trainers.student, batch)
     step = times["pad-ppd packed"] / sizes.prompts
     losses = {n: loss_seconds(n) for n in (4, 8)}
     per_response = times["pad-ppd packed"] / sizes.n, times["dpo TRL"] / 2
@@ -221,9 +221,9 @@ def loss_seconds(n: int) -> float:
 
     def run() -> float:
         rewards = torch.randn(1, n, requires_grad=True)
-        start = now()
+        start = seconds_now()
         plackett_luce.jsd(10 * torch.randn(1, n).double(), 10 * rewards.double()).sum().backward()
-        return now() - start
+        return seconds_now() - start
 
     run()
     return min(run() for _ in range(10))
@@ -238,12 +238,12 @@ def texts(model: TransformersModel, size: int, rng: random.Random) -> str:
 def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
     """(c) log-likelihoods and multiple-choice questions, prompts shared against rows of their own; (f) sampling."""
     rng = random.Random(0)
-    lengths = near(sizes.prompt, sizes.prompts, rng)
+    lengths = lengths_near(sizes.prompt, sizes.prompts, rng)
     prompts = [[{"role": "user", "content": texts(model, size, rng)}] for size in lengths]
-    answers = [[texts(model, size, rng) for size in near(sizes.response, sizes.n, rng)] for _ in prompts]
+    answers = [[texts(model, size, rng) for size in lengths_near(sizes.response, sizes.n, rng)] for _ in prompts]
     conversations = [messages for messages in prompts for _ in range(sizes.n)]
     responses = [Response(text, True, sizes.response) for group in answers for text in group]
-    asked = [
+    questions = [
         mcq_messages(messages, [group[i] for i in order])
         for messages, group in zip(prompts, answers, strict=True)
         for order in cyclic_orders(sizes.n, random.Random(0))
@@ -254,9 +254,9 @@ def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
     def timer(name: str, sharing: bool, call: Callable[[], Any]) -> Callable[[], float]:
         def run() -> float:
             reader = model.reader = Reader(model.model, model.pad, model.batch_tokens, sharing)
-            start = now()
+            start = seconds_now()
             call()
-            seconds = now() - start
+            seconds = seconds_now() - start
             if reader.positions:
                 padding[name], tokens[name] = 1 - reader.tokens / reader.positions, reader.positions
             return seconds
@@ -265,7 +265,7 @@ def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
 
     calls: dict[str, Callable[[], Any]] = {
         "log-likelihood": lambda: model.mean_logps(conversations, responses),
-        "questions": lambda: model.choice_logps(asked, LETTERS[: sizes.n]),
+        "questions": lambda: model.choice_logps(questions, LETTERS[: sizes.n]),
         "sampling 16 tokens": lambda: model.generate(prompts, Sampling(16, 1.0), seed=0, n=sizes.n),
     }
     variants = {
@@ -274,10 +274,13 @@ def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
         for sharing in (True, False)
     }
     times = alternate(variants, sizes.repeats)
-    both = {way: times[f"log-likelihood {way}"] + times[f"questions {way}"] for way in ("shared", "separate")}
+    total = {
+        variant: times[f"log-likelihood {variant}"] + times[f"questions {variant}"]
+        for variant in ("shared", "separate")
+    }
     return {
         "seconds": times,
-        "reward: shared over separate rows": both["separate"] / both["shared"],
+        "reward: shared over separate rows": total["separate"] / total["shared"],
         **{f"{name}: shared over separate": times[f"{name} separate"] / times[f"{name} shared"] for name in calls},
         "padding share": max(padding.values()),
         "tokens computed": tokens,
@@ -309,15 +312,15 @@ def memory(model: str, sizes: Sizes) -> dict[str, Any]:
         )
         Qwen2ForCausalLM(config).save_pretrained(folder)
         wide_tokenizer(model, 151_936).save_pretrained(folder)
-        found: dict[str, list[int]] = {}
+        peaks_by_side: dict[str, list[int]] = {}
         for side in ("packed", "separate", "trl"):
             line = [sys.executable, __file__, "--memory-child", side, folder, json.dumps(asdict(sizes))]
             out = subprocess.run(line, capture_output=True, text=True, check=True)  # noqa: S603, this file
-            found[side] = json.loads(out.stdout.splitlines()[-1])
-    peaks = {side: peak for side, (_, peak) in found.items()}
-    step = {side: peak - before for side, (before, peak) in found.items()}
+            peaks_by_side[side] = json.loads(out.stdout.splitlines()[-1])
+    peaks = {side: peak for side, (_, peak) in peaks_by_side.items()}
+    step = {side: peak - before for side, (before, peak) in peaks_by_side.items()}
     return {
-        "bytes before and at the peak": found,
+        "bytes before and at the peak": peaks_by_side,
         "peak memory: ours over TRL's": peaks["packed"] / peaks["trl"],
         "memory of the step alone: ours over TRL's": step["packed"] / step["trl"],
         "memory of the step alone, separate rows: ours over TRL's": step["separate"] / step["trl"],
@@ -359,13 +362,13 @@ def main() -> None:
     if "memory" in args.only:
         results["memory"] = memory(args.model, replace(sizes, prompts=2, micro=2))
     if "rewarding" in args.only:
-        loaded = load_model(args.model, LoadOptions(dtype=args.dtype))
-        results["rewarding"] = rewarding(loaded, sizes)
-        del loaded
+        model = load_model(args.model, LoadOptions(dtype=args.dtype))
+        results["rewarding"] = rewarding(model, sizes)
+        del model
     if "training" in args.only:
         results["training"] = training(args.model, sizes, args.dtype)
-    for part in ("memory", "rewarding", "training"):
-        for name, value in results.get(part, {}).items():
+    for section in ("memory", "rewarding", "training"):
+        for name, value in results.get(section, {}).items():
             target = f"  (target {TARGETS[name]:g})" if name in TARGETS else ""
             if isinstance(value, float):
                 print(f"{name:60s} {value:8.4g}{target}")

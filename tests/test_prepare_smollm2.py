@@ -80,7 +80,7 @@ def test_a_gguf_file_that_is_there_is_the_start(tmp_path: Path, monkeypatch: pyt
     gguf = tmp_path / "kept.gguf"
     gguf.write_bytes(CONTENT)
     script.prepare(tmp_path / "out", gguf, None, PIN)
-    assert script.whole(tmp_path / "out")
+    assert script.is_complete(tmp_path / "out")
     gguf.write_bytes(CONTENT[:-1])
     with pytest.raises(script.Problem, match="Remove it"):
         script.prepare(tmp_path / "out", gguf, None, PIN)

@@ -29,7 +29,7 @@ from scripts.pocket.train import Pool, Spec, train
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-HERE: Final = QUESTIONS.parent
+FOLDER: Final = QUESTIONS.parent
 SEED: Final = 20
 SPECS: Final[dict[str, Spec]] = {
     "teacher": Spec(4, 128, 4, 352, steps=3200, batch_tokens=2048, rate=2e-3, judges=True),
@@ -55,20 +55,20 @@ def _quiet() -> None:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def build_one(name: str, out: Path, most: int | None = None) -> None:
+def build_one(name: str, out: Path, max_steps: int | None = None) -> None:
     """Trains ``name`` (at most ``most`` steps), saves it in ``out/name`` and notes the seconds it took."""
-    started = time.monotonic()
-    spec = SPECS[name] if most is None else replace(SPECS[name], steps=min(most, SPECS[name].steps))
+    start = time.monotonic()
+    spec = SPECS[name] if max_steps is None else replace(SPECS[name], steps=min(max_steps, SPECS[name].steps))
     _quiet()
     tokenizer = _tokenizer(spec)
     model = train(spec, tokenizer, functools.partial(read_pool, out), SEED + list(SPECS).index(name), out, name)
     model.save_pretrained(out / name)
     tokenizer.save_pretrained(out / name)
-    _note(out, name, started)
+    _note(out, name, start)
 
 
-def _note(out: Path, name: str, started: float) -> None:
-    (out / "logs" / f"{name}.seconds").write_text(f"{time.monotonic() - started:.0f}", encoding="utf-8")
+def _note(out: Path, name: str, start: float) -> None:
+    (out / "logs" / f"{name}.seconds").write_text(f"{time.monotonic() - start:.0f}", encoding="utf-8")
 
 
 def _pool_prompts() -> list[Prompt]:
@@ -80,7 +80,7 @@ def draw_pool(out: Path) -> None:
     from scripts.pocket.measure import generate, load
 
     _quiet()
-    started = time.monotonic()
+    start = time.monotonic()
     model, tokenizer = load(out / "student")
     prompts = _pool_prompts()
     talks = [prompt.messages for prompt in prompts]
@@ -89,10 +89,10 @@ def draw_pool(out: Path) -> None:
         for number, temperature in enumerate(POOL_TEMPERATURES)
     ]
     rows = {prompt.id: list(texts) for prompt, texts in zip(prompts, zip(*rounds, strict=True), strict=True)}
-    part = out / "logs" / "pool.part"
-    part.write_text(json.dumps(rows), encoding="utf-8")
-    part.replace(out / "logs" / "pool.json")
-    _note(out, "pool", started)
+    draft = out / "logs" / "pool.part"
+    draft.write_text(json.dumps(rows), encoding="utf-8")
+    draft.replace(out / "logs" / "pool.json")
+    _note(out, "pool", start)
 
 
 @functools.cache
@@ -111,10 +111,10 @@ def read_pool(out: Path) -> Pool:
     raise TimeoutError(f"no samples of the student in {file}; run: python -m scripts.pocket.build --only student")
 
 
-def _lane(names: Sequence[str], out: Path, most: int | None = None) -> None:
+def _lane(names: Sequence[str], out: Path, max_steps: int | None = None) -> None:
     """Builds these one after the other; the student's samples are drawn as soon as it is there."""
     for name in names:
-        build_one(name, out, most)
+        build_one(name, out, max_steps)
         if name == "student":
             draw_pool(out)
 
@@ -122,7 +122,7 @@ def _lane(names: Sequence[str], out: Path, most: int | None = None) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: see the module's text."""
     parser = argparse.ArgumentParser(description="Build the pocket checkpoints.")
-    parser.add_argument("--out", type=Path, default=HERE / "checkpoints", help="folder to write to")
+    parser.add_argument("--out", type=Path, default=FOLDER / "checkpoints", help="folder to write to")
     parser.add_argument("--only", choices=tuple(SPECS), help="build this one only")
     parser.add_argument("--steps", type=int, help="with --only: at most so many, to try the script")
     options = parser.parse_args(arguments)
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as workers:
         workers.starmap(_lane, [(lane, out) for lane in lanes], chunksize=1)
     seconds = {file.stem: int(file.read_text(encoding="utf-8")) for file in sorted((out / "logs").glob("*.seconds"))}
-    path = HERE / "measured.json" if out == HERE / "checkpoints" else out / "measured.json"
+    path = FOLDER / "measured.json" if out == FOLDER / "checkpoints" else out / "measured.json"
     path.write_text(json.dumps(measure_all(out, seconds, SEED), indent=1) + "\n", encoding="utf-8")
 
 

@@ -42,15 +42,15 @@ def generate(model: Any, tokenizer: Any, talks: Sequence[Talk], temperature: flo
     order = sorted(range(len(talks)), key=lambda number: len(str(talks[number])))
     answers = [""] * len(talks)
     for start in range(0, len(order), _BATCH):
-        part = order[start : start + _BATCH]
+        batch = order[start : start + _BATCH]
         inputs = tokenizer.apply_chat_template(
-            [list(talks[number]) for number in part], add_generation_prompt=True, padding=True, return_tensors="pt",
+            [list(talks[number]) for number in batch], add_generation_prompt=True, padding=True, return_tensors="pt",
             return_dict=True,
         )  # fmt: skip
         with torch.inference_mode():
-            made = model.generate(**inputs, max_new_tokens=limit, **sampling)
-        texts = tokenizer.batch_decode(made[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-        for number, text in zip(part, texts, strict=True):
+            ids = model.generate(**inputs, max_new_tokens=limit, **sampling)
+        texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        for number, text in zip(batch, texts, strict=True):
             answers[number] = text
     return answers
 
@@ -62,16 +62,14 @@ def mean(values: Sequence[float]) -> float:
 
 def ranks(values: Sequence[float]) -> list[float]:
     """Ranks from 0, ties sharing their mean rank."""
-    return [
-        sum(other < value for other in values) + (sum(other == value for other in values) - 1) / 2 for value in values
-    ]
+    return [sum(x < value for x in values) + (sum(x == value for x in values) - 1) / 2 for value in values]
 
 
-def correlation(left: Sequence[float], right: Sequence[float]) -> float | None:
+def correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Pearson's correlation; None if either side is constant."""
-    a, b = mean(left), mean(right)
-    products = sum((x - a) * (y - b) for x, y in zip(left, right, strict=True))
-    spread = sum((x - a) ** 2 for x in left) * sum((y - b) ** 2 for y in right)
+    a, b = mean(first), mean(second)
+    products = sum((x - a) * (y - b) for x, y in zip(first, second, strict=True))
+    spread = sum((x - a) ** 2 for x in first) * sum((y - b) ** 2 for y in second)
     return float(products / spread**0.5) if spread > 1e-18 else None
 
 
@@ -101,13 +99,13 @@ def likelihoods(model: Any, tokenizer: Any, messages: Talk, responses: Sequence[
     import torch
 
     prompt = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, return_dict=True)["input_ids"]
-    found = []
+    means = []
     for response in responses:
         tail = [*tokenizer(response, split_special_tokens=True)["input_ids"], tokenizer.eos_token_id]
         with torch.inference_mode():
             logs = model(input_ids=torch.tensor([prompt + tail])).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
-        found.append(logs[range(len(tail)), tail].mean().item())
-    return found
+        means.append(logs[range(len(tail)), tail].mean().item())
+    return means
 
 
 def measure_scores(folder: Path, prompts: Sequence[Prompt], seed: int) -> dict[str, Any]:
@@ -121,7 +119,7 @@ def measure_scores(folder: Path, prompts: Sequence[Prompt], seed: int) -> dict[s
         row[name] = round(mean(values), 4)
         kinds = [recognise(talk).kind for talk in talks]
         row[f"{name} by kind"] = {
-            kind: round(mean([value for other, value in zip(kinds, values, strict=True) if other == kind]), 3)
+            kind: round(mean([value for label, value in zip(kinds, values, strict=True) if label == kind]), 3)
             for kind in sorted(set(kinds))
         }
     return row
@@ -133,32 +131,32 @@ def measure_judging(folder: Path, prompts: Sequence[Prompt], groups: Sequence[Se
     ``regret`` is the best score of the group less the chosen one's; ``spearman``: mean over groups of unequal scores.
     """
     model, tokenizer = load(folder)
-    found: dict[str, list[float]] = {
+    series: dict[str, list[float]] = {
         name: [] for name in ("top", "regret", "chance_regret", "mass", "mcq", "likelihood")
     }
-    pooled: list[tuple[float, float]] = []
+    pairs: list[tuple[float, float]] = []
     for prompt, responses in zip(prompts, groups, strict=True):
         values = [score(prompt.messages, response) for response in responses]
         logs, mass = selection(model, tokenizer, prompt.messages, responses)
         likely = likelihoods(model, tokenizer, prompt.messages, responses)
-        pooled += zip(likely, values, strict=True)
-        found["mass"].append(mass)
+        pairs += zip(likely, values, strict=True)
+        series["mass"].append(mass)
         for name, signal in (("mcq", logs), ("likelihood", likely)):
             if (value := correlation(ranks(signal), ranks(values))) is not None:
-                found[name].append(value)
+                series[name].append(value)
         if max(values) - min(values) > 1e-9:
             chosen = values[max(range(len(values)), key=logs.__getitem__)]
-            found["top"].append(float(chosen >= max(values) - 1e-9))
-            found["regret"].append(max(values) - chosen)
-            found["chance_regret"].append(max(values) - mean(values))
-    pearson = correlation([a for a, _ in pooled], [b for _, b in pooled])
+            series["top"].append(float(chosen >= max(values) - 1e-9))
+            series["regret"].append(max(values) - chosen)
+            series["chance_regret"].append(max(values) - mean(values))
+    pearson = correlation([a for a, _ in pairs], [b for _, b in pairs])
     return {
-        "groups": len(groups), "groups with different scores": len(found["top"]), "group size": len(groups[0]),
-        "mcq spearman within group": round(mean(found["mcq"]), 4), "mcq picks a best one": round(mean(found["top"]), 4),
-        "mcq regret": round(mean(found["regret"]), 4),
-        "regret of a random pick": round(mean(found["chance_regret"]), 4),
-        "letter mass": round(mean(found["mass"]), 4),
-        "likelihood spearman within group": round(mean(found["likelihood"]), 4),
+        "groups": len(groups), "groups with different scores": len(series["top"]), "group size": len(groups[0]),
+        "mcq spearman within group": round(mean(series["mcq"]), 4), "mcq picks a best one": round(mean(series["top"]), 4),
+        "mcq regret": round(mean(series["regret"]), 4),
+        "regret of a random pick": round(mean(series["chance_regret"]), 4),
+        "letter mass": round(mean(series["mass"]), 4),
+        "likelihood spearman within group": round(mean(series["likelihood"]), 4),
         "likelihood pearson pooled": None if pearson is None else round(pearson, 4),
     }  # fmt: skip
 
@@ -175,26 +173,26 @@ def measure_all(out: Path, seconds: dict[str, int], seed: int) -> dict[str, Any]
     import transformers
 
     torch.set_num_threads(1)
-    started = time.monotonic()
+    start = time.monotonic()
     prompts = list(itertools.islice(iter_prompts(seed, split="dev"), PROMPTS))
     folders = [path.parent for path in sorted(out.glob("*/model.safetensors"))]
     model, tokenizer = load(out / "student")
-    judged = prompts[:GROUPS]
+    judged_prompts = prompts[:GROUPS]
     rounds = [
-        generate(model, tokenizer, [prompt.messages for prompt in judged], 0.8, seed + 100 + number)
+        generate(model, tokenizer, [prompt.messages for prompt in judged_prompts], 0.8, seed + 100 + number)
         for number in range(GROUP_SIZE)
     ]
     groups = list(zip(*rounds, strict=True))
     return {
         "scores": {folder.name: measure_scores(folder, prompts, seed) for folder in folders},
         "judging": {
-            folder.name: measure_judging(folder, judged, groups)
+            folder.name: measure_judging(folder, judged_prompts, groups)
             for folder in folders
             if folder.name.startswith("teacher")
         },
         "sha256": {folder.name: sha256_of(folder / "model.safetensors") for folder in folders},
         "bytes": {folder.name: sum(file.stat().st_size for file in folder.iterdir()) for folder in folders},
-        "seconds": {**seconds, "measuring": round(time.monotonic() - started)},
+        "seconds": {**seconds, "measuring": round(time.monotonic() - start)},
         "seed": seed,
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
                      "transformers": transformers.__version__, "tokenizers": tokenizers.__version__},

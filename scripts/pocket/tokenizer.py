@@ -34,7 +34,7 @@ CHAT_TEMPLATE: Final = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-PIECE: Final = r"[A-Za-z]+|[0-9]+|#+|\n|[^\sA-Za-z0-9#]"
+WORD_PATTERN: Final = r"[A-Za-z]+|[0-9]+|#+|\n|[^\sA-Za-z0-9#]"
 _PUNCTUATION: Final = (".", ",", ":", "?", "!", ";")  # written without a space before
 _MARKS: Final = (*_PUNCTUATION, "####", "#", "+", "-", "*", "=", "\n", "(", ")")
 
@@ -54,7 +54,7 @@ def _strings(value: object) -> list[str]:
         return [value]
     if isinstance(value, dict):
         return [*_strings(list(value)), *_strings(list(value.values()))]
-    return [text for part in value for text in _strings(part)] if isinstance(value, list | tuple | frozenset) else []
+    return [text for item in value for text in _strings(item)] if isinstance(value, list | tuple | frozenset) else []
 
 
 def shared_vocabulary() -> list[str]:
@@ -75,14 +75,14 @@ def shared_vocabulary() -> list[str]:
 def _wrap(tokenizer: Any) -> "PreTrainedTokenizerFast":
     from transformers import PreTrainedTokenizerFast
 
-    make: Any = PreTrainedTokenizerFast
-    wrapped: PreTrainedTokenizerFast = make(
+    tokenizer_class: Any = PreTrainedTokenizerFast
+    fast_tokenizer: PreTrainedTokenizerFast = tokenizer_class(
         tokenizer_object=tokenizer, bos_token=BOS, eos_token=END, pad_token=PAD, unk_token=UNK,
         extra_special_tokens=[USER, ASSISTANT], model_max_length=MAX_LENGTH,
         clean_up_tokenization_spaces=False, padding_side="left",
     )  # fmt: skip
-    wrapped.chat_template = CHAT_TEMPLATE
-    return wrapped
+    fast_tokenizer.chat_template = CHAT_TEMPLATE
+    return fast_tokenizer
 
 
 def shared_tokenizer() -> "PreTrainedTokenizerFast":
@@ -91,7 +91,7 @@ def shared_tokenizer() -> "PreTrainedTokenizerFast":
 
     vocabulary = {word: number for number, word in enumerate(shared_vocabulary())}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNK))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), behavior="removed", invert=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORD_PATTERN), behavior="removed", invert=True)
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
     # WordPiece joins tokens with spaces (its prefix never occurs); the marks then take theirs back.
     steps = [decoders.WordPiece(prefix="<|glue|>", cleanup=False), decoders.Fuse()]

@@ -78,16 +78,16 @@ class Encoder:
         self.letter_ids = [vocabulary[letter] for letter in LETTERS[:10] if letter in vocabulary]
 
     def ids(self, text: str) -> list[int]:
-        found: list[int] = self.backend.encode(text, add_special_tokens=False).ids
-        return found
+        token_ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        return token_ids
 
-    def chat(self, messages: Sequence[Message], learned: Sequence[int]) -> Example:
+    def chat(self, messages: Sequence[Message], target_numbers: Sequence[int]) -> Example:
         """The conversation; the tokens of the messages numbered in ``learned`` (and their end mark) are targets."""
         example = Example([self.bos])
         for number, message in enumerate(messages):
             example.ids.append(self.user if message["role"] == "user" else self.assistant)
             body = [*self.ids(message["content"]), self.end]
-            if number in learned:
+            if number in target_numbers:
                 start = len(example.ids) - 1
                 example.answer += range(start, start + len(body))
             example.ids += body
@@ -147,33 +147,33 @@ def examples(
     """Training examples without end; ``late()`` says whether the second part of the training has begun."""
     rng = random.Random(f"pocket-examples-{seed}")
     for prompt in _prompts(seed):
-        messages, last = prompt.messages, len(prompt.messages)
+        messages, last_number = prompt.messages, len(prompt.messages)
         if spec.judges and late() and rng.random() >= ANSWER_SHARE:
             yield _choice(encoder, prompt, pool(), rng)
         elif spec.judges or not late():
-            yield encoder.chat(_with(messages, golden_answer(messages, rng)), [last])
+            yield encoder.chat(_with(messages, golden_answer(messages, rng)), [last_number])
         else:
             answer = graded_answer(messages, rng.uniform(*STUDENT_QUALITY), rng)
-            yield encoder.chat(_with(messages, answer), range(1, last + 1, 2))
+            yield encoder.chat(_with(messages, answer), range(1, last_number + 1, 2))
 
 
 def batches(spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int) -> Iterator[list[Example]]:
     """``spec.steps`` batches of similar length and at most ``spec.batch_tokens`` padded tokens."""
     rng = random.Random(f"pocket-batches-{seed}")
-    first = 0.0 if spec.grown_from else FIRST_SHARE if spec.judges else CLEAN_SHARE
-    done = 0
-    source = examples(spec, encoder, pool, seed, lambda: done >= first * spec.steps)
-    while done < spec.steps:
+    first_share = 0.0 if spec.grown_from else FIRST_SHARE if spec.judges else CLEAN_SHARE
+    step = 0
+    source = examples(spec, encoder, pool, seed, lambda: step >= first_share * spec.steps)
+    while step < spec.steps:
         chunk = sorted(itertools.islice(source, 512), key=lambda example: len(example.ids))
-        made: list[list[Example]] = [[]]
+        new_batches: list[list[Example]] = [[]]
         for example in chunk:
-            if made[-1] and (len(made[-1]) + 1) * len(example.ids) > spec.batch_tokens:
-                made.append([])
-            made[-1].append(example)
-        rng.shuffle(made)
-        for batch in made[: spec.steps - done]:
+            if new_batches[-1] and (len(new_batches[-1]) + 1) * len(example.ids) > spec.batch_tokens:
+                new_batches.append([])
+            new_batches[-1].append(example)
+        rng.shuffle(new_batches)
+        for batch in new_batches[: spec.steps - step]:
             yield batch
-            done += 1
+            step += 1
 
 
 def loss_of(model: "LlamaForCausalLM", head: Any, batch: Sequence[Example], encoder: Encoder) -> "torch.Tensor":
@@ -201,9 +201,9 @@ def loss_of(model: "LlamaForCausalLM", head: Any, batch: Sequence[Example], enco
         total = total + functional.cross_entropy(logits, target)
     marks = [(row, at, value) for row, example in enumerate(batch) for at, value in example.scores]
     if marks:
-        read = head(hidden[[row for row, _, _ in marks], [at for _, at, _ in marks]]).squeeze(-1)
+        predictions = head(hidden[[row for row, _, _ in marks], [at for _, at, _ in marks]]).squeeze(-1)
         total = total + functional.binary_cross_entropy_with_logits(
-            read, torch.tensor([value for _, _, value in marks])
+            predictions, torch.tensor([value for _, _, value in marks])
         )
     return total
 
@@ -214,24 +214,24 @@ def new_model(spec: Spec, tokenizer: "PreTrainedTokenizerFast") -> Any:
 
     special = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id,
                "pad_token_id": tokenizer.pad_token_id}  # fmt: skip
-    make: Any = LlamaConfig  # its arguments are not typed
-    config = make(
+    config_class: Any = LlamaConfig  # its arguments are not typed
+    config = config_class(
         vocab_size=len(tokenizer), hidden_size=spec.width, intermediate_size=spec.inner, num_hidden_layers=spec.layers,
         num_attention_heads=spec.heads, num_key_value_heads=spec.heads, max_position_embeddings=MAX_LENGTH,
         tie_word_embeddings=True, initializer_range=INIT, attn_implementation="sdpa", **special,
     )  # fmt: skip
     model: Any = LlamaForCausalLM(config)
-    made: Any = GenerationConfig
-    model.generation_config = made(**special, max_new_tokens=64)
+    generation_config: Any = GenerationConfig
+    model.generation_config = generation_config(**special, max_new_tokens=64)
     return model
 
 
-def grow(model: "LlamaForCausalLM", small: "LlamaForCausalLM") -> None:
+def grow(model: "LlamaForCausalLM", small_model: "LlamaForCausalLM") -> None:
     """Makes ``model`` (same width, more layers) compute what ``small`` does: its further layers add zero at first."""
     import torch
 
-    model.load_state_dict(small.state_dict(), strict=False)
-    for layer in model.model.layers[len(small.model.layers) :]:
+    model.load_state_dict(small_model.state_dict(), strict=False)
+    for layer in model.model.layers[len(small_model.model.layers) :]:
         torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
         torch.nn.init.zeros_(layer.mlp.down_proj.weight)
 
@@ -256,7 +256,7 @@ def train(
         optimizer,
         lambda step: min((step + 1) / warm, 0.02 + 0.49 * (1 + math.cos(math.pi * step / spec.steps))),
     )
-    source, started, recent = batches(spec, encoder, pool, seed), time.monotonic(), 0.0
+    source, start, recent = batches(spec, encoder, pool, seed), time.monotonic(), 0.0
     model.train()
     with (out / "logs" / f"{name}.jsonl").open("w", encoding="utf-8") as lines:
         for step, batch in enumerate(source):
@@ -268,7 +268,7 @@ def train(
             schedule.step()
             recent += float(loss.detach()) / 100
             if (step + 1) % 100 == 0:
-                row = {"step": step + 1, "loss": round(recent, 4), "seconds": round(time.monotonic() - started, 1)}
+                row = {"step": step + 1, "loss": round(recent, 4), "seconds": round(time.monotonic() - start, 1)}
                 lines.write(json.dumps(row) + "\n")
                 lines.flush()
                 recent = 0.0

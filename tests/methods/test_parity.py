@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from studies.parity import CASES, FOLLOWED, Bench, Parity, Run, compare, followed, lines
+from studies.parity import CASES, LOSS_RUNS, Bench, Parity, WholeRun, compare, lines, loss_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -49,13 +49,13 @@ def test_parity(case: str, bench: Bench) -> None:
     assert abs(found.loss - math.log(2)) > 1e-3, "at a margin of 0 nothing would be compared"
 
 
-@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize("name", LOSS_RUNS)
 def test_twenty_steps_on_either_loss_stay_together(name: str, bench: Bench) -> None:
     """Each side trains on the gradients of its own loss: what differs a little at each step would grow."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # as above
         try:
-            found = followed(name, bench)
+            found = loss_run(name, bench)
         except ImportError as error:
             pytest.skip(f"this TRL has no such experimental trainer: {error}")
     assert found.steps == 20
@@ -65,7 +65,7 @@ def test_twenty_steps_on_either_loss_stay_together(name: str, bench: Bench) -> N
 def test_the_page_shows_the_measured_numbers() -> None:
     """``docs/methods.md`` holds the tables of ``studies/parity.json``, all of it within the bounds above."""
     found = json.loads((ROOT / "studies" / "parity.json").read_text(encoding="utf-8"))
-    cases, runs = [Parity(**case) for case in found["batch"]], [Run(**run) for run in found["runs"]]
+    cases, runs = [Parity(**case) for case in found["batch"]], [WholeRun(**run) for run in found["runs"]]
     page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert [line for line in lines(cases, runs) if line not in page] == []
     assert len(cases) == len(CASES) and [run.steps for run in runs] == [20] * 7

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from scripts import recover_length_difficulties as length_recovery
-from scripts.recover_length_difficulties import GAMED, VICUNA, half_sample_mode, rebuild
+from scripts.recover_length_difficulties import GAMED_MODELS, VICUNA, half_sample_mode, rebuild
 
 
 def test_half_sample_mode_finds_the_dense_spot() -> None:
@@ -31,7 +31,7 @@ def gamed_lengths(assets: Path) -> dict[str, list[int]]:
     with (assets / length_recovery.GAMED_FILE).open() as file:
         rows = list(csv.DictReader(file))
     lengths = {}
-    for name in GAMED:
+    for name in GAMED_MODELS:
         unit = np.array([float(row["std_delta_len"]) for row in rows if row["model"] == name])
         steps = np.diff(np.unique(np.round(unit, 9)))
         spread = 1 / steps[steps > 1e-7].min()  # two differences are one character apart
