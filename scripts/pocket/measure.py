@@ -152,7 +152,8 @@ def measure_judging(folder: Path, prompts: Sequence[Prompt], groups: Sequence[Se
     pearson = correlation([a for a, _ in pairs], [b for _, b in pairs])
     return {
         "groups": len(groups), "groups with different scores": len(series["top"]), "group size": len(groups[0]),
-        "mcq spearman within group": round(mean(series["mcq"]), 4), "mcq picks a best one": round(mean(series["top"]), 4),
+        "mcq spearman within group": round(mean(series["mcq"]), 4),
+        "mcq picks a best one": round(mean(series["top"]), 4),
         "mcq regret": round(mean(series["regret"]), 4),
         "regret of a random pick": round(mean(series["chance_regret"]), 4),
         "letter mass": round(mean(series["mass"]), 4),
