@@ -49,8 +49,8 @@ def test_rebuilt_files_are_the_pinned_ones(assets, monkeypatch, tmp_path: Path) 
     with (assets / length_recovery.PREFERENCE_FILE).open() as file:
         rows = list(csv.DictReader(file))
 
-    def source(model: str, nested: bool) -> str:
-        if nested:
+    def source(model: str, in_annotator_folder: bool) -> str:
+        if in_annotator_folder:
             return json.dumps([{"glm_preference": float(row[model])} for row in rows])
         return json.dumps([{"output": "x" * length} for length in lengths[model]])
 
