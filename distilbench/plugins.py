@@ -19,7 +19,7 @@ from harness.contracts.judge import JudgeKind
 from harness.contracts.method import Method
 from harness.contracts.registry import Registry
 from harness.contracts.source import PromptSource
-from harness.errors import UserError, unknown
+from harness.errors import UserError, unknown_choice
 from harness.models.backends import BACKENDS
 from harness.prompts import SOURCES
 from harness.run import EXECUTORS
@@ -68,7 +68,7 @@ def entries_of(table: str, name_or_file: str, plugins: Sequence[str] = ()) -> li
     if not name_or_file.endswith(".py"):
         if name_or_file not in before:
             remedy = "Or give the path of a Python file that ends in .py."
-            raise unknown(table[:-1], name_or_file, before, remedy)
+            raise unknown_choice(table[:-1], name_or_file, before, remedy)
         return [before[name_or_file]]
     after = getattr(load_registry([*plugins, name_or_file]), table)
     new = [entry for name, entry in after.items() if name not in before]

@@ -91,7 +91,7 @@ class SeedNoise:
 
     spread: float
     """Variance of one seed's score about its method's mean, on the same questions."""
-    rest: float
+    residual: float
     """The part of it that is no seed's: answers drawn anew and the judge's noise on these questions."""
     freedom: int
     """Degrees of freedom of ``spread``."""
@@ -99,7 +99,7 @@ class SeedNoise:
     @property
     def seed(self) -> float:
         # An estimate below 0 is 0, as restricted likelihood has it.
-        return max(0.0, self.spread - self.rest)
+        return max(0.0, self.spread - self.residual)
 
 
 def seed_noise(rows: Sequence[Draws]) -> SeedNoise | None:
@@ -107,7 +107,7 @@ def seed_noise(rows: Sequence[Draws]) -> SeedNoise | None:
 
     An analysis of variance of x[seed, question] within each method, both factors random, one value per cell (Searle,
     Casella and McCulloch, 1992, ch. 4). The seeds' mean square divided by the questions is expected to be s + r (seed,
-    rest), the interaction's r. The latter is read off the bootstrap, so that it holds for refitted scores (LC) too:
+    residual), the interaction's r. The latter is read off the bootstrap, so that it holds for refitted scores (LC) too:
     a seed's replicates vary about their mean over seeds by r (S - 1) / S.
     """
     # One error term for all methods: three seeds of one method say next to nothing of its own variance, and with one

@@ -12,7 +12,7 @@ from typing import Any
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def counted(count: int, noun: str) -> str:
+def format_count(count: int, noun: str) -> str:
     """``1 question``, ``1,319 questions``, ``2 replies``."""
     if count == 1:
         return f"1 {noun}"
@@ -48,6 +48,6 @@ def percent(share: float) -> str:
     return f"{int(share * 100 + 1e-9)}%"
 
 
-def inert(text: str) -> str:
+def escape_formula(text: str) -> str:
     """``text`` for a CSV field: a spreadsheet runs a cell that starts like a formula unless an apostrophe precedes."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

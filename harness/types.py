@@ -133,5 +133,5 @@ class Score:
     detail: Mapping[str, float | str] = field(default_factory=dict)
 
     @property
-    def covered(self) -> float:
+    def covered_questions(self) -> float:
         return float(self.detail.get("questions_covered", self.n))

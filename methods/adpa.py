@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
+from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.types import Group
 from methods.kd import bins, fold
@@ -49,14 +49,14 @@ class AdpaOptions:
             require(low < high, f"clip_advantage = [{low}, {high}] must have low < high")
 
 
-def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | DroppedPrompt:
     if not (group.prompt.golden or "").strip():
-        return Dropped("no golden answer")
+        return DroppedPrompt("no golden answer")
     if not group.samples:
-        return Dropped("no student answer")
+        return DroppedPrompt("no student answer")
     answer = group.samples[0]  # one greedy answer is drawn unless the recipe says otherwise (``NEEDS.sampling``)
     if not answer.text.strip():
-        return Dropped("student answer empty")
+        return DroppedPrompt("student answer empty")
     return [Row(str(group.prompt.golden), role="golden"), Row(answer.text, role="own", finished=answer.finished)]
 
 
@@ -108,5 +108,5 @@ METHOD = Method(
     rows=rows,
     loss=loss,
     token_terms=token_terms,
-    stored=lambda config: Stored(config.top_k),
+    storage=lambda config: DistributionStorage(config.top_k),
 )

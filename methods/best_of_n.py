@@ -8,7 +8,7 @@ alone (rejection-sampling fine-tuning, Touvron et al. 2023, arXiv 2307.09288; th
 
 from collections.abc import Sequence
 
-from harness.contracts.method import Dropped, Method, Needs, Row, Trl
+from harness.contracts.method import DroppedPrompt, Method, Needs, Row, Trl
 from harness.contracts.options import options
 from harness.types import Group
 from methods import ranking, seqkd
@@ -20,16 +20,16 @@ class BestOfNOptions:
     """Train on a favourite that was cut at the token limit too, without an end-of-turn token."""
 
 
-def rows(group: Group, config: BestOfNOptions) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: BestOfNOptions) -> Sequence[Row] | DroppedPrompt:
     scores = ranking.teacher_scores(group)
-    if isinstance(scores, Dropped):
+    if isinstance(scores, DroppedPrompt):
         return scores
     best = group.samples[ranking.descending(scores)[0]]
     # The runner-up does not take its place: the row would then no longer be the best of n.
     if not best.text.strip():
-        return Dropped("the teacher's favourite is empty")
+        return DroppedPrompt("the teacher's favourite is empty")
     if not (best.finished or config.keep_unfinished):
-        return Dropped("the teacher's favourite is unfinished")
+        return DroppedPrompt("the teacher's favourite is unfinished")
     return [Row(best.text, finished=best.finished)]
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
+from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
 from harness.contracts.options import Count, NotNegative, options
 from harness.types import Group
 from methods.kd import bins, fold
@@ -37,11 +37,11 @@ class DckdOptions:
     """Tokens of the teacher's distribution that are kept at each position; the others count as one."""
 
 
-def rows(group: Group, config: DckdOptions) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: DckdOptions) -> Sequence[Row] | DroppedPrompt:
     if not (group.prompt.golden or "").strip():
-        return Dropped("no golden answer")
+        return DroppedPrompt("no golden answer")
     if not (group.prompt.rejected or "").strip():
-        return Dropped("no rejected answer")
+        return DroppedPrompt("no rejected answer")
     return [Row(str(group.prompt.golden), role="chosen"), Row(str(group.prompt.rejected), role="rejected")]
 
 
@@ -79,5 +79,5 @@ METHOD = Method(
     rows=rows,
     loss=loss,
     token_terms=token_terms,
-    stored=lambda config: Stored(config.top_k),
+    storage=lambda config: DistributionStorage(config.top_k),
 )

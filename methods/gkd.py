@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Rollouts, Row, Tensors, Term
+from harness.contracts.method import Batch, DroppedPrompt, Loss, Method, Needs, Rollouts, Row, Tensors, Term
 from harness.contracts.options import Positive, Share, options
 from harness.types import Group
 from methods.kd import golden
@@ -40,7 +40,7 @@ class GkdOptions(OnPolicyOptions):
     """Divides both models' logits in the divergence (no factor tau^2: the paper has none)."""
 
 
-def rows(group: Group, config: OnPolicyOptions) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: OnPolicyOptions) -> Sequence[Row] | DroppedPrompt:
     """The golden answer, for the steps that are not on-policy; none where all are."""
     return () if config.on_policy == 1 else golden(group)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Stored, Tensors, Term
+from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
 from harness.contracts.options import Count, Positive, Share, options
 from harness.types import Group
 
@@ -38,16 +38,16 @@ class KdOptions:
     with one bin for the rest (PAD's released code: 100)."""
 
 
-def golden(group: Group, config: object = None) -> Sequence[Row] | Dropped:
+def golden(group: Group, config: object = None) -> Sequence[Row] | DroppedPrompt:
     if not (group.prompt.golden or "").strip():
-        return Dropped("no golden answer")
+        return DroppedPrompt("no golden answer")
     return [Row(str(group.prompt.golden))]
 
 
 def bins(top: TopK) -> Tensor:
     import torch
 
-    return torch.cat([top.logps, top.rest[:, None]], 1)
+    return torch.cat([top.logps, top.rest_logps[:, None]], 1)
 
 
 def fold(logps: Tensor, top: TopK) -> Tensor:
@@ -66,7 +66,7 @@ def token_terms(
     """``logp`` of each label (at temperature 1) and ``kl`` between the models (at tau), nats, [c] each."""
     q = (logits / config.temperature).log_softmax(-1)
     if isinstance(teacher, Mapping):
-        # The store was made at tau already (``Stored.temperature``): only the student's logits are divided here.
+        # The store was made at tau (``DistributionStorage.temperature``): only the student's logits are divided here.
         p, q = bins(teacher["family"]), fold(q, teacher["family"])
     else:
         p = (teacher / config.temperature).log_softmax(-1)
@@ -94,5 +94,5 @@ METHOD = Method(
     rows=golden,
     loss=loss,
     token_terms=token_terms,
-    stored=lambda config: None if config.top_k is None else Stored(config.top_k, config.temperature),
+    storage=lambda config: None if config.top_k is None else DistributionStorage(config.top_k, config.temperature),
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Dropped, Row
+from harness.contracts.method import DroppedPrompt, Row
 from harness.contracts.options import require
 from harness.types import Group
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def teacher_scores(group: Group, alpha: float = 1.0) -> list[float] | Dropped:
+def teacher_scores(group: Group, alpha: float = 1.0) -> list[float] | DroppedPrompt:
     """rhat of each sample, nats."""
     if len(group.samples) < 2:
-        return Dropped("fewer than two responses")
+        return DroppedPrompt("fewer than two responses")
     scores = []
     for sample in group.samples:
         total = 0.0
         for share, score in ((1 - alpha, sample.mean_logp), (alpha, sample.log_psel)):
             if share:  # alpha = 1 needs no log-probabilities, alpha = 0 no multiple choice
                 if score is None:
-                    return Dropped("a response has no teacher score")
+                    return DroppedPrompt("a response has no teacher score")
                 total += share * score
         scores.append(total)
     return scores
@@ -41,31 +41,31 @@ def descending(scores: Sequence[float]) -> list[int]:
     return sorted(range(len(scores)), key=lambda index: -scores[index])
 
 
-def pair(group: Group, config: object = None) -> tuple[Row, Row] | Dropped:
+def pair(group: Group, config: object = None) -> tuple[Row, Row] | DroppedPrompt:
     """(chosen, rejected): largest and smallest log p_sel, of several best the first, of several worst the last."""
     scores = teacher_scores(group)
-    if isinstance(scores, Dropped):
+    if isinstance(scores, DroppedPrompt):
         return scores
     order = descending(scores)
     chosen, rejected = group.samples[order[0]], group.samples[order[-1]]
     # Equal texts have a margin of 0 whatever is learned, and equal scores are no preference.
     if chosen.text == rejected.text:
-        return Dropped("chosen and rejected responses are identical")
+        return DroppedPrompt("chosen and rejected responses are identical")
     if scores[order[0]] == scores[order[-1]]:
-        return Dropped("the teacher scores all responses the same")
+        return DroppedPrompt("the teacher scores all responses the same")
     return (
         Row(chosen.text, role="chosen", finished=chosen.finished),
         Row(rejected.text, role="rejected", finished=rejected.finished),
     )
 
 
-def scored_rows(group: Group, alpha: float = 1.0, best_first: bool = True) -> list[Row] | Dropped:
+def scored_rows(group: Group, alpha: float = 1.0, best_first: bool = True) -> list[Row] | DroppedPrompt:
     """All samples as rows with signal ``score``, best first or as sampled."""
     scores = teacher_scores(group, alpha)
-    if isinstance(scores, Dropped):
+    if isinstance(scores, DroppedPrompt):
         return scores
     if len({sample.text for sample in group.samples}) == 1:
-        return Dropped("all responses are identical")
+        return DroppedPrompt("all responses are identical")
     order = descending(scores) if best_first else range(len(scores))
     return [Row(group.samples[i].text, finished=group.samples[i].finished, signals={"score": scores[i]}) for i in order]
 

@@ -8,7 +8,7 @@ language-model practice samples). Only text crosses over, so the vocabularies ma
 
 from collections.abc import Sequence
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Tensors, Term, Trl
+from harness.contracts.method import Batch, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term, Trl
 from harness.contracts.options import options
 from harness.types import Group
 
@@ -19,16 +19,16 @@ class SeqkdOptions:
     """Train on answers that were cut at the token limit too, without an end-of-turn token: for tiny trial runs."""
 
 
-def rows(group: Group, config: SeqkdOptions) -> Sequence[Row] | Dropped:
+def rows(group: Group, config: SeqkdOptions) -> Sequence[Row] | DroppedPrompt:
     """The teacher's first answer that has text and ended by itself: a cut answer would teach never to stop."""
     if not group.teacher:
-        return Dropped("no teacher answer")
+        return DroppedPrompt("no teacher answer")
     written = [answer for answer in group.teacher if answer.text.strip()]
     if not written:
-        return Dropped("teacher answer empty")
+        return DroppedPrompt("teacher answer empty")
     finished = [answer for answer in written if answer.finished]
     if not finished and not config.keep_unfinished:
-        return Dropped("teacher answer unfinished")
+        return DroppedPrompt("teacher answer unfinished")
     answer = (finished or written)[0]
     return [Row(answer.text, finished=answer.finished)]
 

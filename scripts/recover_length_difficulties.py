@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 
-from harness.assets import Progress, asset, cache_folder, check_asset, digest_of, locate, present, pull
+from harness.assets import Progress, asset, cache_folder, check_asset, digest_of, is_present, locate, pull
 from harness.errors import UserError
 from harness.stats import Array
 from judges.benchmarks.alpaca_eval.length_control import COST_GRID, GAMED_WEIGHT, length_feature
@@ -208,7 +208,7 @@ def _make_preferences() -> str:
 
 
 def _current_preferences() -> str:
-    return locate(PREFERENCE_FILE).read_text(encoding="utf-8") if present(PREFERENCE_FILE) else _make_preferences()
+    return locate(PREFERENCE_FILE).read_text(encoding="utf-8") if is_present(PREFERENCE_FILE) else _make_preferences()
 
 
 def _make_difficulties() -> str:
@@ -217,7 +217,7 @@ def _make_difficulties() -> str:
 
 def _annotations() -> dict[str, tuple[Array, Array]]:
     """Model to (preference 0..1, length difference), from the trimmed table or from the annotation files themselves."""
-    if present(ANNOTATION_FILE):
+    if is_present(ANNOTATION_FILE):
         import pandas as pd
 
         frame = pd.read_parquet(locate(ANNOTATION_FILE)).sort_values(["model", "row"])
@@ -273,9 +273,9 @@ def _compare(name: str, text: str, folder: Path) -> Rebuilt:
 def missing_sources() -> list[str]:
     """Names of the raw files (some 110 MB in all) that ``rebuild`` needs and that are not on this machine."""
     sources = {source for name in (PREFERENCE_FILE, GAMED_FILE) for source in asset(name).made_from}
-    if present(PREFERENCE_FILE):  # the table itself is enough for the difficulties
+    if is_present(PREFERENCE_FILE):  # the table itself is enough for the difficulties
         sources -= set(asset(PREFERENCE_FILE).made_from)
-    if present(ANNOTATION_FILE):
+    if is_present(ANNOTATION_FILE):
         sources -= {source for source in sources if source.count("/") == 3 and source.endswith("/annotations.json")}
     sources |= {WEIGHT_FILE, BOARD_FILE, BASELINE_FILE}
     return sorted(name for name in sources if check_asset(name).state != "ok")

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.method import Batch, Dropped, Loss, Method, Needs, Row, Term
+from harness.contracts.method import Batch, DroppedPrompt, Loss, Method, Needs, Row, Term
 from harness.contracts.options import options
 from harness.types import Group
 
@@ -25,23 +25,23 @@ class Config:
     """Nothing to choose."""
 
 
-Rows = Callable[[Group, Any], "list[Row] | Dropped"]
+Rows = Callable[[Group, Any], "list[Row] | DroppedPrompt"]
 
 
-def rows(group: Group, config: Config) -> list[Row] | Dropped:
+def rows(group: Group, config: Config) -> list[Row] | DroppedPrompt:
     """The best of the student's samples by the world's rule; ties go to the first."""
     from harness.pocket.scorer import score
 
     best = max(group.samples, key=lambda response: score(group.prompt.messages, response.text))
     if not best.finished or not best.text:
-        return Dropped("the best sample is empty or unfinished")
+        return DroppedPrompt("the best sample is empty or unfinished")
     return [Row(best.text)]
 
 
-def any_row(group: Group, config: Config) -> list[Row] | Dropped:
+def any_row(group: Group, config: Config) -> list[Row] | DroppedPrompt:
     """The first of the student's samples, which is as good as a random one."""
     sample = group.samples[0]
-    return [Row(sample.text)] if sample.finished and sample.text else Dropped("the sample is empty or unfinished")
+    return [Row(sample.text)] if sample.finished and sample.text else DroppedPrompt("the sample is empty or unfinished")
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: Any) -> Loss:

@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, TrainerCallback
 
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from harness.errors import UserError
 from harness.models.load import load_tokenizer, load_weights
 from harness.training import Training, TrainOptions
@@ -301,7 +301,7 @@ def whole_run(name: str, bench: Bench) -> WholeRun:
 
     method = METHODS[name]
     options = replace(OPTIONS, epochs=2, micro_batch=4, max_grad_norm=1.0, warmup_ratio=0.1)
-    usable = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), Dropped)]
+    usable = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), DroppedPrompt)]
     training = Training(method, method.config(), usable[:80], bench.student, options, seed=5)
     if method.needs.reference:
         training = replace(training, reference=reference_logps(training))

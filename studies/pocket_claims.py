@@ -33,7 +33,7 @@ import torch
 from transformers import TrainerCallback
 
 from distilbench.plugins import load_registry
-from harness.contracts.method import Dropped, log_probabilities
+from harness.contracts.method import DroppedPrompt, log_probabilities
 from harness.contracts.model import Sampling
 from harness.models.backends import load_model
 from harness.models.chat import pad_id
@@ -101,7 +101,7 @@ def by_the_rule(groups: Sequence[Group]) -> Array:
         if max(truth) - min(truth) < 1e-9:
             continue
         scores = [ranking.teacher_scores(group, alpha) for alpha in ALPHAS]
-        signals = [[0.0] * len(truth) if isinstance(row, Dropped) else row for row in scores]
+        signals = [[0.0] * len(truth) if isinstance(row, DroppedPrompt) else row for row in scores]
         orders = [correlation(ranks(signal), ranks(truth)) or 0.0 for signal in signals]
         regrets = [max(truth) - truth[max(range(len(truth)), key=signal.__getitem__)] for signal in signals]
         rows.append([*orders, *regrets, max(truth) - sum(truth) / len(truth)])

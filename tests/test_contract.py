@@ -16,7 +16,7 @@ import yaml
 from distilbench.plugins import load_registry
 from harness.contracts.registry import Registry
 from harness.recipe.recipe import load_recipe
-from harness.recipe.yaml_source import shipped
+from harness.recipe.yaml_source import shipped_recipes
 from judges import PAPER
 from reports.targets import TARGETS, find_targets
 from results.published import in_paper
@@ -62,10 +62,10 @@ def test_nothing_is_lost(registry: Registry) -> None:
     assert set(registry.benchmarks) == {"alpaca_eval", "arena_hard", "mt_bench", "gsm8k"} | further
     assert set(PAPER) == set(load_recipe("pocket", (), registry).benchmarks)
     assert {"pocket", "openai", "transformers", "replay"} <= set(registry.judges)
-    assert set(shipped()) == {"pocket", "smollm2", "qwen2.5", *PAPERS}
+    assert set(shipped_recipes()) == {"pocket", "smollm2", "qwen2.5", *PAPERS}
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_a_shipped_recipe_resolves_and_gives_itself_again(name: str, registry: Registry, tmp_path: Path) -> None:
     recipe = load_recipe(name, (), registry)
     assert recipe.name == name
@@ -74,7 +74,7 @@ def test_a_shipped_recipe_resolves_and_gives_itself_again(name: str, registry: R
     assert load_recipe(str(copy), (), registry) == recipe
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_every_line_of_a_shipped_recipe_says_why(name: str) -> None:
     text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)
@@ -101,7 +101,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", shipped_recipes())
 def test_a_shipped_recipe_prints_its_bill_without_any_file(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

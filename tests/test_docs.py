@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from distilbench.plugins import load_registry
-from harness.contracts.method import Dropped, Method
+from harness.contracts.method import DroppedPrompt, Method
 from harness.recipe.recipe import load_recipe
 from tests.command import ROOT, SMALL, distilbench, environment, settings
 from tests.tiny import tiny_batch, tiny_group
@@ -149,10 +149,10 @@ def test_the_example_is_short_and_chooses_rows(example: Path) -> None:
     method = rrhf(example)
     config = method.config()
     rows = method.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0)]), config)
-    assert not isinstance(rows, Dropped)
+    assert not isinstance(rows, DroppedPrompt)
     assert [(row.text, row.signals["reward"]) for row in rows] == [("be", -0.5), ("ba", -2.0), ("bi", -4.0)]
     for samples in ([("ba", -2.0)], [("ba", -2.0), ("be", None)]):
-        assert method.rows(tiny_group(samples), config) == Dropped("a response has no teacher score")
+        assert method.rows(tiny_group(samples), config) == DroppedPrompt("a response has no teacher score")
 
 
 def test_the_example_by_hand(example: Path) -> None:

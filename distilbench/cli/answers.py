@@ -9,7 +9,7 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
 from harness.errors import UserError
-from harness.text import counted
+from harness.text import format_count
 
 app = typer.Typer()
 _BENCHMARK = "alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants."
@@ -41,8 +41,8 @@ def import_(
     imported = report.answers
     for problem in report.problems:
         typer.echo(problem, err=True)
-    count = f"{counted(len(imported.answers), 'answer')}, {counted(len(imported.judgments), 'judgment')}"
-    typer.echo(f"{imported.model}: {count} to {counted(report.questions, 'question')} in {out}")
+    count = f"{format_count(len(imported.answers), 'answer')}, {format_count(len(imported.judgments), 'judgment')}"
+    typer.echo(f"{imported.model}: {count} to {format_count(report.questions, 'question')} in {out}")
     for score in report.scores:
         value = "not scored" if score.value is None else f"{score.value:.2f}"
         interval = "" if score.low is None or score.high is None else f" [{score.low:.2f}, {score.high:.2f}]"

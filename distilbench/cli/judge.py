@@ -10,7 +10,7 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
 from distilbench.cli.screen import show_rows
-from harness.text import counted
+from harness.text import format_count
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -71,9 +71,11 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
             for (endpoint, model), (replies, requests) in opened.coverage().items()
         ]
         show_rows("coverage", coverage or [("nothing asked yet",)])
-        failures = [(kind, counted(count, "request")) for kind, count in opened.failures().items()]
+        failures = [(kind, format_count(count, "request")) for kind, count in opened.failures().items()]
         show_rows("failures (the last call of each request without a reply)", failures or [("none",)])
-        jobs = [(job.id or "not known yet", job.model, counted(len(job.keys), "request")) for job in opened.batches()]
+        jobs = [
+            (job.id or "not known yet", job.model, format_count(len(job.keys), "request")) for job in opened.batches()
+        ]
         if jobs:
             show_rows("open batch jobs", jobs)
     show_rows("finished stages", stage_rows(ArtifactStore(runs / "store")) or [("none",)])
@@ -89,12 +91,12 @@ def show_replies(ledger: Ledger) -> None:
         cost += f" ({estimated} estimated: the endpoint counts no tokens)" if estimated else ""
         tokens = f"{line.prompt_tokens:,} + {line.completion_tokens:,} tokens"
         when = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
-        rows.append((line.model, line.endpoint, served, counted(line.replies, "reply"), tokens, cost, when))
+        rows.append((line.model, line.endpoint, served, format_count(line.replies, "reply"), tokens, cost, when))
     show_rows("replies", rows or [("none",)])
     total, unpriced = sum(line.dollars for line in lines), sum(line.unpriced_replies for line in lines)
     dollars, calls = ledger.failed_cost()
-    without_reply = f", of it ${dollars:.4f} for {counted(calls, 'call')} without a reply" if calls else ""
-    unknown = f", and {counted(unpriced, 'reply')} of unknown price" if unpriced else ""
+    without_reply = f", of it ${dollars:.4f} for {format_count(calls, 'call')} without a reply" if calls else ""
+    unknown = f", and {format_count(unpriced, 'reply')} of unknown price" if unpriced else ""
     typer.echo(f"cost so far: ${total + dollars:.4f}{without_reply}{unknown}\n")
 
 
@@ -138,7 +140,7 @@ def canary(
             model_note = "" if earlier.served == now.served else f"; then served by {', '.join(earlier.served)}"
             typer.echo(f"against {name} ({earlier.number + 1}): {agreement(earlier, now)}{model_note}")
     if errors:
-        typer.echo(f"{counted(len(errors), 'call')} failed, the first: {errors[0].kind}, {errors[0]}", err=True)
+        typer.echo(f"{format_count(len(errors), 'call')} failed, the first: {errors[0].kind}, {errors[0]}", err=True)
         raise typer.Exit(1)
 
 

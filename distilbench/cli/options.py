@@ -22,9 +22,9 @@ def completing(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]
 
 
 def recipe_names() -> Iterable[str]:
-    from harness.recipe.yaml_source import shipped
+    from harness.recipe.yaml_source import shipped_recipes
 
-    return shipped()
+    return shipped_recipes()
 
 
 def complete_rows(incomplete: str) -> list[str]:

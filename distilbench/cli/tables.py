@@ -10,8 +10,8 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeArgument, completing
 from distilbench.cli.screen import show_rows
-from harness.errors import unknown
-from harness.text import counted
+from harness.errors import unknown_choice
+from harness.text import format_count
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
@@ -59,15 +59,17 @@ def signal(method: Method) -> str:
         answers = "its answers" if "teacher" in needs.responses else "nothing"
         return "a reward per response" if needs.signal == "response" else answers
     teachers = " and ".join(TEACHERS[teacher] for teacher in needs.teachers)
-    stored = method.stored(method.config())
-    return f"live distributions of {teachers}" if stored is None else f"top {stored.top_k} of {teachers}, stored"
+    storage = method.storage(method.config())
+    return f"live distributions of {teachers}" if storage is None else f"top {storage.top_k} of {teachers}, stored"
 
 
 def details(method: Method) -> list[tuple[str, str]]:
-    from harness.contracts.options import explanations, plain
+    from harness.contracts.options import explanations, json_data
 
     texts = explanations(method.config)
-    options = [(f"{name} = {json.dumps(value)}", texts.get(name, "")) for name, value in plain(method.config()).items()]
+    options = [
+        (f"{name} = {json.dumps(value)}", texts.get(name, "")) for name, value in json_data(method.config()).items()
+    ]
     return [("paper", method.paper), *zip(HEADS[2:], row(method)[2:], strict=True), *options]
 
 
@@ -79,10 +81,10 @@ def list_names(
 ) -> None:
     """List what a recipe may name, the shipped recipes, and the targets."""
     from distilbench.plugins import load_registry
-    from harness.recipe.yaml_source import read_source, shipped
+    from harness.recipe.yaml_source import read_source, shipped_recipes
 
     if table is not None and table not in LISTS:
-        raise unknown("list", table, LISTS)
+        raise unknown_choice("list", table, LISTS)
     registry = load_registry(plugins or ())
     if table == "methods" and verbose:
         for method in registry.methods.values():
@@ -98,7 +100,7 @@ def list_names(
         (name, "needs a judge" if entry.needs_judge else "graded by rule", ", ".join(one.id for one in entry.metrics))
         for name, entry in registry.benchmarks.items()
     ]
-    tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped()]
+    tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped_recipes()]
     tables["targets"] = [(name, target.label, target.title) for name, target in registry.targets.items()]
     for noun in [table] if table else LISTS:
         show_rows(noun, tables[noun], HEADS if noun == "methods" else ())
@@ -115,7 +117,7 @@ def check(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugin
     """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
     loaded = read_recipe(recipe, overrides, plugins)
     parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))
-    typer.echo(f"{recipe}: fine ({', '.join(counted(len(part), noun) for part, noun in parts)})")
+    typer.echo(f"{recipe}: fine ({', '.join(format_count(len(part), noun) for part, noun in parts)})")
 
 
 def read_recipe(recipe: str, overrides: list[str] | None, plugins: list[str] | None) -> Recipe:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import IMPORT_NOTE, ImportNote, find_benchmark, parse_options, read_note
 from harness.contracts.benchmark import Card, Entrant, against
-from harness.contracts.options import plain
+from harness.contracts.options import json_data
 from harness.errors import UserError
 from harness.recipe.sections import split_judge
 from harness.records import read_records, write_records
 from harness.stats import seed_of
-from harness.text import counted
+from harness.text import format_count
 from harness.types import Answer, Judgment, Score
 from judges.formats import ExportedResults, export_files, import_files
 
@@ -76,7 +76,9 @@ def import_answers(
     if not imported.answers and not imported.judgments:
         raise UserError("\n".join(["nothing in these files belongs to the questions:", *imported.problems]))
     if imported.problems and not partial:
-        head = f"{counted(len(imported.problems), 'problem')} with these rows; --partial takes the rest all the same:"
+        head = (
+            f"{format_count(len(imported.problems), 'problem')} with these rows; --partial takes the rest all the same:"
+        )
         raise UserError("\n".join([head, *imported.problems]))
     judgments = imported.judgments
     if not judgments:  # a benchmark that needs no judge grades by rule; the others give nothing here
@@ -92,13 +94,13 @@ def import_answers(
         write_records(out / "judgments.jsonl", judgments)
     hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     note: ImportNote = {
-        "benchmark": benchmark, "config": plain(config), "model": name, "baseline": imported.baseline,
+        "benchmark": benchmark, "config": json_data(config), "model": name, "baseline": imported.baseline,
         "files": hashes, "problems": list(imported.problems),
     }  # fmt: skip
     (out / IMPORT_NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     entrants = {name: Entrant(imported.answers, judgments)} if judgments else {}
     scores = adapter.score(questions, entrants, config, seed_of("bootstrap", adapter.name), replicates)
-    answers = AnswerSet(benchmark, plain(config), name, imported.answers, judgments, baseline=imported.baseline)
+    answers = AnswerSet(benchmark, json_data(config), name, imported.answers, judgments, baseline=imported.baseline)
     return ImportReport(answers, len(questions), imported.problems, scores.get(name, ()), adapter.card(config))
 
 

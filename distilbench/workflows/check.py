@@ -26,7 +26,7 @@ from harness.checks.suites import SUITES
 from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
-from harness.errors import UserError, unknown
+from harness.errors import UserError, unknown_choice
 from harness.recipe.reader import SectionReader
 from harness.recipe.recipe import Recipe, load_recipe
 from judges.client.canary import CanaryRound, ask_round, rounds
@@ -178,7 +178,7 @@ def check(
     Raises UserError: there is no such table or entry, or it has no such options.
     """
     if table not in OURS:
-        raise unknown("table", table, OURS)
+        raise unknown_choice("table", table, OURS)
     for entry in entries_of(table, name_or_file, plugins):
         config = parse_options(entry.config, options)
         if table in SUITES:

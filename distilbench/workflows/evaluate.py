@@ -18,7 +18,7 @@ from harness.contracts.stage import RunListener
 from harness.errors import UserError
 from harness.plan.plan import PLACEHOLDER, Candidate, make_evaluation
 from harness.recipe.recipe import Recipe, check_tree
-from harness.recipe.yaml_source import merge, named, read_overrides
+from harness.recipe.yaml_source import expand_name_lists, merge, read_overrides
 from judges import PAPER
 from reports.targets import EVAL
 from results.run.record import Run, RunFamily, check_runs
@@ -112,7 +112,7 @@ def evaluation_recipe(
     if judged:
         tree["judges"] = {JUDGE: judge_entry(str(judge), registry)}
     changes, problems = read_overrides(changes_of(options, SHORTCUTS))
-    recipe, more = check_tree(named(merge(tree, changes), problems), registry)
+    recipe, more = check_tree(expand_name_lists(merge(tree, changes), problems), registry)
     if problems or more or recipe is None:
         raise RecipeError([*problems, *more], "eval")
     return recipe

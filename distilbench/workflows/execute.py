@@ -64,7 +64,7 @@ def describe(plan: Plan, store: Store, outcome: RunOutcome | None = None) -> Run
     titles = {"teacher": "Teacher", "student": "Student", **plan.titles}
     return Run(
         name=recipe.name,
-        recipe=recipe.resolved(),
+        recipe=recipe.to_tree(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=outcome is not None and not outcome.errors,
         family=RunFamily(recipe.family.name, recipe.family.teacher, recipe.family.student),
@@ -139,7 +139,7 @@ def cells(plan: Plan, store: Store, errors: Mapping[str, str]) -> Iterator[Cell]
     for benchmark in plan.recipe.benchmarks:
         judged = [entrant for entrant in plan.entrants if benchmark in entrant.judgments]
         # After failures the score is over what is in the store: a row that was blocked has no error of its own.
-        scored = [entrant for entrant in judged if not errors or store.done(entrant.judgments[benchmark])]
+        scored = [entrant for entrant in judged if not errors or store.has(entrant.judgments[benchmark])]
         score = plan.planner.scores(benchmark, scored).key if scored else ""
         for entrant in plan.entrants:
             reason = unavailable(entrant, benchmark, errors, entrant in scored)

@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, unknown_choice
 from reports.targets import find_target
 from reports.write import make_table, write_table
 from results.run.lineage import Lineage, ScoreSource
@@ -162,7 +162,7 @@ class FinishedRun:
     def choose(self, target: str | None = None) -> str:
         """The name of the target that is meant. Raises UserError where none of this name is there, or none is named."""
         if target is not None and target not in self.records:
-            raise unknown("target", target, self.records, f"Run it first: distilbench reproduce {target}.")
+            raise unknown_choice("target", target, self.records, f"Run it first: distilbench reproduce {target}.")
         if target is None and "table1" not in self.records and len(self.records) > 1:
             raise UserError(f"{self.folder} holds several targets ({', '.join(self.records)}): name one.")
         # The main table is what most runs are made for.

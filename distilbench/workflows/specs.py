@@ -14,7 +14,7 @@ import yaml
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.options import RecipeError, read_options
 from harness.contracts.registry import Registry
-from harness.errors import UserError, unknown
+from harness.errors import UserError, unknown_choice
 from harness.models.server_model import ServerOptions
 from harness.plan.plan import Candidate
 from harness.recipe.yaml_source import Override, read_overrides
@@ -37,7 +37,7 @@ class ImportNote(TypedDict):
     problems: Sequence[str]
 
 
-def served(text: str) -> dict[str, object] | None:
+def server_options(text: str) -> dict[str, object] | None:
     """Options of a server from ``NAME@URL`` or ``NAME@openai``; ``None`` for other text."""
     match = _SERVED.fullmatch(text)
     return {key: value for key, value in match.groupdict().items() if value} if match else None
@@ -51,7 +51,7 @@ def candidate(text: str, rows: Sequence[str] = ()) -> Candidate:
         return read_answers(name or "", model, rows)
     if name in rows:
         raise UserError(f"--model: the name {name!r} is given twice; names tell models apart in tables.")
-    config = served(model)
+    config = server_options(model)
     # Of a hub id the part after the last slash, of pocket:NAME the part after the colon: the name becomes a folder.
     short = str(config["model"] if config else model).rstrip("/").rpartition("/")[2].partition(":")
     base = name or re.sub(r"[^\w.+-]+", "-", short[2] or short[0]).strip("-.") or "model"
@@ -103,7 +103,7 @@ def judge_entry(text: str, registry: Registry) -> dict[str, object]:
             raise UserError(f"--judge: must be a mapping like {{kind: openai, model: NAME}}, got {text}")
         return dict(entry)
     # From the most to the least explicit form: a folder may have the name of a model or a kind.
-    config = served(text)
+    config = server_options(text)
     if config:
         return {"kind": "openai", **config}
     if find(text):
@@ -113,12 +113,12 @@ def judge_entry(text: str, registry: Registry) -> dict[str, object]:
     if "/" in text or Path(text).is_dir() or text.startswith("pocket:"):
         return {"kind": "transformers", "path": text}
     remedy = "Or NAME@URL for a server, a checkpoint, or {kind: ..., ...} with a kind's options."
-    raise unknown("judge", text, [*registry.judges, *MODELS], remedy)
+    raise unknown_choice("judge", text, [*registry.judges, *MODELS], remedy)
 
 
 def find_benchmark(name: str, registry: Registry) -> AnyBenchmark:
     if name not in registry.benchmarks:
-        raise unknown("benchmark", name, registry.benchmarks)
+        raise unknown_choice("benchmark", name, registry.benchmarks)
     return registry.benchmarks[name]
 
 

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, unknown_choice
 
 Progress = Callable[[str, int, int | None], None]
 """(file, bytes so far, bytes in all or ``None``)"""
@@ -50,7 +50,7 @@ def manifest() -> Mapping[str, Asset]:
 
 def asset(name: str) -> Asset:
     if name not in manifest():
-        raise unknown("asset", name, manifest(), "`distilbench assets status` lists them.")
+        raise unknown_choice("asset", name, manifest(), "`distilbench assets status` lists them.")
     return manifest()[name]
 
 
@@ -107,7 +107,7 @@ def locate(name: str) -> Path:
     return check.path
 
 
-def present(name: str) -> bool:
+def is_present(name: str) -> bool:
     check = check_asset(name)
     if check.state == "wrong":
         raise UserError(check.message)

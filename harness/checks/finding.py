@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from harness.contracts.options import explanations, field_tree, is_options
-from harness.text import counted
+from harness.text import format_count
 
 T = TypeVar("T")
 Checks = Mapping[str, Callable[..., str]]
@@ -87,6 +87,6 @@ def options_check(*reserved_names: str) -> Callable[..., str]:
         require(not clashes, f"options may not be called {', '.join(clashes)}: recipes use these keys for themselves")
         undocumented = sorted(names - explanations(kind).keys())
         require(not undocumented, f"no docstring under {', '.join(undocumented)}")
-        return f"{counted(len(names), 'option')}, each explained"
+        return f"{format_count(len(names), 'option')}, each explained"
 
     return check_options

@@ -20,7 +20,7 @@ from transformers import TrainerCallback
 
 from harness.checks.finding import CheckFailed, Checks, Finding, options_check, repeatable, require, run_checks
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
-from harness.contracts.method import Dropped, Method, TopK
+from harness.contracts.method import DroppedPrompt, Method, TopK
 from harness.contracts.options import field_tree
 from harness.models.load import load_tokenizer
 from harness.training.batches import describe, prepare
@@ -53,7 +53,7 @@ class World:
         )
         if method.needs.reference:
             training = replace(training, reference=reference_logps(training))
-        if method.stored(config) is None:
+        if method.storage(config) is None:
             return training
         stores = Path(tempfile.mkdtemp(dir=self.folder))
         return with_stores(training, {"family": self.teacher, "tuned": self.tuned_teacher}, stores)
@@ -68,9 +68,9 @@ def check_config(method: Method[C], config: C, world: World) -> str:
 
 def check_rows(method: Method[C], config: C, world: World) -> str:
     outcomes = repeatable(lambda: [method.rows(group, config) for group in world.groups], "rows()")
-    row_lists = [rows for rows in outcomes if not isinstance(rows, Dropped)]
+    row_lists = [rows for rows in outcomes if not isinstance(rows, DroppedPrompt)]
     if not row_lists:
-        reasons = sorted({rows.reason for rows in outcomes if isinstance(rows, Dropped)})
+        reasons = sorted({rows.reason for rows in outcomes if isinstance(rows, DroppedPrompt)})
         raise CheckFailed(f"rows() drops every prompt ({'; '.join(reasons)})")
     sizes = sorted({len(rows) for rows in row_lists})
     counts_agree = len(sizes) == 1 and (sizes != [0] or method.rollouts is not None)
@@ -159,11 +159,11 @@ def teaching(method: Method[C], config: C, positions: int, seed: int) -> object:
 
 def as_given(method: Method[C], config: C, logits: Tensor) -> object:
     """Teachers' logits [teachers, c, V] as ``token_terms`` gets them: the live teacher's, or a store's."""
-    store_spec = method.stored(config)
-    if store_spec is None:
+    storage = method.storage(config)
+    if storage is None:
         return logits[0]
     logps = logits.log_softmax(-1)
-    ids = logps[0].topk(min(store_spec.top_k, logits.shape[-1] // 2)).indices  # the first teacher decides what is kept
+    ids = logps[0].topk(min(storage.top_k, logits.shape[-1] // 2)).indices  # the first teacher decides what is kept
     tops = [values.gather(-1, ids) for values in logps]
     stores = [TopK(ids, top, torch.log1p(-top.exp().sum(-1))) for top in tops]
     return dict(zip(method.needs.teachers, stores, strict=False))

@@ -30,7 +30,7 @@ from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
 from harness.models.fake import FakeModel
-from harness.text import counted
+from harness.text import format_count
 from harness.types import Answer, Judgment, Messages, Prompt, Question, Reply, Request, Response, Verdict
 
 C = TypeVar("C")
@@ -107,7 +107,7 @@ def check_questions(benchmark: AnyBenchmark, config: object) -> str:
     size = benchmark.size(config)
     count = len(questions) if size is None else size.questions
     require(count == len(questions), f"size() says {count} questions, questions() gives {len(questions)}")
-    return counted(len(questions), "question")
+    return format_count(len(questions), "question")
 
 
 def check_answers(benchmark: AnyBenchmark, config: object) -> str:
@@ -116,7 +116,7 @@ def check_answers(benchmark: AnyBenchmark, config: object) -> str:
         turns = f"{len(answer.turns)} answers to the {len(question.turns)} turns of {question.id!r}"
         require(len(answer.turns) == len(question.turns), turns)
         require_json(answer, f"the answer to {question.id!r}")
-    return counted(len(answers), "answer")
+    return format_count(len(answers), "answer")
 
 
 def check_requests(benchmark: AnyBenchmark, config: object) -> str:
@@ -195,7 +195,7 @@ def check_score(benchmark: AnyBenchmark, config: object) -> str:
             require_json(score, f"the score {score.metric}")
     counts = all(score.unscored > 0 for score in scores["gap"])
     require(counts, "a question without a verdict is not counted as unscored")
-    return f"{counted(len(metrics), 'metric')} of 3 models, one of them without a verdict on a question"
+    return f"{format_count(len(metrics), 'metric')} of 3 models, one of them without a verdict on a question"
 
 
 def check_card(benchmark: AnyBenchmark, config: object) -> str:
@@ -206,7 +206,7 @@ def check_card(benchmark: AnyBenchmark, config: object) -> str:
     require(well_formed, f"prompt_hash is {card.prompt_hash!r}: 12 hex digits, or none where rules decide")
     require(card.prompt_hash != "none" or not benchmark.needs_judge, "a judged benchmark must have a prompt_hash")
     require_json(dict(card.parameters), "the card's parameters")
-    return f"{card.benchmark}, {card.version}; {counted(len(card.deviations), 'deviation')}"
+    return f"{card.benchmark}, {card.version}; {format_count(len(card.deviations), 'deviation')}"
 
 
 SECONDS: Final = 120.0

@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Any, Generic, Self, TypeAlias, TypeVar
 
 from harness.contracts.model import GeneratesText
-from harness.contracts.options import plain
+from harness.contracts.options import json_data
 from harness.errors import UserError
-from harness.text import counted
+from harness.text import format_count
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
 
 C = TypeVar("C")
@@ -154,7 +154,9 @@ def pair_answers(
     unpaired = [question.id for question in questions if question.id not in by_question]
     if unpaired and owner:
         names = ", ".join(unpaired[:5]) + (", ..." if len(unpaired) > 5 else "")
-        raise UserError(f"{owner} no answer to {len(unpaired)} of {counted(len(questions), 'question')} ({names}).")
+        raise UserError(
+            f"{owner} no answer to {len(unpaired)} of {format_count(len(questions), 'question')} ({names})."
+        )
     return [(question, by_question[question.id]) for question in questions if question.id in by_question]
 
 
@@ -172,12 +174,12 @@ def against(questions: Sequence[Question], answers: Sequence[Answer], name: str)
 
 @dataclass(frozen=True, eq=False)
 class ConfiguredBenchmark:
-    """A benchmark with its options and questions: placeholders where ``absent`` says why their files are not here."""
+    """A benchmark with its options and questions: placeholders where ``absence`` says why their files are not here."""
 
     benchmark: AnyBenchmark
     config: object
     questions: Sequence[Question]
-    absent: str = ""
+    absence: str = ""
 
     @classmethod
     def load(cls, benchmark: AnyBenchmark, config: object) -> Self:
@@ -208,7 +210,7 @@ class ConfiguredBenchmark:
 
     @cached_property
     def options(self) -> dict[str, object]:
-        return plain(self.config)
+        return json_data(self.config)
 
     @property
     def answer_options(self) -> dict[str, object]:

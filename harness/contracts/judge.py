@@ -12,7 +12,7 @@ from typing import Annotated, Final, Generic, Protocol
 
 from pydantic import Field
 
-from harness.contracts.options import C, Count, NotNegative, Positive, options, plain
+from harness.contracts.options import C, Count, NotNegative, Positive, json_data, options
 from harness.errors import UserError
 from harness.types import Reply, Request
 
@@ -124,8 +124,8 @@ class ConfiguredJudge(Generic[C]):
     def identity(self) -> dict[str, object]:
         return {"kind": self.kind.name, **self.kind.identity(self.config)}
 
-    def plain(self) -> dict[str, object]:
-        return {"kind": self.kind.name, "config": plain(self.config)}
+    def json_data(self) -> dict[str, object]:
+        return {"kind": self.kind.name, "config": json_data(self.config)}
 
     def problem(self) -> str | None:
         try:

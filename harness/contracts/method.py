@@ -37,7 +37,7 @@ class Needs:
     reference: bool = False
     """Summed log-probabilities of the rows under the starting student (``Batch.signals["reference"]``)."""
     teachers: tuple[Teacher, ...] = ("family",)
-    """Whose distributions. Several must be stored (``Method.stored``); the first decides which tokens are kept."""
+    """Whose distributions. Several must be stored (``Method.storage``); the first decides which tokens are kept."""
     distribution_roles: tuple[str, ...] = ()
     """Roles of the rows for which distributions are stored; empty: all rows."""
     sampling: Mapping[str, float] = field(default_factory=dict)
@@ -54,11 +54,11 @@ class TopK(NamedTuple):
 
     ids: Tensor
     logps: Tensor
-    rest: Tensor
+    rest_logps: Tensor
 
 
 @dataclass(frozen=True)
-class Stored:
+class DistributionStorage:
     """How teachers' distributions are stored: tokens kept at each position, and what divides the logits before."""
 
     top_k: int
@@ -79,7 +79,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class DroppedPrompt:
     """A prompt that cannot be used; the training report counts the reasons."""
 
     reason: str
@@ -184,12 +184,12 @@ class Method(Generic[C]):
     paper: str
     needs: Needs
     config: type[C]
-    rows: Callable[[Group, C], Sequence[Row] | Dropped]
+    rows: Callable[[Group, C], Sequence[Row] | DroppedPrompt]
     """Pure: which responses of a group to train on, in order. With ``rollouts``: for steps that are not live."""
     loss: Callable[[Batch, Tensors, C], Loss]
     """Pure: (batch, what ``token_terms`` gave, concatenated to [N], config) -> Loss."""
     token_terms: TokenTerms[C] = log_probabilities
-    stored: Callable[[C], Stored | None] = lambda config: None
+    storage: Callable[[C], DistributionStorage | None] = lambda config: None
     """config -> how teachers' distributions are stored, or ``None``: the teacher is live."""
     rollouts: Rollouts[C] | None = None
     trl: Trl[C] | None = None

@@ -25,7 +25,7 @@ class Checkpoint:
     fingerprint: str
     tokenizer: str
     """Fingerprint of the tokenizer and its chat template alone: what decides how long a prompt is."""
-    absent: str = ""
+    absence: str = ""
     """Why the files are not here: a placeholder, for a plan that cannot run."""
 
 

@@ -82,14 +82,14 @@ def read_options(
 
 
 def options_from(kind: type[T], values: Mapping[str, object]) -> T:
-    """What ``plain`` wrote, read back. Raises UserError."""
+    """What ``json_data`` wrote, read back. Raises UserError."""
     config, problems = read_options(kind, values, ())
     if config is None:
         raise UserError(f"{kind.__qualname__}: {' '.join(map(str, problems))}")
     return config
 
 
-def plain(config: object) -> dict[str, Any]:
+def json_data(config: object) -> dict[str, Any]:
     """All options as JSON data; tuples become lists."""
     values: dict[str, Any] = adapter(Any).dump_python(config, mode="json")
     return values
@@ -192,7 +192,7 @@ def unknown_name(path: str, noun: str, value: object, choices: Iterable[str], re
     return Problem(path, f"is not the name of a {noun}", show(value), names or ("none",), meant, remedy)
 
 
-def dotted(parts: Iterable[object]) -> str:
+def dotted_path(parts: Iterable[object]) -> str:
     """``a.b`` and ``a[2]``."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
 
@@ -220,7 +220,7 @@ def from_pydantic(errors: Iterable[Report], base: Sequence[object], fields: Fiel
 
 
 def _problem(path: tuple[object, ...], names: tuple[str, ...], group: Sequence[Report]) -> Problem:
-    error, place = group[0], dotted(path)
+    error, place = group[0], dotted_path(path)
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     types = list(dict.fromkeys(TYPES[report["type"]] for report in group if report["type"] in TYPES))
     if kind == "unexpected_keyword_argument":

@@ -69,7 +69,7 @@ class Stage:
     variant: str = ""
     local: Mapping[str, Any] = field(default_factory=dict)
     """To run it *here*: where a checkpoint lies, device, batch sizes; not in the key."""
-    after: tuple[Ref, ...] = ()
+    gates: tuple[Ref, ...] = ()
     """Stages to finish first of which nothing is read; not in the key."""
 
     @classmethod
@@ -94,7 +94,7 @@ class Stage:
 
     @property
     def waits_for(self) -> tuple[Ref, ...]:
-        return (*self.inputs.values(), *self.after)
+        return (*self.inputs.values(), *self.gates)
 
     @property
     def label(self) -> str:
@@ -106,7 +106,7 @@ class Stage:
 
 
 class Store(Protocol):
-    def done(self, stage: Stage) -> bool: ...
+    def has(self, stage: Stage) -> bool: ...
 
     def path(self, kind: str, key: str) -> Path:
         """Raises KeyError when it is not there."""

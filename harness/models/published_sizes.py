@@ -53,7 +53,7 @@ def resolve_or_placeholder(name: str) -> Checkpoint:
             raise
         licence = f" It is gated: accept its licence ({model.licence}) on the hub first." if model.gated else ""
         fingerprint = f"stated:{name}"
-        return Checkpoint(name, hub_id, None, fingerprint, f"stated:{model.tokens}", absent=f"{error}{licence}")
+        return Checkpoint(name, hub_id, None, fingerprint, f"stated:{model.tokens}", absence=f"{error}{licence}")
 
 
 def context_length(checkpoint: Checkpoint) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
-from harness.errors import UserError, unknown
+from harness.errors import UserError, unknown_choice
 from harness.models.checkpoint import resolve
 from harness.models.published_sizes import checkpoint_difference
 from harness.models.server_model import ServerOptions
@@ -178,9 +178,9 @@ def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
     choices = [*MODELS, *recipe.methods]
     for row in rows:
         if row not in choices:
-            raise unknown("row", row, choices, f"Rows are the methods of recipe {recipe.name!r}.")
+            raise unknown_choice("row", row, choices, f"Rows are the methods of recipe {recipe.name!r}.")
     if recipe.baseline not in (None, *choices):
-        raise unknown("baseline", str(recipe.baseline), choices, "A baseline is a row of the recipe.")
+        raise unknown_choice("baseline", str(recipe.baseline), choices, "A baseline is a row of the recipe.")
     return plan_rows(Planner(recipe, registry), rows)
 
 
@@ -228,13 +228,13 @@ def train_round(
 ) -> Stage:
     needs, teacher, signals = row.method.needs, None, dict[str, Stage]()
     if needs.signal == "token":
-        stored = row.method.stored(row.entry.config)
-        if stored is None:
+        storage = row.method.storage(row.entry.config)
+        if storage is None:
             teacher = teachers[needs.teachers[0]]
         else:
             tokens = None  # the first teacher decides which tokens are kept for all
             for name in needs.teachers:
-                store = distributions_stage(row, data, name, teachers[name], stored, tokens)
+                store = distributions_stage(row, data, name, teachers[name], storage, tokens)
                 signals[DISTRIBUTIONS + name] = store
                 tokens = tokens or store
     if needs.reference and row.entry.train.backend != "trl":  # TRL computes it as it trains

@@ -11,7 +11,7 @@ from harness.models.published_sizes import context_length
 from harness.plan.plan import Plan
 from harness.stages import STAGES
 from harness.stages.kind import PlanIssue
-from harness.text import counted
+from harness.text import format_count
 
 GIB = 1 << 30
 DISK_RESERVE = 1 << 25
@@ -22,7 +22,7 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     """``folder``: the one that the store lies in."""
     graph = plan.graph
     issues = [PlanIssue(False, graph.source.note)] if graph.source.note else []
-    issues += absent(plan) if pending else []
+    issues += absent_files(plan) if pending else []
     reasons = {entrant.row: entrant.unavailable for entrant in plan.entrants if entrant.unavailable}
     issues += [PlanIssue(False, f"{row}: n/a, {why}; the run goes on without it") for row, why in reasons.items()]
     for name, kind in STAGES.items():
@@ -36,9 +36,11 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     return issues + context_issues(plan, pending)
 
 
-def absent(plan: Plan) -> list[PlanIssue]:
-    texts = [checkpoint.absent for checkpoint in plan.graph.models.values()]
-    texts += [entry.absent and f"questions of {name}: {entry.absent}" for name, entry in plan.graph.benchmarks.items()]
+def absent_files(plan: Plan) -> list[PlanIssue]:
+    texts = [checkpoint.absence for checkpoint in plan.graph.models.values()]
+    texts += [
+        entry.absence and f"questions of {name}: {entry.absence}" for name, entry in plan.graph.benchmarks.items()
+    ]
     return [PlanIssue(True, text, forceable=False) for text in dict.fromkeys(texts) if text]
 
 
@@ -104,9 +106,8 @@ def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[PlanIss
     total = psutil.virtual_memory().total
     if device not in ("auto", "cpu") or amount <= total:
         return []
-    text = (
-        f"memory: about {amount / GIB:.1f} GiB for {counted(workers, 'worker')}, this machine has {total / GIB:.1f} GiB"
-    )
+    text = f"memory: about {amount / GIB:.1f} GiB for {format_count(workers, 'worker')}, "
+    text += f"this machine has {total / GIB:.1f} GiB"
     # With ``auto`` it may be a GPU that trains.
     fewer = "set compute.workers=1, " if workers > 1 else ""
     return [PlanIssue(device == "cpu", f"{text}; {fewer}take a smaller model, or use a GPU")]

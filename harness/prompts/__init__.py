@@ -22,7 +22,7 @@ class ResolvedSource:
     config: Any
     pin: Pin
     note: str | None = None
-    absent: str = ""
+    absence: str = ""
     """Why the source cannot be reached. A plan goes on without it; nothing can run."""
 
     @property
@@ -43,7 +43,7 @@ def resolve_source(source: PromptSource[C], config: C, fallback: PromptSource | 
             raise
         if fallback is None:
             reason = f"{error} Or set prompts.fallback to a source that needs no network."
-            return ResolvedSource(source, config, Pin({}, source.pairs), absent=reason)
+            return ResolvedSource(source, config, Pin({}, source.pairs), absence=reason)
     note = f"training prompts: {fallback.name} instead of {source.name}, which could not be reached"
     if options := ", ".join(f"{name} {value}" for name, value in vars(config).items() if value is not None):
         note += f" ({options})"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.method import Method
-from harness.contracts.options import Problem, dotted, is_options, plain, read_options, show, unknown_name
+from harness.contracts.options import Problem, dotted_path, is_options, json_data, read_options, show, unknown_name
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe import sections
@@ -43,8 +43,8 @@ class SectionReader:
         self.not_for_trl: list[str] = []
 
     def add(self, path: Keys, rule: str, value: object = None, remedy: str = "") -> None:
-        value_text = None if value is None else show(plain(value) if is_options(type(value)) else value)
-        problem = Problem(dotted(path), rule, value_text, remedy=remedy)
+        value_text = None if value is None else show(json_data(value) if is_options(type(value)) else value)
+        problem = Problem(dotted_path(path), rule, value_text, remedy=remedy)
         if problem not in self.problems:
             self.problems.append(problem)
 
@@ -60,7 +60,7 @@ class SectionReader:
     def entry(self, table: Mapping[str, T], name: object, path: Keys, noun: str, remedy: str = PLUGIN) -> T | None:
         if isinstance(name, str) and name in table:
             return table[name]
-        self.problems.append(unknown_name(dotted(path), noun, name, table, remedy))
+        self.problems.append(unknown_name(dotted_path(path), noun, name, table, remedy))
         return None
 
     def by_name(self, tree: object, section: str) -> dict[str, Tree]:
@@ -128,7 +128,7 @@ class SectionReader:
         kind = compute and self.entry(executors, compute.executor, ("compute", "executor"), "kind of executor")
         if compute and kind:
             config = self.options(kind.config, compute.executor_options, ("compute", "executor_options"))
-            self.compute = replace(compute, executor_options=plain(config)) if config else compute
+            self.compute = replace(compute, executor_options=json_data(config)) if config else compute
         return {"train": self.train, "sampling": self.sampling, "compute": self.compute}
 
     def judges(self, tree: object) -> dict[str, sections.JudgeEntry]:
@@ -201,8 +201,8 @@ class SectionReader:
     ) -> sections.MethodEntry | None:
         """``common``: what the row's ``train`` stands over; ``sampled``: responses are drawn for it."""
         method, train_tree = self.registry.methods[name], tree.get("train")
-        train = self.section(TrainOptions, plain(common), train_tree, (*path, "train"))
-        usual = plain(self.sampling) | dict(method.needs.sampling)
+        train = self.section(TrainOptions, json_data(common), train_tree, (*path, "train"))
+        usual = json_data(self.sampling) | dict(method.needs.sampling)
         sampling = self.section(sections.SamplingOptions, usual, tree.get("sampling"), (*path, "sampling"))
         config = self.options(method.config, {k: v for k, v in tree.items() if k not in ROW_KEYS}, path, ROW_KEYS)
         if train is None or sampling is None or config is None:
@@ -221,7 +221,7 @@ class SectionReader:
             except UserError as error:
                 remedy = "Give this row its own sampling.n, or leave it out (--set 'methods=[NAME, ...]')."
                 self.add((*path, "sampling", "n"), str(error), remedy=remedy)
-        values = plain(config)
+        values = json_data(config)
         decisive = {field: values[field] for field in method.row_fields}
         return sections.MethodEntry(name, config, decisive, train, sampling, row)
 

@@ -11,13 +11,22 @@ import yaml
 from pydantic import AfterValidator
 
 from harness.contracts.judge import AskOptions
-from harness.contracts.options import Problem, RecipeError, Seed, options, plain, require
+from harness.contracts.options import Problem, RecipeError, Seed, json_data, options, require
 from harness.contracts.registry import Registry
 from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.recipe import sections
 from harness.recipe.reader import SECTION, TARGET_KEYS, SectionReader
-from harness.recipe.yaml_source import Override, Source, Tree, as_mapping, merge, named, override_all, read_source
+from harness.recipe.yaml_source import (
+    Override,
+    Source,
+    Tree,
+    as_mapping,
+    expand_name_lists,
+    merge,
+    override_all,
+    read_source,
+)
 from harness.training.options import TrainOptions
 
 
@@ -69,28 +78,33 @@ class Recipe(Heading):
     targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """What differs for a table or figure: sections of the recipe, ``rows`` and ``skip`` (``for_target``)."""
 
-    def resolved(self) -> dict[str, Any]:
+    def to_tree(self) -> dict[str, Any]:
         """The recipe with all defaults written out: plain data that, dumped and loaded, gives this recipe again."""
         tree: dict[str, Any] = {"name": self.name, "title": self.title}
-        tree |= {part: plain(getattr(self, part)) for part in ("family", "prompts", "sampling", "reward", "train")}
+        tree |= {part: json_data(getattr(self, part)) for part in ("family", "prompts", "sampling", "reward", "train")}
         tree["prompts"] |= tree["prompts"].pop("config")
         if self.tuned_teacher is not None:
             training, pairs = self.tuned_teacher.training, self.tuned_teacher.pairs
-            row = training.resolved(self.train, self.sampling)
+            row = training.to_tree(self.train, self.sampling)
             # Its settings are written out whole: its defaults are not those of the recipe's ``train``.
-            tree["tuned_teacher"] = {"method": training.method, "pairs": pairs, **row, "train": plain(training.train)}
-        tree["methods"] = {name: entry.resolved(self.train, self.sampling) for name, entry in self.methods.items()}
+            tree["tuned_teacher"] = {
+                "method": training.method,
+                "pairs": pairs,
+                **row,
+                "train": json_data(training.train),
+            }
+        tree["methods"] = {name: entry.to_tree(self.train, self.sampling) for name, entry in self.methods.items()}
         tree["benchmarks"] = {
-            name: ({sections.JUDGE: entry.judge} if entry.judge else {}) | plain(entry.config)
+            name: ({sections.JUDGE: entry.judge} if entry.judge else {}) | json_data(entry.config)
             for name, entry in self.benchmarks.items()
         }
-        tree["judges"] = {name: {"kind": entry.kind} | plain(entry.config) for name, entry in self.judges.items()}
+        tree["judges"] = {name: {"kind": entry.kind} | json_data(entry.config) for name, entry in self.judges.items()}
         tree |= {"baseline": self.baseline, "seeds": list(self.seeds)}
-        tree |= {part: plain(getattr(self, part)) for part in ("statistics", "compute", "ask")}
-        return tree | ({SECTION: plain(self.targets)} if self.targets else {})
+        tree |= {part: json_data(getattr(self, part)) for part in ("statistics", "compute", "ask")}
+        return tree | ({SECTION: json_data(self.targets)} if self.targets else {})
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.resolved(), sort_keys=False, allow_unicode=True, width=120)
+        return yaml.safe_dump(self.to_tree(), sort_keys=False, allow_unicode=True, width=120)
 
 
 class NotApplicable(UserError):
@@ -101,22 +115,22 @@ def load_recipe(
     name_or_path: str, overrides: Sequence[Override], registry: Registry, target: Target | None = None
 ) -> Recipe:
     """Raises RecipeError with everything that is wrong; NotApplicable where the target does not fit."""
-    source = resolved = read_source(name_or_path, overrides)
+    source = effective_source = read_source(name_or_path, overrides)
     section = SectionReader(registry)
     section.targets(source.tree.get(SECTION))
     if target is not None and not section.problems:
-        resolved = for_target(source, target, overrides)
-    recipe, mistakes = check_tree(resolved.tree, registry)
-    problems = resolved.problems + mistakes
+        effective_source = for_target(source, target, overrides)
+    recipe, mistakes = check_tree(effective_source.tree, registry)
+    problems = effective_source.problems + mistakes
     if target is None and not problems:
         problems = _in_targets(source, registry)
     if problems or recipe is None:
-        raise RecipeError([_placed(problem, resolved) for problem in problems], name_or_path)
+        raise RecipeError([_placed(problem, effective_source) for problem in problems], name_or_path)
     return recipe
 
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
-    """The recipe of a merged tree, or ``None`` and all that is wrong with it."""
+    """The recipe of a effective_source tree, or ``None`` and all that is wrong with it."""
     reader = SectionReader(registry)
     heads, fields = ({field.name for field in dataclasses.fields(kind)} for kind in (Heading, Recipe))
     for key in ("family", "benchmarks"):
@@ -176,7 +190,7 @@ def for_target(source: Source, target: Target, overrides: Sequence[Override] = (
     # The lines of ``targets.NAME.x`` become the lines of ``x``, so that mistakes are reported where they stand.
     head = f"{SECTION}.{target.name}."
     moved = {path.removeprefix(head): place for path, place in source.places.items() if path.startswith(head)}
-    result = Source(named(merge(source.tree, over), problems), {**source.places, **moved})
+    result = Source(expand_name_lists(merge(source.tree, over), problems), {**source.places, **moved})
     override_all(result, overrides)
     result.problems = problems  # those of the overrides are among them already
     result.tree.pop(SECTION, None)

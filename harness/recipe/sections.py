@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from harness.contracts.model import Sampling
-from harness.contracts.options import Count, NotNegative, Seed, Share, options, plain, require
+from harness.contracts.options import Count, NotNegative, Seed, Share, json_data, options, require
 from harness.hardware import DEVICES
 from harness.training.launch import launch_configuration
 from harness.training.options import DeviceName, TrainOptions
@@ -209,15 +209,15 @@ class MethodEntry:
     """The recipe's, with the method's and then this row's overrides; so is ``train``."""
     row_options: RowOptions
 
-    def resolved(self, train: TrainOptions, sampling: SamplingOptions) -> dict[str, Any]:
+    def to_tree(self, train: TrainOptions, sampling: SamplingOptions) -> dict[str, Any]:
         sections = {"train": _changed(self.train, train), "sampling": _changed(self.sampling, sampling)}
         changed = {name: section for name, section in sections.items() if section}
-        return _changed(self.row_options, RowOptions()) | plain(self.config) | changed
+        return _changed(self.row_options, RowOptions()) | json_data(self.config) | changed
 
 
 def _changed(section: object, common: object) -> dict[str, Any]:
-    base = plain(common)
-    return {key: value for key, value in plain(section).items() if value != base[key]}
+    base = json_data(common)
+    return {key: value for key, value in json_data(section).items() if value != base[key]}
 
 
 @options

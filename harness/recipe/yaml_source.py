@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from harness.contracts.options import Problem, RecipeError, dotted, show
+from harness.contracts.options import Problem, RecipeError, dotted_path, show
 from harness.errors import near
 
 Tree = dict[str, Any]
@@ -89,7 +89,7 @@ def as_mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def shipped() -> tuple[str, ...]:
+def shipped_recipes() -> tuple[str, ...]:
     names = (entry.name for entry in resources.files("recipes").iterdir())
     return tuple(sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml")))
 
@@ -127,7 +127,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
             replaces = any(name in value and name in old and value[name] != old[name] for name in CHOOSING)
             tree[key] = dict(value) if replaces else merge(old, value)
         elif key in LISTABLE and isinstance(old, Mapping) and isinstance(value, list):
-            # What is no name, or stands twice, stays for ``named`` to report.
+            # What is no name, or stands twice, stays for ``expand_name_lists`` to report.
             clean = all(isinstance(name, str) and value.count(name) == 1 for name in value)
             tree[key] = {name: old.get(name) for name in value} if clean else value
         else:
@@ -135,7 +135,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
     return tree
 
 
-def named(tree: Tree, problems: list[Problem]) -> Tree:
+def expand_name_lists(tree: Tree, problems: list[Problem]) -> Tree:
     result = dict(tree)
     for section in LISTABLE:
         names = result.get(section)
@@ -166,13 +166,13 @@ def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) 
     elif parent is not None:
         child.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))
     child.problems += [_no_change(key) for key, value in child.tree.items() if value == {} and base.tree.get(key)]
-    tree = named(merge(base.tree, child.tree), child.problems)
+    tree = expand_name_lists(merge(base.tree, child.tree), child.problems)
     return Source(tree, {**base.places, **child.places}, base.problems + child.problems)
 
 
 def _find(name_or_path: str, beside: Path | None) -> tuple[str, str]:
     """(path, text); a relative path is first looked for beside the extending file."""
-    names = shipped()
+    names = shipped_recipes()
     path = Path(name_or_path).expanduser()
     if name_or_path in names:
         path = Path(str(resources.files("recipes"))) / f"{name_or_path}.yaml"
@@ -206,11 +206,11 @@ def _parse(path: str, text: str) -> Source:
 def _places(node: yaml.Node | None, path: tuple[object, ...], file: str) -> Iterator[tuple[str, str]]:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            yield dotted((*path, key.value)), f"{file}:{key.start_mark.line + 1}"
+            yield dotted_path((*path, key.value)), f"{file}:{key.start_mark.line + 1}"
             yield from _places(value, (*path, key.value), file)
     elif isinstance(node, yaml.SequenceNode):
         for position, item in enumerate(node.value):
-            yield dotted((*path, position)), f"{file}:{item.start_mark.line + 1}"
+            yield dotted_path((*path, position)), f"{file}:{item.start_mark.line + 1}"
 
 
 def _override(source: Source, override: Override) -> list[Problem]:
@@ -240,7 +240,7 @@ def _override(source: Source, override: Override) -> list[Problem]:
     nested: Any = value
     for key in reversed(keys):
         nested = {key: nested}
-    source.tree = named(merge(source.tree, nested), source.problems)
+    source.tree = expand_name_lists(merge(source.tree, nested), source.problems)
     _mark(source.places, path, value)
     if last in CHOOSING and value != old and above:
         source.places[".".join(above)] = "--set"  # replaced whole: see ``merge``
@@ -273,5 +273,7 @@ def _secrets(value: object, path: tuple[object, ...]) -> list[Problem]:
         return [problem for key, item in items for problem in _secrets(item, (*path, key))]
     if isinstance(value, str) and _KEY.search(value):
         remedy = "Put it into an environment variable and name that variable."
-        return [Problem(dotted(path), "looks like an API key; a recipe must not hold one", "(hidden)", remedy=remedy)]
+        return [
+            Problem(dotted_path(path), "looks like an API key; a recipe must not hold one", "(hidden)", remedy=remedy)
+        ]
     return []

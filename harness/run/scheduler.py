@@ -55,7 +55,7 @@ def pending_stages(plan: Plan, store: Store) -> list[Stage]:
     """The stages that must run for the plan's results: the results not in the store, and what they wait for."""
     # Not every missing stage: checkpoints are large, and whoever deletes them to make room does not want them back for
     # a finished table.
-    missing_stages = {stage.key: stage for stage in plan.stages if not store.done(stage)}
+    missing_stages = {stage.key: stage for stage in plan.stages if not store.has(stage)}
     keys: set[str] = set()
     stack = [*results_of(plan), *(stage.key for stage in plan.stages if stage.kind in plan.planner.read_later)]
     while stack:
@@ -84,7 +84,7 @@ def run_plans(
     todo = {stage.key: stage for plan in plans for stage in pending_stages(plan, store)}
     for stage in stages:
         if stage.key not in todo:
-            log.info("%s: %s %s", "in the store" if store.done(stage) else "not needed", stage.key[:8], stage.label)
+            log.info("%s: %s %s", "in the store" if store.has(stage) else "not needed", stage.key[:8], stage.label)
     outcome = RunOutcome(total=len(stages), cached=len(stages) - len(todo))
     # A score reads all rows at once, so its stage depends on which of them did not fail: it is made when they are done.
     scores = set().union(*map(results_of, plans))
@@ -102,11 +102,11 @@ def run_plans(
 
 def score_stages(plan: Plan, store: Store) -> list[Stage]:
     judged_rows = {
-        name: [row for row in plan.entrants if name in row.judgments and store.done(row.judgments[name])]
+        name: [row for row in plan.entrants if name in row.judgments and store.has(row.judgments[name])]
         for name in plan.recipe.benchmarks
     }
     stages = [plan.planner.scores(name, rows) for name, rows in judged_rows.items() if rows]
-    return [stage for stage in stages if not store.done(stage)]
+    return [stage for stage in stages if not store.has(stage)]
 
 
 def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Setup, listener: RunListener) -> Executor:

@@ -12,7 +12,7 @@ from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
 from harness.contracts.method import Method
 from harness.contracts.model import Checkpoint
-from harness.contracts.options import plain
+from harness.contracts.options import json_data
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.hardware import flops
@@ -132,7 +132,7 @@ class TrainingRow:
     entry: MethodEntry
     seed: int
     prompts: Stage
-    after: tuple[Ref, ...]
+    gates: tuple[Ref, ...]
 
     @property
     def method(self) -> Method:
@@ -170,9 +170,9 @@ class TrainingRow:
         **labels: Any,
     ) -> Stage:
         """Add a stage that reads the method's rows. ``data``: role to what holds them, and to stored signals."""
-        train = {name: value for name, value in plain(self.entry.train).items() if name in EXECUTION_ONLY}
+        train = {name: value for name, value in json_data(self.entry.train).items() if name in EXECUTION_ONLY}
         samples = data["samples"].local["samples"] if "samples" in data else 0
         inputs = {role: stage.ref for role, stage in data.items()}
         here = {"train": train, "samples": samples, **local}
         labels = {**self.labels(number), **labels}
-        return self.graph.add_with_models(kind, params, inputs, models, here, after=self.after, **labels)
+        return self.graph.add_with_models(kind, params, inputs, models, here, gates=self.gates, **labels)

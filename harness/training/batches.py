@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from transformers import PreTrainedTokenizerBase
 
-from harness.contracts.method import Batch, Dropped, Row, TopK
+from harness.contracts.method import Batch, DroppedPrompt, Row, TopK
 from harness.errors import UserError
 from harness.models.chat import continuation, defuse, end_of_turn, prompt_text
 from harness.training.options import Training, TrainOptions
@@ -69,7 +69,7 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
     chosen: list[tuple[int, Sequence[Row]]] = []
     for index, group in enumerate(groups):
         rows = method.rows(group, training.config)
-        if isinstance(rows, Dropped):
+        if isinstance(rows, DroppedPrompt):
             dropped_counts[rows.reason] += 1
         else:
             chosen.append((index, rows))

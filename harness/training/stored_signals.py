@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from harness.contracts.method import Stored, TopK, log_probabilities
+from harness.contracts.method import DistributionStorage, TopK, log_probabilities
 from harness.errors import UserError
 from harness.models.chat import pad_id, tokenizer_difference
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
@@ -96,7 +96,7 @@ def load_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> PreT
 
 @torch.no_grad()
 def store_distributions(
-    training: Training, spec: Stored, out: Path, like: Path | None = None, progress: Progress | None = None
+    training: Training, spec: DistributionStorage, out: Path, like: Path | None = None, progress: Progress | None = None
 ) -> dict[str, int | float]:
     """Write the distributions of ``training.teacher`` on the method's rows; ``like``: another teacher's store whose
     tokens are taken. Returns counts. Raises UserError where vocabularies differ or no prompt can be used."""
@@ -170,15 +170,15 @@ def _top(
 def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Path) -> Training:
     """The run with the stores that its method needs. ``teachers``: ``family``, ``tuned`` to checkpoints."""
     method = training.method
-    store_spec = method.stored(training.config)
-    if store_spec is None:
+    storage = method.storage(training.config)
+    if storage is None:
         return training
     folders: dict[str, str | Path] = {}
     like = None
     for name in method.needs.teachers:
         folder = out / name
         folder.mkdir(parents=True)
-        store_distributions(replace(training, teacher=teachers[name]), store_spec, folder, like)
+        store_distributions(replace(training, teacher=teachers[name]), storage, folder, like)
         folders[name] = folder
         # The first teacher decides which tokens are kept for all.
         like = like or folder

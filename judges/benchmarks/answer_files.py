@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from harness.contracts.benchmark import against, pair_answers
 from harness.errors import UserError
 from harness.records import read_records
-from harness.text import counted, replace_in_json
+from harness.text import format_count, replace_in_json
 from harness.types import Answer, Question
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ def whole_answers(answers: Sequence[Answer], questions: Sequence[Question]) -> t
     """The answers with as many turns as their question, and a problem for each of the others."""
     rows = pair_answers(questions, answers)
     problems = [
-        f"the answer to question {q.id} has {counted(len(a.turns), 'turn')}, not {len(q.turns)}: it is left out"
+        f"the answer to question {q.id} has {format_count(len(a.turns), 'turn')}, not {len(q.turns)}: it is left out"
         for q, a in rows
         if len(a.turns) != len(q.turns)
     ]

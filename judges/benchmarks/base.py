@@ -14,7 +14,7 @@ from harness.contracts.benchmark import Benchmark, Card, Entrant, QuestionSetSiz
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import Count, NotNegative, options, require
 from harness.pocket.world import pocket_questions
-from harness.text import counted
+from harness.text import format_count
 from harness.types import Answer, Message, Question, Reply, Request, Response, Score, Verdict
 from judges.benchmarks.answer_files import Row, with_baseline
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
@@ -161,7 +161,7 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         if parameters.get("baseline") is not None:
             deviations.append("The baseline is a given answer file: a head-to-head comparison, not official.")
         if config.limit is not None:
-            deviations.append(f"At most {counted(config.limit, 'question')}.")
+            deviations.append(f"At most {format_count(config.limit, 'question')}.")
         version, digest = questions.version(config), questions.prompt_hash(config)
         parameters |= self.parameters(config)
         return Card(self.name, version, digest, parameters, tuple(deviations), self.official_judge)

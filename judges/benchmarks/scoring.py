@@ -74,7 +74,7 @@ class VerdictCount:
         return np.where(self.expected > 0, self.received / np.maximum(self.expected, 1.0), 1.0)
 
     def detail(self, covered: Array) -> dict[str, float]:
-        """Details of a score; ``Score.covered`` reads one. ``used``: the share of verdicts that it uses, 0..1."""
+        """Details of a score; ``Score.covered_questions`` reads one. ``covered``: the share of verdicts used, 0..1."""
         return {
             "verdicts": float(self.expected.sum()),
             "verdicts_missing": float((self.expected - self.received).sum()),

@@ -12,7 +12,7 @@ from typing import Final
 
 from harness.contracts.judge import AskOptions, Billing, CallOutcome, Judge
 from harness.errors import UserError
-from harness.text import counted
+from harness.text import format_count
 from harness.types import Reply, Request
 from judges.ledger.ledger import Ledger, StoredBatch
 
@@ -50,7 +50,7 @@ class Budget:
         if options.max_seconds is not None and now - self.start >= options.max_seconds:
             return f"the time budget of {options.max_seconds:g} s is used up"
         if options.max_calls is not None and calls > options.max_calls:
-            return f"the budget of {counted(options.max_calls, 'call')} is used up"
+            return f"the budget of {format_count(options.max_calls, 'call')} is used up"
         if options.max_cost is None:
             return None
         # Measured costs replace the estimate as soon as there are some.

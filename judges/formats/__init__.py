@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, unknown_choice
 from harness.records import read_records
 from harness.text import replace_in_json, replace_surrogates
 from harness.types import Judgment, Question
@@ -31,7 +31,7 @@ FORMATS: dict[str, Format] = {
 
 def _format(benchmark: str) -> Format:
     if benchmark not in FORMATS:
-        raise unknown("benchmark with files to import or export", benchmark, FORMATS, "")
+        raise unknown_choice("benchmark with files to import or export", benchmark, FORMATS, "")
     return FORMATS[benchmark]
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 
-from harness.text import clean, inert
+from harness.text import clean, escape_formula
 from reports.tables.table import Table
 
 
@@ -28,7 +28,7 @@ def _field(value: object) -> object:
     # before the numbers would be reached: in Python True is an int, and CSV readers want 1
     if isinstance(value, bool):
         return int(value)
-    return inert(clean(value)) if isinstance(value, str) else value
+    return escape_formula(clean(value)) if isinstance(value, str) else value
 
 
 def to_json(table: Table) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.errors import UserError
-from harness.text import counted
+from harness.text import format_count
 from reports.judge_comparison.panel import FEATURES, ITEM, JUDGMENT, JudgeProfile, Panel
 
 COLUMNS = {
@@ -81,7 +81,7 @@ def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[p
     complete = frame["question"].notna() & frame["row"].notna()
     if not complete.any():
         raise UserError(f"annotations {path}: no row says both which question and whose answer it is about.")
-    left_out = counted(int((~complete).sum()), "row")
+    left_out = format_count(int((~complete).sum()), "row")
     notes = [] if complete.all() else [f"{path.name}: {left_out} left out, without a question or a model."]
     seeds = _numbers(table, "seed", path)
     if seeds.notna().any() and (seeds[complete] % 1 != 0).any():  # NaN differs from 0 too
@@ -199,8 +199,9 @@ def read_humans(path: Path, items: pd.DataFrame, benchmark: str) -> tuple[pd.Dat
         (len(annotations) - len(votes), "annotation", "without a preference"),
         (int((counts < 2).sum()), "answer", "with only one person"),
     )
-    omission_text = "; ".join(f"{counted(count, noun)} {reason}" for count, noun, reason in omissions if count)
-    summary = f"Humans: {path.name}, {counted(len(votes), 'annotation')} of {counted(len(counts), 'answer')} compared."
+    omission_text = "; ".join(f"{format_count(count, noun)} {reason}" for count, noun, reason in omissions if count)
+    total = f"{format_count(len(votes), 'annotation')} of {format_count(len(counts), 'answer')}"
+    summary = f"Humans: {path.name}, {total} compared."
     return people, [summary, *notes, *([f"Humans, left out: {omission_text}."] if omission_text else [])]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import FEW_QUESTIONS, Array, Draws, SeedNoise, contrast, holm, seed_noise, t_test
-from harness.text import counted
+from harness.text import format_count
 from reports.judge_comparison.panel import Number, Pair, QuestionBootstrap, RowScore, Scores, Share, interval_bounds
 from reports.tables.summary import ALPHA, MIN_COVERAGE
 
@@ -39,7 +39,7 @@ class Conclusion:
 
     def text(self, titles: Mapping[str, str]) -> str:
         if self.rows < 2:
-            return f"{counted(self.rows, 'row')} in common with {self.judge}: too few to compare."
+            return f"{format_count(self.rows, 'row')} in common with {self.judge}: too few to compare."
         if not self.tested:
             return f"{self.first} and {self.judge} scored no two rows well enough to test a difference."
         if self.verdict == "nothing to check":
@@ -49,7 +49,7 @@ class Conclusion:
             return "; ".join(" > ".join(titles.get(row, row) for row in pair) for pair in pairs)
 
         total = len(self.confirmed) + len(self.lost) + len(self.reversed)
-        clauses = [f"{len(self.confirmed)} of {counted(total, 'significant difference')} confirmed"]
+        clauses = [f"{len(self.confirmed)} of {format_count(total, 'significant difference')} confirmed"]
         clauses += [f"not significant: {pair_list(self.lost)}"] if self.lost else []
         clauses += [f"reversed: {pair_list(self.reversed)}"] if self.reversed else []
         if self.best:

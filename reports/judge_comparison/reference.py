@@ -13,7 +13,7 @@ import pandas as pd
 
 from harness.errors import UserError
 from harness.stats import Array
-from harness.text import counted
+from harness.text import format_count
 from reports.judge_comparison.agreement import LABELS, label_kappa, verdict_labels
 from reports.judge_comparison.bias import EFFECTS, OTHER_JUDGES, TRUTH, bias_names
 from reports.judge_comparison.panel import ITEM, Number, Panel, QuestionBootstrap, Share
@@ -71,7 +71,7 @@ def judge_reference(
     costs, left_out = _candidates(
         panel, {judge: (float(coverage[judge]), kappas[judge]) for judge in judges}, flips, budget
     )
-    limit = "" if budget is None else f" for {counted(panel.pass_calls, 'call')} within ${budget:g}"
+    limit = "" if budget is None else f" for {format_count(panel.pass_calls, 'call')} within ${budget:g}"
     recommended: str | None = None
     reason = f"none{limit}."
     # The judges are compared on the same items, those that all candidates judged.
@@ -81,7 +81,7 @@ def judge_reference(
     elif costs:
         recommended, reason = _cheapest(common, costs, questions, bootstrap, basis)
         effects = [number for number in judge_numbers if number.measure in EFFECTS and number.judge == recommended]
-        reason += f" for {counted(panel.pass_calls, 'call')}. Biases: {bias_names(effects)}."
+        reason += f" for {format_count(panel.pass_calls, 'call')}. Biases: {bias_names(effects)}."
     return Reference(basis, recommended, f"{reason} Left out: {'; '.join(left_out)}." if left_out else reason), numbers
 
 
@@ -175,7 +175,7 @@ def _cheapest(
         return float("inf") if cost is None else cost, -values[judge]
 
     cheapest = min(filter(as_good, costs), key=price)
-    items = counted(int(scores[cheapest].count()), "item")
+    items = format_count(int(scores[cheapest].count()), "item")
     reason = f"{cheapest}: agrees with {basis} on {values[cheapest]:.1%} of {items}"
     if cheapest != best:
         reason += f", not significantly less than {best} ({values[best]:.1%})"

@@ -107,7 +107,7 @@ def row_scores(results: Results) -> dict[str, dict[str, RowScore]]:
             values = np.array([s.value for s in valued_scores], dtype=float)
             draws = Draws(values, np.array([s.replicates for s in valued_scores]), trained=row not in untrained_rows)
             total = sum(s.n + s.unscored for s in scores)
-            coverage = sum(s.covered for s in scores) / total if total else 0.0
+            coverage = sum(s.covered_questions for s in scores) / total if total else 0.0
             by_metric.setdefault(metric, {})[row] = RowScore(draws, min(s.n for s in valued_scores), coverage)
     return by_metric
 

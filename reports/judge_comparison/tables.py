@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.text import clean, counted
+from harness.text import clean, format_count
 from reports.formats.data import to_csv
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
@@ -106,7 +106,7 @@ def rank_table(comparison: JudgeComparison, metric: str) -> Table:
     judges, order = (dict.fromkeys(names) for names in ([s.judge for s in scores], [s.row for s in scores]))
     rows = [(comparison.title(row), *(cells.get((row, judge), NONE) for judge in judges)) for row in order]
     lines = [
-        f"Spearman's rank correlation of {clean(pair.judge)} and {clean(pair.other)} over {counted(pair.n, 'row')}"
+        f"Spearman's rank correlation of {clean(pair.judge)} and {clean(pair.other)} over {format_count(pair.n, 'row')}"
         + (f" ({ties})" if (ties := _ties(scores, pair)) else "")
         + f": {'n/a, fewer than 3 distinct values' if pair.value is None else _number(pair)}"
         for pair in comparison.select("rank correlation", on=metric)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from harness.contracts.benchmark import Card, Metric
 from harness.stats import FEW_QUESTIONS
-from harness.text import clean, counted
+from harness.text import clean, format_count
 from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary, scale
 from results.published import PAPER
 from results.run.record import BY_RULE, Run
@@ -25,7 +25,7 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     lines.append(_reading(summary, run))
     if benchmarks := summary.benchmarks:
         lines.append(f"{_questions(summary, benchmarks)} {_judges(run, benchmarks)}")
-    absent = [f"Not in this run: {counted(len(summary.absent), 'row')}."] if summary.absent else []
+    absent = [f"Not in this run: {format_count(len(summary.absent), 'row')}."] if summary.absent else []
     # one line, because each line of its own may leave most of a terminal's line empty
     if last := " ".join([*_few_steps(summary), *_paper(summary, run), *absent]):
         lines.append(last)
@@ -77,7 +77,7 @@ def _reading(summary: Summary, run: Run) -> str:
     parts += "; bold: best trained row." if any(column.best for column in summary.columns) else "."
     if tests := max((column.comparisons for column in summary.columns), default=0):
         test = "paired bootstrap" if len(run.seeds) == 1 else "paired t-test"
-        parts += f" *: significant ({test}, p < 0.05 after Holm over {counted(tests, 'row')})."
+        parts += f" *: significant ({test}, p < 0.05 after Holm over {format_count(tests, 'row')})."
     if summary.target.lengths or run.recipe.get("baseline"):
         parts += " chars: mean answer length; cut: share of answers that ended at the token limit."
     if summary.min_coverage < MIN_COVERAGE and any(cell.bounds is not None for cell in summary.cells.values()):
@@ -97,9 +97,9 @@ def _questions(summary: Summary, benchmarks: Benchmarks) -> str:
         gaps = [f"{unscored:,} unscored"] if unscored else []
         if missing := _once(rows, lambda cell: cell.total("verdicts_missing")):
             verdicts = _once(rows, lambda cell: cell.total("verdicts"))
-            gaps.append(f"{missing:,} of {counted(verdicts, 'verdict')} missing")
+            gaps.append(f"{missing:,} of {format_count(verdicts, 'verdict')} missing")
         if injected := _once(rows, lambda cell: cell.total("injection")):
-            gaps.append(f"{counted(injected, 'answer')} with text directed at a judge")
+            gaps.append(f"{format_count(injected, 'answer')} with text directed at a judge")
         in_part = f" ({', '.join(gaps)})" if gaps else ""
         # the number first: after "AlpacaEval 2" it would read as a part of the name
         parts.append(f"{n} of {clean(columns[0].metric.group)}{in_part}")
@@ -148,12 +148,13 @@ def _other_tests(summary: Summary) -> list[str]:
         focus = clean(summary.title(summary.target.focus))
         lines.append(
             f"†: {focus} is significantly better than this row; ‡: worse (Holm over the "
-            f"{counted(others, 'comparison')} of {focus} with other trained rows of a column)."
+            f"{format_count(others, 'comparison')} of {focus} with other trained rows of a column)."
         )
     if any(cell.tied for cell in summary.cells.values()):
         best = max(column.best_comparisons for column in summary.columns)
         lines.append(
-            f"≈: not significantly different from the best row of its column (Holm over {counted(best, 'comparison')})."
+            "≈: not significantly different from the best row of its column "
+            f"(Holm over {format_count(best, 'comparison')})."
         )
     return lines
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from harness.contracts.benchmark import Card, Metric
 from harness.contracts.target import Target
 from harness.stats import FEW_QUESTIONS
-from harness.text import clean, counted
+from harness.text import clean, format_count
 from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter
 from results.published import Published, in_paper, published_table
 from results.run.record import RowSpec, Run, section
@@ -116,7 +116,7 @@ def compared(
     result, doubts = verdict(low, high, metric.margin), paper.doubts
     # before the settings: an interval of three questions is too narrow for any verdict
     if n < FEW_QUESTIONS:
-        result, doubts = INCONCLUSIVE, (*doubts, f"only {counted(n, 'question')}: too few for a verdict")
+        result, doubts = INCONCLUSIVE, (*doubts, f"only {format_count(n, 'question')}: too few for a verdict")
     elif doubts and result == AGREES:
         result = INCONCLUSIVE
     return replace(paper, difference=difference, low=low, high=high, verdict=result, doubts=doubts)
@@ -156,7 +156,7 @@ def _other_protocol(card: Card, paper: Published) -> list[str]:
     # a limit at or above the number of questions that the paper states leaves none out
     limit, question_count = options.get("limit"), re.search(r'([\d,]+)"? questions', paper.protocol)
     if isinstance(limit, int) and (question_count is None or limit < int(question_count[1].replace(",", ""))):
-        reasons.append(f"only {counted(limit, 'question')}")
+        reasons.append(f"only {format_count(limit, 'question')}")
     if options.get("style_control"):
         reasons.append("style-controlled, the paper's is the plain win rate")
     if options.get("scorer", SCORER) != SCORER:

@@ -17,7 +17,7 @@ from harness.contracts.benchmark import Metric
 from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, detectable, holm, seed_noise
-from harness.text import counted
+from harness.text import format_count
 from harness.types import Score
 from reports.tables.published import PublishedComparison, compared, published_values
 from results.run.record import RowSpec
@@ -80,7 +80,7 @@ class CellSummary:
     def coverage(self) -> float | None:
         """Scored share of all questions of all seeds, 0..1; a partly judged question counts by that part."""
         total = sum(score.n + score.unscored for score in self.scores.values())
-        return sum(score.covered for score in self.scores.values()) / total if total else None
+        return sum(score.covered_questions for score in self.scores.values()) / total if total else None
 
     @cached_property
     def refused(self) -> bool:
@@ -343,7 +343,7 @@ def _warnings(cells: Collection[CellSummary], tested: Sequence[Comparison]) -> t
     # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
     if by_bootstrap and len(tested) * 2 / (replicates + 1) >= ALPHA:
         warnings.append(
-            f"{replicates:,} bootstrap replicates are too few to find any of {counted(len(tested), 'change')} "
+            f"{replicates:,} bootstrap replicates are too few to find any of {format_count(len(tested), 'change')} "
             "significant"
         )
     return tuple(warnings)
@@ -358,7 +358,7 @@ def variance_shares(
     if noise is None or not several:
         return None
     seeds = float(np.mean([row.seeds for row in several]))
-    answer_noise = noise.rest / seeds
+    answer_noise = noise.residual / seeds
     # replicates of the mean over seeds vary by questions and by the answers to them: take the answers' part off
     question = max(0.0, float(np.mean([row.centre.var(ddof=1) for row in several])) - answer_noise)
     total = noise.seed / seeds + question + answer_noise

@@ -4,7 +4,7 @@ said by the run, what differs by family by the recipe (section ``targets``)."""
 from __future__ import annotations
 
 from harness.contracts.target import Target
-from harness.errors import UserError, unknown
+from harness.errors import UserError, unknown_choice
 from reports.targets import paper
 
 EVAL = Target("eval", "Evaluation", "Models as they are", rows=(), columns=(), open=True, lengths=True)
@@ -23,7 +23,7 @@ ALL = "all"  # every table and figure of the paper
 def find_target(name: str) -> Target:
     """Raises UserError that names the choices."""
     if name not in TARGETS:
-        raise unknown("target", name, [*TARGETS, ALL])
+        raise unknown_choice("target", name, [*TARGETS, ALL])
     return TARGETS[name]
 
 

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import unknown
+from harness.errors import unknown_choice
 
 TABLES = tuple(f"table{number}" for number in range(1, 7))
 PAPER = "PAD (arXiv 2502.14272)"
@@ -27,7 +27,7 @@ class Published(NamedTuple):
 def published_table(table: str) -> Mapping[tuple[str, str, str], Published]:
     """By family, row (a method id, ``pad-ppd-1x4``, a setting, a judge) and metric. Raises UserError: unknown table."""
     if table not in TABLES:
-        raise unknown("published table", table, TABLES)
+        raise unknown_choice("published table", table, TABLES)
     with (Path(__file__).parent / f"{table}.csv").open(encoding="utf-8", newline="") as file:
         return {
             (line["family"], line["row"], line["metric"]): Published(

@@ -44,7 +44,7 @@ class Results:
             total = score.n + score.unscored
             lines.append(
                 (cell.row, spec.title, spec.baseline, cell.metric, cell.seed, score.value, score.low, score.high,
-                 score.n, score.unscored, score.covered / total if total else None, score.note)
+                 score.n, score.unscored, score.covered_questions / total if total else None, score.note)
             )  # fmt: skip
         names = ["row", "title", "baseline", "metric", "seed"]
         names += ["value", "low", "high", "n", "unscored", "coverage", "note"]

@@ -33,7 +33,7 @@ class ArtifactStore:
         self.root = Path(root).absolute()
         self._sweep()
 
-    def done(self, stage: Stage) -> bool:
+    def has(self, stage: Stage) -> bool:
         return (self._folder(stage.kind, stage.key) / MARKER).is_file()
 
     def path(self, kind: str, key: str) -> Path:
@@ -73,12 +73,12 @@ class ArtifactStore:
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
         """When ``fill`` raises, nothing is left and the error goes on; a full disk becomes a UserError that helps."""
         folder = self._folder(stage.kind, stage.key)
-        if self.done(stage):
+        if self.has(stage):
             return folder
         work = self.root / "tmp" / f"{stage.key}.{uuid.uuid4().hex}"
         try:
             with file_lock(self._lock(stage.key), stage.label):
-                if not self.done(stage):  # or it was made while we waited
+                if not self.has(stage):  # or it was made while we waited
                     work.mkdir(parents=True)
                     self._make(stage, fill, work)
                     self._move_in(work, folder)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from harness.contracts.options import Positive, explanations, options, options_from, plain, read_options, require
+from harness.contracts.options import Positive, explanations, json_data, options, options_from, read_options, require
 from harness.errors import UserError
 
 
@@ -49,8 +49,8 @@ def test_what_was_read_is_plain_data_again() -> None:
     written = {"scale": 2, "bounds": [-1, 1], "inner": {"rank": 3}}
     config = options_from(Outer, written)
     assert config == Outer(2.0, (-1.0, 1.0), Inner(3))
-    assert plain(config) == {"scale": 2.0, "bounds": [-1.0, 1.0], "inner": {"rank": 3}}
-    assert options_from(Outer, plain(config)) == config
+    assert json_data(config) == {"scale": 2.0, "bounds": [-1.0, 1.0], "inner": {"rank": 3}}
+    assert options_from(Outer, json_data(config)) == config
 
 
 def test_all_mistakes_are_found_at_once_each_at_its_path() -> None:

@@ -110,8 +110,8 @@ def test_the_cache_is_looked_in_after_the_named_folder(folder: Path) -> None:
     with pytest.raises(UserError, match="is not the pinned file"):
         assets.locate("gsm8k/test.jsonl")
     with pytest.raises(UserError, match="is not the pinned file"):
-        assets.present("gsm8k/test.jsonl")
-    assert assets.present("gsm8k/train.jsonl") is False
+        assets.is_present("gsm8k/test.jsonl")
+    assert assets.is_present("gsm8k/train.jsonl") is False
     assert {file.state for file in assets.status()} == {"missing", "wrong"}
 
 

@@ -88,7 +88,7 @@ def test_where_a_configuration_says_it(config: object, length: int | None, tmp_p
 
 def test_a_model_that_is_not_here_reads_what_is_stated(tmp_path: Path) -> None:
     """By its hub id, as published; its own configuration comes first."""
-    absent = Checkpoint("m", "google/gemma-2-9b-it", None, "stated:m", "stated:gemma-2", absent="not here")
+    absent = Checkpoint("m", "google/gemma-2-9b-it", None, "stated:m", "stated:gemma-2", absence="not here")
     assert context_length(absent) == 8192
     assert context_length(replace(absent, location="nobody/nothing")) is None
 

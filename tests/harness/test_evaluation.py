@@ -23,7 +23,7 @@ from distilbench.workflows.evaluate import (
 )
 from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import load
-from distilbench.workflows.specs import candidate, judge_entry, served
+from distilbench.workflows.specs import candidate, judge_entry, server_options
 from harness.contracts.backend import Services
 from harness.contracts.benchmark import against
 from harness.contracts.model import GeneratesText, Sampling
@@ -60,7 +60,7 @@ SMALL = ("--set", "statistics.replicates=100", "--set", "compute.workers=1", "--
     ],
 )
 def test_servers_are_told_from_checkpoints(text: str, config: dict[str, str] | None) -> None:
-    assert served(text) == config
+    assert server_options(text) == config
 
 
 def test_rows_are_named_after_models_and_differ() -> None:

@@ -80,7 +80,7 @@ def test_a_listed_model_that_cannot_be_had_is_planned_for(monkeypatch: pytest.Mo
         resolve_or_placeholder("google/gemma-2-9b-it"),
         resolve_or_placeholder("meta-llama/Llama-3.2-3B-Instruct"),
     )
-    assert "not in the local hub cache" in teacher.absent and "accept its licence (gemma)" in teacher.absent
+    assert "not in the local hub cache" in teacher.absence and "accept its licence (gemma)" in teacher.absence
     counted = size(teacher)
     assert counted is not None and counted.stated and counted.parameters == 9241705984
     assert checkpoint_difference(teacher, resolve_or_placeholder("google/gemma-2-2b-it")) is None
@@ -101,7 +101,7 @@ class Absent(MTBench):
 def test_placeholders_have_the_known_number_and_length() -> None:
     official = MTBenchConfig(questions="official")
     size, made = Absent().size(official), ConfiguredBenchmark.load(Absent(), official)
-    assert size is not None and made.absent == "not here"
+    assert size is not None and made.absence == "not here"
     assert len(made.questions) == 80 and {len(question.turns) for question in made.questions} == {2}
     assert {len(turn) for question in made.questions for turn in question.turns} == {size.characters}
     assert len(ConfiguredBenchmark.load(Absent(), MTBenchConfig(questions="official", limit=7)).questions) == 7

@@ -65,7 +65,7 @@ def test_the_stage_refuses_exact_overlap_too(tmp_path: Path) -> None:
     work = leaking(tmp_path)
     with pytest.raises(UserError, match=r"contain test questions: \{'mt_bench': 1\} exact .*allow_overlap=true"):
         run_gate(work)
-    assert not work.store.done(gate(work))
+    assert not work.store.has(gate(work))
 
 
 def test_allowed_overlap_goes_on_and_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

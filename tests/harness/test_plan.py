@@ -132,7 +132,7 @@ def test_unigram_vocabularies_are_read_too(tmp_path: Path) -> None:
 def test_sampling_and_training_wait_for_the_overlap_check(family: list[str]) -> None:
     work = plan("seeds=[0]", *family)
     (gate,) = [stage.ref for stage in work.stages if stage.kind == "contamination"]
-    assert all(gate in stage.after for stage in work.stages if stage.kind in {"sample", "train", "reference_logps"})
+    assert all(gate in stage.gates for stage in work.stages if stage.kind in {"sample", "train", "reference_logps"})
 
 
 def test_a_row_that_the_recipe_has_not_is_an_error(family: list[str]) -> None:

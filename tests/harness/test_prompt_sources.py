@@ -65,7 +65,7 @@ def test_too_few_prompts_are_counted() -> None:
 def test_without_a_fallback_there_is_a_plan_and_no_run(tmp_path: Path) -> None:
     """The remedy is named, and --force does not help."""
     source = resolve_source(SOURCES["ultrafeedback"], ultrafeedback.UltraFeedbackOptions())
-    assert "cannot be reached. Or set prompts.fallback to a source" in source.absent
+    assert "cannot be reached. Or set prompts.fallback to a source" in source.absence
     made = job(tmp_path / "runs", "pad-ppd", "prompts.source=ultrafeedback")
     with pytest.raises(UserError, match=r"nothing was started.*\n.*training prompts: .* cannot be reached\. Or set"):
         execute(made, force=True)

@@ -131,8 +131,8 @@ def test_the_resolved_recipe_loads_again_as_the_same_recipe(tmp_path: Path) -> N
     recipe = load(tmp_path, GOOD)
     again = load_recipe(write(tmp_path, recipe.to_yaml(), "again.yaml"), (), REGISTRY)
     assert again == recipe
-    assert recipe.resolved()["statistics"] == {"replicates": 1000, "min_coverage": 0.98}
-    assert yaml.safe_load(recipe.to_yaml()) == recipe.resolved()
+    assert recipe.to_tree()["statistics"] == {"replicates": 1000, "min_coverage": 0.98}
+    assert yaml.safe_load(recipe.to_yaml()) == recipe.to_tree()
 
 
 TEN = """

@@ -68,7 +68,7 @@ def test_a_row_can_say_more_of_a_variant(tmp_path: Path) -> None:
 
 def test_what_was_resolved_for_a_target_needs_no_section_any_more(tmp_path: Path) -> None:
     recipe = load(mine(tmp_path), "figure5")
-    assert recipe.targets == {} and "targets" not in recipe.resolved()
+    assert recipe.targets == {} and "targets" not in recipe.to_tree()
     whole = load_recipe(mine(tmp_path), (), REGISTRY)
     assert whole.targets["figure5"]["seeds"] == [7]
     (tmp_path / "again.yaml").write_text(whole.to_yaml(), encoding="utf-8")

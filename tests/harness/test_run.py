@@ -20,9 +20,9 @@ from harness.run.processes import WorkerPool
 from harness.run.scheduler import RunOutcome, pending_stages, run_ready
 
 
-def stage(kind: str, name: str, *inputs: Stage, after: tuple[Stage, ...] = ()) -> Stage:
+def stage(kind: str, name: str, *inputs: Stage, gates: tuple[Stage, ...] = ()) -> Stage:
     places = {str(number): one.ref for number, one in enumerate(inputs)}
-    return Stage(kind, {"name": name}, places, row=name.partition(" ")[2], after=tuple(one.ref for one in after))
+    return Stage(kind, {"name": name}, places, row=name.partition(" ")[2], gates=tuple(gate.ref for gate in gates))
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Done:
 
     keys: set[str] = field(default_factory=set)
 
-    def done(self, one: Stage) -> bool:
+    def has(self, one: Stage) -> bool:
         return one.key in self.keys
 
 
@@ -66,8 +66,8 @@ class Counts(RunListener):
 
 PROMPTS = stage("prompts", "prompts")
 GATE = stage("contamination", "gate", PROMPTS)
-SAMPLES = stage("sample", "samples", PROMPTS, after=(GATE,))
-TRAIN = {name: stage("train", f"train {name}", SAMPLES, after=(GATE,)) for name in ("dpo", "kd")}
+SAMPLES = stage("sample", "samples", PROMPTS, gates=(GATE,))
+TRAIN = {name: stage("train", f"train {name}", SAMPLES, gates=(GATE,)) for name in ("dpo", "kd")}
 ANSWERS = {name: stage("answer", f"answer {name}", model) for name, model in TRAIN.items()}
 JUDGED = {name: stage("judge", f"judge {name}", model) for name, model in ANSWERS.items()}
 SCORE = stage("score", "score", *JUDGED.values())

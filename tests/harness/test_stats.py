@@ -51,8 +51,8 @@ def test_the_noise_of_seeds_is_pooled_over_methods() -> None:
     """Row A: seeds 1 and 3, squares (1-2)^2 + (3-2)^2 = 2; its replicates do not vary. Row B: seeds 5 and 5, squares 0;
     its replicates lie -1, 1 and 1, -1 about their mean over seeds, variances 2 and 2.
 
-    Degrees of freedom 1 + 1. Spread (2 + 0) / 2 = 1, rest (0 + 2 + 2) / 2 = 2, so nothing is left for the seed. Of A
-    alone: spread 2 / 1, rest 0, seed 2. An untrained row and one of a single seed add nothing.
+    Degrees of freedom 1 + 1. Spread (2 + 0) / 2 = 1, residual (0 + 2 + 2) / 2 = 2, so nothing is left for the seed. Of
+    A alone: spread 2 / 1, residual 0, seed 2. An untrained row and one of a single seed add nothing.
     """
     a = draws([1, 3], [[1, 1], [3, 3]])
     b = draws([5, 5], [[4, 6], [6, 4]])
@@ -69,7 +69,7 @@ def test_the_noise_of_seeds_is_pooled_over_methods() -> None:
 def test_what_questions_do_to_all_seeds_alike_is_not_the_rest() -> None:
     """Seeds 1 and 3; replicates -9 and 11 for the one, -7 and 13 for the other: a resample moves both by the same.
 
-    About their mean over seeds (-8, 12) both lie a constant 1 away: rest 0, and the seed keeps its whole spread of 2.
+    About their mean over seeds (-8, 12) both lie a constant 1 away: residual 0, and the seed keeps the whole spread, 2.
     """
     assert stats.seed_noise([draws([1, 3], [[-9, 11], [-7, 13]])]) == stats.SeedNoise(2.0, 0.0, 1)
 
@@ -101,7 +101,7 @@ def test_seeds_alone_by_hand() -> None:
 
 
 def test_seeds_and_questions_by_hand() -> None:
-    """Replicates 0 and 4 (variance 8) against a constant 0; seeds: spread 3, rest 1, so 2 for the seed, over one seed.
+    """Replicates 0 and 4 (variance 8) against a constant 0; seeds: spread 3, residual 1, so 2 for the one seed.
 
     Variance 8 + 2 = 10. Degrees of freedom 10^2 / (3^2 / 4 + 8^2 / (9 - 1)) = 100 / 10.25 = 9.756, t = 2.236. The
     percentiles 0 and 4 lie 2 from the middle; stretched by 2.236 sqrt(10) / (1.960 sqrt(8)) = 1.2755.
@@ -145,7 +145,7 @@ def test_the_stretched_interval_lies_about_the_value() -> None:
 
 
 def test_seeds_without_noise_of_their_own_cost_no_degrees_of_freedom() -> None:
-    """Spread 1 and rest 2: nothing is left for the seed, so the variance is the questions' 8, known from 9 of them.
+    """Spread 1 and residual 2: nothing is left for the seed, so the variance is the questions' 8, known from 9 of them.
 
     8^2 / (8^2 / (9 - 1)) = 8 degrees of freedom, where with the spread it would be 64 / (1^2 / 4 + 8) = 7.76.
     """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.contracts.method import Stored
+from harness.contracts.method import DistributionStorage
 from harness.models.load import load_tokenizer, load_weights
 from harness.training import Training
 from harness.training.batches import prepare
@@ -50,13 +50,13 @@ def test_a_store_holds_what_the_teachers_say(student: Path, teacher: Path, tmp_p
         assert top.ids.shape == (golden + own, 50) and top.ids[golden:].equal(kept)
         torch.testing.assert_close(top.logps[golden:], direct[name].gather(-1, kept), atol=1e-5, rtol=1e-5)
         rest = direct[name].exp().scatter(-1, kept, 0.0).sum(-1).log()
-        torch.testing.assert_close(top.rest[golden:], rest, atol=1e-4, rtol=1e-4)
-        assert not top.ids[:golden].any() and not top.logps[:golden].any() and not top.rest[:golden].any()
+        torch.testing.assert_close(top.rest_logps[golden:], rest, atol=1e-4, rtol=1e-4)
+        assert not top.ids[:golden].any() and not top.logps[:golden].any() and not top.rest_logps[:golden].any()
 
 
 def test_the_index_says_which_rows_are_there(student: Path, teacher: Path, tmp_path: Path) -> None:
     run = training(METHODS["adpa"], student, teacher)
-    counts = store_distributions(run, Stored(5), tmp_path)
+    counts = store_distributions(run, DistributionStorage(5), tmp_path)
     rows = json.loads((tmp_path / "index.json").read_text())["rows"]
     assert rows[-1] == [] and [len(lengths) for lengths in rows[:-1]] == [2] * 6
     assert all(lengths[0] == 0 and lengths[1] > 0 for lengths in rows[:-1])  # golden rows need no teacher
@@ -92,7 +92,7 @@ def test_columns_that_pad_the_teachers_vocabulary_are_not_stored(student: Path, 
     for name, checkpoint in (("narrow", student), ("wide", wide)):
         (tmp_path / f"store-{name}").mkdir()
         run = training(METHODS["dckd"], student, checkpoint)
-        store_distributions(run, Stored(8), tmp_path / f"store-{name}")
+        store_distributions(run, DistributionStorage(8), tmp_path / f"store-{name}")
         found.append([np.load(tmp_path / f"store-{name}" / f"{part}.npy") for part in ("ids", "logps", "rest")])
     for first, second in zip(*found, strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
@@ -116,4 +116,6 @@ def test_a_store_of_other_rows_is_refused(student: Path, teacher: Path, tmp_path
 def test_a_role_that_no_row_has_is_a_mistake_of_the_method(student: Path, teacher: Path, tmp_path: Path) -> None:
     needs = replace(METHODS["dckd"].needs, distribution_roles=("gold",))
     with pytest.raises(ValueError, match="no row has one of the roles"):
-        store_distributions(training(replace(METHODS["dckd"], needs=needs), student, teacher), Stored(5), tmp_path)
+        store_distributions(
+            training(replace(METHODS["dckd"], needs=needs), student, teacher), DistributionStorage(5), tmp_path
+        )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import read_records, write_records
-from harness.text import counted, replace_in_json, replace_surrogates
+from harness.text import format_count, replace_in_json, replace_surrogates
 from harness.types import Answer
 
 HALF = json.loads('"cut \\ud83d"')
@@ -63,4 +63,4 @@ def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> 
     ],
 )
 def test_one_and_many(count: int, noun: str, text: str) -> None:
-    assert counted(count, noun) == text
+    assert format_count(count, noun) == text

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from harness.errors import UserError
 from harness.training import TrainOptions
 from harness.training.fit import fit, place
@@ -30,7 +30,7 @@ def test_twenty_steps_agree(name: str, student: Path, tmp_path: Path) -> None:
     """Ours: float32 chunked log-softmax. TRL's: its own fused head, its own reference. Only rounding may differ."""
     torch.set_num_threads(1)
     method = METHODS[name]
-    usable = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), Dropped)]
+    usable = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), DroppedPrompt)]
     run = tiny_training(method, student, student, groups=usable[:80], epochs=2, warmup_ratio=0.1)
     ours, theirs = fit(run, tmp_path / "ours"), fit_trl(run, tmp_path / "theirs")
     assert ours.steps == theirs.steps == 20

@@ -36,7 +36,7 @@ def test_half_judged_questions_cover_half(
     name: str, verdicts: dict[str, float | None], options: dict[str, object], value: float | None, covered: float
 ) -> None:
     score = scores(name, verdicts, **options)[-1]
-    assert score.value == (None if value is None else pytest.approx(value)) and score.covered == covered
+    assert score.value == (None if value is None else pytest.approx(value)) and score.covered_questions == covered
     parts = 4 if name == "mt_bench_pairwise" else 2
     read = sum(each is not None for each in verdicts.values())
     assert (score.detail["verdicts"], score.detail["verdicts_missing"]) == (20 * parts, 20 * (parts - read))
@@ -44,7 +44,7 @@ def test_half_judged_questions_cover_half(
 
 def test_length_control_has_the_coverage_of_its_verdicts() -> None:
     lc, wr = scores("alpaca_eval", {"order1": None, "order2": 0.9}, n=120, order="both")
-    assert lc.value is not None and (lc.n, lc.covered) == (wr.n, wr.covered) == (120, 60)
+    assert lc.value is not None and (lc.n, lc.covered_questions) == (wr.n, wr.covered_questions) == (120, 60)
 
 
 def test_verdicts_by_hand() -> None:
@@ -69,10 +69,10 @@ def test_a_draw_without_a_judge_lacks_nothing_and_a_mirrored_label_is_none_for_t
     answers = [Answer(str(i), ("SAME" if i == 0 else "OTHER",), (True,), (1,)) for i in range(3)]
     entrant = Entrant(answers, [Judgment("1", "preference", 1.0), Judgment("2", "preference", None)])
     _, wr = benchmark.score(questions, {"x": entrant}, benchmark.config(), 0, 0)["x"]
-    assert (wr.value, wr.n, wr.unscored, wr.covered) == (75, 2, 2, 2)
+    assert (wr.value, wr.n, wr.unscored, wr.covered_questions) == (75, 2, 2, 2)
     assert (wr.detail["verdicts"], wr.detail["verdicts_missing"]) == (3, 2)
     arena = BENCHMARKS["arena_hard"]
     mirrored = [Judgment("0", "game1", 1.0, flags=("mirrored-label",)), Judgment("0", "game2", 1.0)]
     for scorer, covered in (("v0.1", 0.5), ("2025-06", 1.0)):
         (score,) = arena.score(questions[:1], {"x": Entrant((), mirrored)}, arena.config(scorer=scorer), 0, 0)["x"]
-        assert score.covered == covered
+        assert score.covered_questions == covered

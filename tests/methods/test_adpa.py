@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.contracts.method import Dropped, TopK
+from harness.contracts.method import DroppedPrompt, TopK
 from harness.contracts.options import Problem
 from harness.training.stored_signals import rest_of
 from harness.types import Group, Prompt, Response
@@ -92,13 +92,13 @@ def test_rows_are_the_golden_answer_and_the_students_own() -> None:
     prompt = Prompt("p", ({"role": "user", "content": "ba"},), golden="be")
     own = Response("bi", finished=False, tokens=1)
     rows = adpa.rows(Group(prompt, samples=(own,)), adpa.AdpaOptions())
-    assert not isinstance(rows, Dropped)
+    assert not isinstance(rows, DroppedPrompt)
     assert [(row.text, row.role, row.finished) for row in rows] == [("be", "golden", True), ("bi", "own", False)]
-    assert adpa.rows(Group(prompt), adpa.AdpaOptions()) == Dropped("no student answer")
+    assert adpa.rows(Group(prompt), adpa.AdpaOptions()) == DroppedPrompt("no student answer")
     empty = Group(prompt, samples=(dataclasses.replace(own, text=" "),))
-    assert adpa.rows(empty, adpa.AdpaOptions()) == Dropped("student answer empty")
+    assert adpa.rows(empty, adpa.AdpaOptions()) == DroppedPrompt("student answer empty")
     nothing = Group(dataclasses.replace(prompt, golden=None), samples=(own,))
-    assert adpa.rows(nothing, adpa.AdpaOptions()) == Dropped("no golden answer")
+    assert adpa.rows(nothing, adpa.AdpaOptions()) == DroppedPrompt("no golden answer")
 
 
 def test_plus_differs_in_where_it_starts() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from methods import best_of_n
 from tests.tiny import tiny_batch, tiny_group
 
@@ -20,7 +20,7 @@ def test_loss_by_hand() -> None:
 def test_the_teachers_favourite_and_of_equal_ones_the_first() -> None:
     group = tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -0.5)])
     rows = best_of_n.rows(group, best_of_n.BestOfNOptions())
-    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["be"]
+    assert not isinstance(rows, DroppedPrompt) and [row.text for row in rows] == ["be"]
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ def test_the_teachers_favourite_and_of_equal_ones_the_first() -> None:
     ],
 )
 def test_unusable_prompts_are_dropped(samples: list[tuple[str, float | None]], reason: str) -> None:
-    assert best_of_n.rows(tiny_group(samples), best_of_n.BestOfNOptions()) == Dropped(reason)
+    assert best_of_n.rows(tiny_group(samples), best_of_n.BestOfNOptions()) == DroppedPrompt(reason)
 
 
 def test_a_cut_favourite_is_dropped_and_not_replaced_unless_it_may_stay() -> None:
     group = tiny_group([("ba", -2.0), ("be", -0.5)])
     cut = replace(group, samples=(group.samples[0], replace(group.samples[1], finished=False)))
-    assert best_of_n.rows(cut, best_of_n.BestOfNOptions()) == Dropped("the teacher's favourite is unfinished")
+    assert best_of_n.rows(cut, best_of_n.BestOfNOptions()) == DroppedPrompt("the teacher's favourite is unfinished")
     (row,) = best_of_n.rows(cut, best_of_n.BestOfNOptions(keep_unfinished=True))
     assert (row.text, row.finished) == ("be", False)

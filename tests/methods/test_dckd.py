@@ -13,7 +13,7 @@ import dataclasses
 import pytest
 import torch
 
-from harness.contracts.method import Dropped, TopK
+from harness.contracts.method import DroppedPrompt, TopK
 from harness.types import Group, Prompt
 from methods import dckd
 from tests.methods.test_folded import top
@@ -42,9 +42,9 @@ def test_terms_and_loss_by_hand() -> None:
 def test_rows_are_the_datasets_pair() -> None:
     prompt = Prompt("p", ({"role": "user", "content": "ba"},), golden="be", rejected="bi")
     rows = dckd.rows(Group(prompt), dckd.DckdOptions())
-    assert not isinstance(rows, Dropped)
+    assert not isinstance(rows, DroppedPrompt)
     assert [(row.text, row.role) for row in rows] == [("be", "chosen"), ("bi", "rejected")]
     for field, reason in (("golden", "no golden answer"), ("rejected", "no rejected answer")):
         for empty in (None, " "):
             group = Group(dataclasses.replace(prompt, **{field: empty}))
-            assert dckd.rows(group, dckd.DckdOptions()) == Dropped(reason)
+            assert dckd.rows(group, dckd.DckdOptions()) == DroppedPrompt(reason)

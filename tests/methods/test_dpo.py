@@ -9,7 +9,7 @@ import math
 import pytest
 import torch
 
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from methods import dpo, ranking
 from tests.tiny import tiny_batch, tiny_group
 
@@ -36,7 +36,7 @@ def test_loss_at_the_reference_is_log_two_and_the_gradient_prefers_the_chosen() 
 
 def test_pair_is_best_and_worst_by_log_psel() -> None:
     rows = ranking.pair(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0), ("bo", -0.5)]), dpo.DpoOptions())
-    assert not isinstance(rows, Dropped)
+    assert not isinstance(rows, DroppedPrompt)
     assert [(row.text, row.role) for row in rows] == [("be", "chosen"), ("bi", "rejected")]
 
 
@@ -44,7 +44,7 @@ def test_of_several_best_the_first_is_chosen_and_of_several_worst_the_last_is_re
     """The ends of one ranking in which ties keep their order: most often, two responses at the floor of log p_sel."""
     floor = math.log(1e-4)
     rows = ranking.pair(tiny_group([("ba", -0.1), ("be", floor), ("bi", floor), ("bo", -0.1)]), dpo.DpoOptions())
-    assert not isinstance(rows, Dropped)
+    assert not isinstance(rows, DroppedPrompt)
     assert [(row.text, row.role) for row in rows] == [("ba", "chosen"), ("bi", "rejected")]
 
 
@@ -58,7 +58,7 @@ def test_of_several_best_the_first_is_chosen_and_of_several_worst_the_last_is_re
     ],
 )
 def test_pairs_without_a_preference_are_dropped(samples: list[tuple[str, float | None]], reason: str) -> None:
-    assert ranking.pair(tiny_group(samples), dpo.DpoOptions()) == Dropped(reason)
+    assert ranking.pair(tiny_group(samples), dpo.DpoOptions()) == DroppedPrompt(reason)
 
 
 def test_pairs_without_a_difference_count_half() -> None:

@@ -53,7 +53,7 @@ def test_folding_only_loses_and_all_tokens_lose_nothing() -> None:
 
 def test_the_rest_has_a_floor() -> None:
     certain = torch.tensor([[1.0, 1e-12, 1e-12]]).log()
-    assert top(certain, 1).rest.item() == pytest.approx(math.log(FLOOR), abs=1e-5)
+    assert top(certain, 1).rest_logps.item() == pytest.approx(math.log(FLOOR), abs=1e-5)
     assert fold(certain, top(certain, 1))[0, 1].item() == pytest.approx(math.log(FLOOR), abs=1e-5)
 
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from methods import gkd, minillm
 from tests.tiny import tiny_batch, tiny_group
 
@@ -73,6 +73,6 @@ def test_rows_and_share() -> None:
     mixed, live = gkd.GkdOptions(on_policy=0.3), gkd.GkdOptions(on_policy=1.0)
     assert gkd.ROLLOUTS.share(mixed) == 0.3 and gkd.ROLLOUTS.sampling(mixed) == (1.0, 0.0)
     rows = gkd.rows(tiny_group([], golden="ba be"), mixed)
-    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"]
-    assert gkd.rows(tiny_group([]), mixed) == Dropped("no golden answer")
+    assert not isinstance(rows, DroppedPrompt) and [row.text for row in rows] == ["ba be"]
+    assert gkd.rows(tiny_group([]), mixed) == DroppedPrompt("no golden answer")
     assert gkd.rows(tiny_group([]), live) == ()

@@ -15,7 +15,7 @@ import torch
 
 from harness.checks.method import as_given
 from harness.checks.tiny_models import tiny_groups
-from harness.contracts.method import Batch, Dropped, Method
+from harness.contracts.method import Batch, DroppedPrompt, Method
 from harness.training.batches import Example, TokenRow, describe
 from methods import METHODS, minillm, pad_ppd, pro
 
@@ -43,7 +43,7 @@ def examples(method: Method, config: Any) -> list[Example]:
     made = []
     for index, group in enumerate(tiny_groups(12, n=4, seed=1)):
         rows = method.rows(group, config)
-        if isinstance(rows, Dropped):
+        if isinstance(rows, DroppedPrompt):
             continue
         tokens = [TokenRow([1] * len(row.text.split()), row.role, row.signals) for row in rows]
         if method.rollouts is not None:

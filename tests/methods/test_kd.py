@@ -14,7 +14,7 @@ import math
 import pytest
 import torch
 
-from harness.contracts.method import Dropped, Stored, TopK
+from harness.contracts.method import DistributionStorage, DroppedPrompt, TopK
 from harness.training.stored_signals import rest_of
 from methods import kd
 from tests.tiny import tiny_batch, tiny_group
@@ -76,10 +76,10 @@ def test_stored_terms_by_hand() -> None:
     config = kd.KdOptions(top_k=1)
     terms = kd.token_terms(STUDENT, LABEL, stored(TEACHER, config), config)
     assert terms["kl"].item() == pytest.approx(0.130812, abs=1e-6)
-    assert kd.METHOD.stored(config) == Stored(1, 1.0) and kd.METHOD.stored(kd.KdOptions()) is None
+    assert kd.METHOD.storage(config) == DistributionStorage(1, 1.0) and kd.METHOD.storage(kd.KdOptions()) is None
 
 
 def test_rows() -> None:
     rows = kd.golden(tiny_group([], golden="ba be"), kd.KdOptions())
-    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba be"] and rows[0].finished
-    assert kd.golden(tiny_group([]), kd.KdOptions()) == Dropped("no golden answer")
+    assert not isinstance(rows, DroppedPrompt) and [row.text for row in rows] == ["ba be"] and rows[0].finished
+    assert kd.golden(tiny_group([]), kd.KdOptions()) == DroppedPrompt("no golden answer")

@@ -11,7 +11,7 @@ import math
 import pytest
 import torch
 
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from harness.errors import UserError
 from methods import pad_ppd
 from tests.tiny import tiny_batch, tiny_group
@@ -52,9 +52,9 @@ def test_drawn_rankings_give_the_same_loss() -> None:
 
 def test_rows_keep_the_order_of_sampling_and_carry_the_reward() -> None:
     rows = pad_ppd.METHOD.rows(tiny_group([("ba", -2.0), ("be", -1.0)]), pad_ppd.PadPpdOptions())
-    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["ba", "be"]
+    assert not isinstance(rows, DroppedPrompt) and [row.text for row in rows] == ["ba", "be"]
     assert [row.signals["score"] for row in rows] == pytest.approx([-0.2 - 1.6, -0.2 - 0.8])
-    assert pad_ppd.METHOD.rows(tiny_group([("ba", -2.0)] * 2), pad_ppd.PadPpdOptions()) == Dropped(
+    assert pad_ppd.METHOD.rows(tiny_group([("ba", -2.0)] * 2), pad_ppd.PadPpdOptions()) == DroppedPrompt(
         "all responses are identical"
     )
 

@@ -10,7 +10,7 @@ import math
 import pytest
 import torch
 
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from harness.types import Group, Prompt, Response
 from methods import pad_vpd
 from tests.tiny import tiny_batch, tiny_group
@@ -45,16 +45,16 @@ def test_rows_follow_the_calibrated_reward() -> None:
     )
     group = Group(Prompt("p", ({"role": "user", "content": "bo"},)), samples)
     rows = pad_vpd.METHOD.rows(group, pad_vpd.PadVpdOptions())
-    assert not isinstance(rows, Dropped)
+    assert not isinstance(rows, DroppedPrompt)
     assert [row.text for row in rows] == ["be", "ba"]
     assert [row.signals["score"] for row in rows] == pytest.approx([-0.9, -1.0])
     alone = pad_vpd.METHOD.rows(group, pad_vpd.PadVpdOptions(alpha=1.0))
-    assert not isinstance(alone, Dropped) and [row.text for row in alone] == ["ba", "be"]
+    assert not isinstance(alone, DroppedPrompt) and [row.text for row in alone] == ["ba", "be"]
 
 
 def test_ties_keep_their_order_and_are_counted() -> None:
     rows = pad_vpd.METHOD.rows(tiny_group([("ba", -2.0), ("be", -1.0), ("bi", -2.0)]), pad_vpd.PadVpdOptions())
-    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["be", "ba", "bi"]
+    assert not isinstance(rows, DroppedPrompt) and [row.text for row in rows] == ["be", "ba", "bi"]
     batch = tiny_batch([1] * 6, prompts=2, signals={"score": [-1.0, -2.0, -2.0, 0.0, -1.0, -2.0]})
     logs = pad_vpd.loss(batch, {"logp": torch.zeros(6)}, pad_vpd.PadVpdOptions()).logs
     assert logs["ties"] == 1
@@ -63,5 +63,5 @@ def test_ties_keep_their_order_and_are_counted() -> None:
 def test_a_score_without_weight_may_be_missing() -> None:
     samples = tuple(Response(text, True, 2, mean_logp=None, log_psel=-1.0) for text in ("ba", "be"))
     group = Group(Prompt("p", ({"role": "user", "content": "bo"},)), samples)
-    assert not isinstance(pad_vpd.METHOD.rows(group, pad_vpd.PadVpdOptions(alpha=1.0)), Dropped)
-    assert pad_vpd.METHOD.rows(group, pad_vpd.PadVpdOptions()) == Dropped("a response has no teacher score")
+    assert not isinstance(pad_vpd.METHOD.rows(group, pad_vpd.PadVpdOptions(alpha=1.0)), DroppedPrompt)
+    assert pad_vpd.METHOD.rows(group, pad_vpd.PadVpdOptions()) == DroppedPrompt("a response has no teacher score")

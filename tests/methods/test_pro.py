@@ -12,7 +12,7 @@ import math
 import pytest
 import torch
 
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from methods import pad_vpd, pro
 from tests.tiny import tiny_batch, tiny_group
 
@@ -75,9 +75,11 @@ def test_without_gaps_it_is_vpd() -> None:
 
 def test_rows_are_sorted_and_identical_responses_dropped() -> None:
     rows = pro.METHOD.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0)]), pro.ProOptions())
-    assert not isinstance(rows, Dropped)
+    assert not isinstance(rows, DroppedPrompt)
     assert [(row.text, row.signals["score"]) for row in rows] == [("be", -0.5), ("ba", -2.0), ("bi", -4.0)]
-    assert pro.METHOD.rows(tiny_group([("ba", -2.0)] * 3), pro.ProOptions()) == Dropped("all responses are identical")
-    assert pro.METHOD.rows(tiny_group([("ba", None), ("be", -1.0)]), pro.ProOptions()) == Dropped(
+    assert pro.METHOD.rows(tiny_group([("ba", -2.0)] * 3), pro.ProOptions()) == DroppedPrompt(
+        "all responses are identical"
+    )
+    assert pro.METHOD.rows(tiny_group([("ba", None), ("be", -1.0)]), pro.ProOptions()) == DroppedPrompt(
         "a response has no teacher score"
     )

@@ -2,7 +2,7 @@
 
 import torch
 
-from harness.contracts.method import Dropped
+from harness.contracts.method import DroppedPrompt
 from harness.types import Response
 from methods import seqkd
 from tests.tiny import tiny_batch, tiny_group
@@ -24,7 +24,7 @@ def test_loss_by_hand() -> None:
 def test_rows_take_the_first_finished_answer_with_text() -> None:
     group = tiny_group([], teacher=(answer(" "), answer("ba", finished=False), answer("be"), answer("bi")))
     rows = seqkd.rows(group, seqkd.SeqkdOptions())
-    assert not isinstance(rows, Dropped) and [row.text for row in rows] == ["be"]
+    assert not isinstance(rows, DroppedPrompt) and [row.text for row in rows] == ["be"]
 
 
 def test_unusable_answers_are_dropped_with_the_reason() -> None:
@@ -34,7 +34,7 @@ def test_unusable_answers_are_dropped_with_the_reason() -> None:
         (answer("ba", finished=False),): "teacher answer unfinished",
     }
     for teacher, reason in cases.items():
-        assert seqkd.rows(tiny_group([], teacher=teacher), seqkd.SeqkdOptions()) == Dropped(reason)
+        assert seqkd.rows(tiny_group([], teacher=teacher), seqkd.SeqkdOptions()) == DroppedPrompt(reason)
 
 
 def test_unfinished_answers_can_be_kept_without_an_end_of_turn() -> None:

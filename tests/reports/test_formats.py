@@ -18,7 +18,7 @@ from rich.console import Console
 
 from harness.contracts.target import Target
 from harness.errors import UserError
-from harness.text import clean, inert, percent
+from harness.text import clean, escape_formula, percent
 from reports.figures.bars import bars
 from reports.figures.style import figure_bytes, figure_style
 from reports.formats.data import to_csv, to_json
@@ -302,7 +302,7 @@ def test_json_counts_unscored_questions_and_withholds_what_is_refused() -> None:
 
 
 def test_a_spreadsheet_runs_nothing() -> None:
-    assert [inert(text) for text in ("=1+1", "+1", "-1", "@SUM(1)", "a=1", "")] == [
+    assert [escape_formula(text) for text in ("=1+1", "+1", "-1", "@SUM(1)", "a=1", "")] == [
         "'=1+1", "'+1", "'-1", "'@SUM(1)", "a=1", "",
     ]  # fmt: skip
     run = world.paper().run

@@ -73,7 +73,7 @@ def test_every_point_of_a_figure_differs_in_what_its_axis_says() -> None:
 
 
 def pocket(*overrides: str, family: str = "pocket") -> Run:
-    recipe = load_recipe("pocket", overrides, REGISTRY, TARGETS["table4"]).resolved()
+    recipe = load_recipe("pocket", overrides, REGISTRY, TARGETS["table4"]).to_tree()
     run = world.make(rows=("student",)).run
     return replace(run, recipe=recipe, family=RunFamily(family, "t", "s"), rows=(), cells=(), name="mine")
 

@@ -56,10 +56,10 @@ def wait_for(log: Path) -> None:
 
 def test_an_artifact_has_its_files_and_its_provenance(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
-    assert not store.done(STAGE)
+    assert not store.has(STAGE)
     folder = store.write(STAGE, fill)
     assert folder == tmp_path / "sample" / STAGE.key[:2] / STAGE.key == store.path("sample", STAGE.key)
-    assert store.done(STAGE)
+    assert store.has(STAGE)
     meta = store.meta("sample", STAGE.key)
     assert meta["params"] == {"n": 4, "seed": 0}
     assert meta["inputs"] == {"prompts": "prompts/" + "ab" * 16}
@@ -83,10 +83,10 @@ def test_a_fill_that_raises_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="boom"):
         store.write(STAGE, fails)
-    assert not store.done(STAGE)
+    assert not store.has(STAGE)
     assert not any((tmp_path / "tmp").iterdir())
     store.write(STAGE, fill)
-    assert store.done(STAGE)
+    assert store.has(STAGE)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
@@ -97,7 +97,7 @@ def test_a_full_disk_says_what_is_free_and_what_to_do(tmp_path: Path, code: int)
 
     with pytest.raises(UserError, match=r"(GB|MB) free, and 2\.0 MB of this .* same command again"):
         ArtifactStore(tmp_path).write(STAGE, full)
-    assert not ArtifactStore(tmp_path).done(STAGE)
+    assert not ArtifactStore(tmp_path).has(STAGE)
 
 
 def test_two_processes_make_one_artifact_once(tmp_path: Path) -> None:
@@ -119,9 +119,9 @@ def test_kill_9_while_filling_counts_for_nothing_and_the_next_run_does_it(tmp_pa
     writer.wait(10)
     store = ArtifactStore(root)
     assert not any((root / "tmp").iterdir())
-    assert not store.done(STAGE)
+    assert not store.has(STAGE)
     store.write(STAGE, fill)
-    assert store.done(STAGE)
+    assert store.has(STAGE)
 
 
 def test_scratch_outlives_a_failure_and_goes_with_success(tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_an_artifact_without_its_marker_is_made_anew(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     folder = store.write(STAGE, fill)
     (folder / "meta.json").unlink()
-    assert not store.done(STAGE)
+    assert not store.has(STAGE)
     assert store.list() == ()
     with pytest.raises(KeyError):
         store.path("sample", STAGE.key)
     store.write(STAGE, fill)
-    assert store.done(STAGE)
+    assert store.has(STAGE)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null"])

@@ -97,7 +97,7 @@ def test_lost_judgments_of_a_pass_are_made_again_and_lost_answers_have_a_remedy(
     (weak, _) = (entrant.judgments["alpaca_eval"] for entrant in work.first.entrants)
     shutil.rmtree(work.store.path(*weak.ref))
     assert distilbench.compare_judges("given", ["main"], **options) == before
-    assert work.store.done(weak)
+    assert work.store.has(weak)
     source = distilbench.load(tmp_path / "runs/given").sources()[0][2]
     shutil.rmtree(work.store.path(*source.judgments))
     with pytest.raises(UserError, match=r"no finished judge artifact.*Delete the folder .*/store/score/.* and run"):

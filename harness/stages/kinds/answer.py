@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
-from harness.contracts.options import options_from, plain
+from harness.contracts.options import json_data, options_from
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.models.server_model import SERVER, ServerOptions
@@ -17,7 +17,7 @@ from harness.records import read_records
 from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
 from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.stats import seed_of
-from harness.text import counted
+from harness.text import format_count
 from harness.types import Answer, Question
 
 ANSWER_TOKENS = 512  # assumed limit of an answer where a benchmark leaves it to its protocol
@@ -44,7 +44,7 @@ def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int
 def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row: str, seed: int) -> Stage:
     benchmark = graph.benchmarks[name]
     params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity()}
-    local = {"config": benchmark.options, "ask": plain(graph.recipe.ask), "backend": SERVER.name}
+    local = {"config": benchmark.options, "ask": json_data(graph.recipe.ask), "backend": SERVER.name}
     local["endpoint"] = {"kind": server.kind, "config": dict(server.config)}
     return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
 
@@ -126,12 +126,12 @@ def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
         ],
     }
     problems = [
-        f"{counted(len(names), 'question')} {mistake}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+        f"{format_count(len(names), 'question')} {mistake}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
         for mistake, names in mistakes.items()
         if names
     ]
     if problems:
-        foreign = counted(sum(name not in known for name in counts), "answer")
+        foreign = format_count(sum(name not in known for name in counts), "answer")
         raise UserError(f"{file} does not fit ({foreign} to other questions): {'; '.join(problems)}.")
     by_question = {answer.question: answer for answer in answers}
     return [by_question[name] for name in known]

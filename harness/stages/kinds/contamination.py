@@ -62,7 +62,7 @@ def contamination_stage(graph: StageGraph, prompts: Stage) -> Stage:
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
     """The overlap itself, where prompts and questions can be read now: better known before an hour of sampling."""
     spec, source = graph.recipe.prompts, graph.source
-    if source.source.hub is not None or any(benchmark.absent for benchmark in graph.benchmarks.values()):
+    if source.source.hub is not None or any(benchmark.absence for benchmark in graph.benchmarks.values()):
         text = f"overlap: prompts from {source.name!r} are read in the first stage and checked there"
         return [PlanIssue(False, text)]
     try:

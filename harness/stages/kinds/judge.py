@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, against
 from harness.contracts.judge import CallOutcome, JudgeError, refuse_failures
-from harness.contracts.options import plain
+from harness.contracts.options import json_data
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.stages.graph import CHARS_PER_TOKEN, StageGraph
@@ -38,7 +38,7 @@ def judge_stage(graph: StageGraph, name: str, answers: Stage, baseline: Stage | 
     local: dict[str, object] = {"config": benchmark.options}
     if judge is not None:
         params |= {"judge": judge.identity(), "accept_failures": ask.accept_failures}
-        local |= {"judge": judge.plain(), "ask": plain(ask)}
+        local |= {"judge": judge.json_data(), "ask": json_data(ask)}
     inputs = {"answers": answers.ref}
     if baseline is not None:
         params["baseline"], inputs["baseline"] = baseline.row, baseline.ref
@@ -65,7 +65,7 @@ def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tup
     adapter, config, size = benchmark.benchmark, benchmark.config, benchmark.benchmark.size(benchmark.config)
     requests: list[Request] = []
     try:
-        for question in [] if benchmark.absent else benchmark.questions:
+        for question in [] if benchmark.absence else benchmark.questions:
             blank = ("",) * len(question.turns)
             # The answers of a row that is the baseline are not known yet, and the protocol may have none.
             blank_question = replace(question, baseline=blank) if own_baseline and not question.baseline else question

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from harness.contracts.options import options_from, plain
+from harness.contracts.options import json_data, options_from
 from harness.contracts.stage import Stage
 from harness.models.chat import encode_prompt
 from harness.prompts import load_prompts
@@ -18,13 +18,13 @@ def prompts_stage(graph: StageGraph) -> Stage:
     spec, source, student = graph.recipe.prompts, graph.source, graph.models["student"]
     params = {"source": source.name, "n": spec.n, "seed": spec.seed, "identity": dict(source.pin.identity)}
     params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": student.tokenizer}
-    local = {"source": plain(source.config), "tokenizers": {"student": student}}
+    local = {"source": json_data(source.config), "tokenizers": {"student": student}}
     return graph.add_with_models("prompts", params, {}, {}, local)
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
-    if graph.source.absent:
-        yield PlanIssue(True, f"training prompts: {graph.source.absent}", forceable=False)
+    if graph.source.absence:
+        yield PlanIssue(True, f"training prompts: {graph.source.absence}", forceable=False)
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:

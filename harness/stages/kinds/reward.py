@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from harness.contracts.model import ChatModel, TooLong
-from harness.contracts.options import plain
+from harness.contracts.options import json_data
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.multiple_choice import LETTERS, mcq_messages
@@ -49,7 +49,7 @@ class Selection(NamedTuple):
 
 def reward_stage(row: TrainingRow, number: int, samples: Stage) -> Stage:
     graph = row.graph
-    params = {**graph.backend_params(), **plain(graph.recipe.reward)}
+    params = {**graph.backend_params(), **json_data(graph.recipe.reward)}
     params["seed"] = row.round_seed("reward", number=number)  # of the order in which responses are shown
     # Labelled like the samples: rows that share these share their rewards.
     labels: dict[str, Any] = {name: getattr(samples, name) for name in ("row", "round", "seed", "variant")}

@@ -33,7 +33,7 @@ def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Lit
     labels: dict[str, Any] = {"row": trained.row, "round": trained.round} if trained else {"row": model.name}
     labels |= {"seed": row.seed, "variant": "" if usual else f"n={n}"}
     inputs = {"prompts": row.prompts.ref}
-    return graph.add_with_models("sample", params, inputs, {"model": model}, {"samples": n}, after=row.after, **labels)
+    return graph.add_with_models("sample", params, inputs, {"model": model}, {"samples": n}, gates=row.gates, **labels)
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:

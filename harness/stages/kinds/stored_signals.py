@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from harness.contracts.method import Stored
+from harness.contracts.method import DistributionStorage
 from harness.contracts.stage import Cost, Stage
 from harness.stages.graph import Model, StageGraph, TrainingRow, model_cost
 from harness.stages.kind import DiskUse, StageContext, StageKind
@@ -17,13 +17,18 @@ from harness.stages.kinds.train import row_texts, row_training, rows_per_prompt
 
 
 def distributions_stage(
-    row: TrainingRow, data: Mapping[str, Stage], name: str, teacher: Model, stored: Stored, tokens: Stage | None
+    row: TrainingRow,
+    data: Mapping[str, Stage],
+    name: str,
+    teacher: Model,
+    storage: DistributionStorage,
+    tokens: Stage | None,
 ) -> Stage:
     """``name``: ``family``, ``tuned``; ``tokens``: another teacher's store, whose tokens are kept here too."""
     # Only the tokenizer of the student matters here, so rows of all rounds and starts can share a store.
     student = row.graph.models["student"]
     params = {**row.row_params, "tokenizer": student.tokenizer}
-    params |= {"top_k": stored.top_k, "temperature": stored.temperature}
+    params |= {"top_k": storage.top_k, "temperature": storage.temperature}
     inputs = {**data, "tokens": tokens} if tokens else data
     # Rounds on the same rows share a store, so its label names none.
     labels = {"round": None, "variant": f"{name} teacher"}
@@ -47,7 +52,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
     return store_distributions(
         row_training(stage, context, stage.params["rows"]),
-        Stored(stage.params["top_k"], stage.params["temperature"]),
+        DistributionStorage(stage.params["top_k"], stage.params["temperature"]),
         context.folder,
         like=context.input(stage, "tokens") if "tokens" in stage.inputs else None,
         progress=lambda done, total, logs: context.progress(done, total, "batches"),

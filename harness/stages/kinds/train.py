@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from harness.contracts.method import Needs
-from harness.contracts.options import options_from, plain
+from harness.contracts.options import json_data, options_from
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.hardware import flops, training_bytes, training_factor, weight_bytes
@@ -32,8 +32,8 @@ def train_stage(
     params: dict[str, object] = {
         "method": entry.method,
         "method_version": row.method.version,
-        "config": plain(entry.config),
-        "options": {name: value for name, value in plain(entry.train).items() if name not in hidden},
+        "config": json_data(entry.config),
+        "options": {name: value for name, value in json_data(entry.train).items() if name not in hidden},
         "seed": row.round_seed("train", number=number),
     }
     if row.rounds > 1 and entry.train.schedule_over == "run":
@@ -133,11 +133,13 @@ def training(stage: Stage, context: StageContext) -> Training:
     reference = None
     if "reference" in stage.inputs:
         reference = json.loads((context.input(stage, "reference") / "reference.json").read_text(encoding="utf-8"))
-    stored = [role for role in stage.inputs if role.startswith(DISTRIBUTIONS)]
+    distribution_roles = [role for role in stage.inputs if role.startswith(DISTRIBUTIONS)]
     number, segments = stage.params.get("schedule_segment", (0, 1))
     return replace(
         row_training(stage, context, stage.params["config"]),
-        teacher_distributions={role.removeprefix(DISTRIBUTIONS): context.input(stage, role) for role in stored},
+        teacher_distributions={
+            role.removeprefix(DISTRIBUTIONS): context.input(stage, role) for role in distribution_roles
+        },
         reference=reference,
         seed=stage.params["seed"],
         schedule_segment=(number, segments),

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.assets import locate, present
+from harness.assets import is_present, locate
 from harness.errors import UserError
 from harness.stats import Array, percentile_interval
 from harness.types import Question, Score
@@ -372,7 +372,7 @@ def length_data(
 ) -> LengthData | str:
     # Another baseline than the official one has no published difficulties: below they are fitted over the entrants.
     if all(question.meta.get("baseline") == OFFICIAL_BASELINE for question in questions):
-        hub = present(HUB_FILE)
+        hub = is_present(HUB_FILE)
         label = "LC (official)" if hub else "LC reconstructed, +-0.15"
         try:
             files = (HUB_FILE,) if hub else (RECOVERED_GAMED, RECOVERED_DIFFICULTY)
