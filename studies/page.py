@@ -32,7 +32,7 @@ import psutil
 from harness.contracts.benchmark import Metric
 from harness.stats import seed_of
 from harness.types import Answer, Judgment, Question
-from reports.page.page import PagePart, write_page
+from reports.page.page import PageTarget, write_page
 from reports.write import make_table
 from results.store.store import ArtifactStore
 from tests.reports.shelves import Book, make
@@ -110,7 +110,7 @@ def build(share: float, folder: Path) -> tuple[Path, dict[str, Any]]:
     stored_bytes = sum(file.stat().st_size for file in (folder / "store").rglob("*.jsonl"))
     start = time.perf_counter()
     texts = {shelf.name: shelf.questions for shelf in books}
-    path = write_page(folder / "page.html", [PagePart(make_table(results, "table1", 0.0), results, texts)], store)
+    path = write_page(folder / "page.html", [PageTarget(make_table(results, "table1", 0.0), results, texts)], store)
     write_seconds = time.perf_counter() - start
     counts = {shelf.name: len(shelf.questions) for shelf in books}
     sizes = {"stored_mb": round(stored_bytes / 1e6, 1), "page_mb": round(path.stat().st_size / 1e6, 1)}

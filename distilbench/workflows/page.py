@@ -31,7 +31,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
     for name in (name for name in finished.score_tables if name not in finished.problems):
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
-        parts.append(page.PagePart(finished.table(name, min_coverage), results, questions, price))
+        parts.append(page.PageTarget(finished.table(name, min_coverage), results, questions, price))
     compared = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections = [section for folder in compared if (section := judges_of(folder))]
     names = {key: name for folder in compared for key, name in judge_names(folder, finished.store).items()}

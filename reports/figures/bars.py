@@ -52,7 +52,7 @@ def bars(summary: Summary, run: Run) -> Figure:
 def _papers(summary: Summary, column: ColumnSummary) -> dict[str, float]:
     """Published values that can be compared, by row."""
     cells = summary.column(column.metric.id)
-    return {cell.row.id: cell.published.value for cell in cells if cell.published and not cell.published.why}
+    return {cell.row.id: cell.paper.value for cell in cells if cell.paper and not cell.paper.reasons}
 
 
 def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:

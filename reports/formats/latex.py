@@ -22,8 +22,10 @@ _LETTERS = {
     "å": r"\aa{}", "Å": r"\AA{}", "ł": r"\l{}", "Ł": r"\L{}", "ı": r"\i{}",
 }  # fmt: skip
 """Commands, because they need neither an input nor a font encoding to be loaded; so do those of the accents."""
-_OVER = dict(zip("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c", "`'^~=u.\"rHv", strict=True))
-_UNDER = {"\u0323": "d", "\u0327": "c", "\u0331": "b"}
+_ACCENTS_ABOVE = dict(
+    zip("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c", "`'^~=u.\"rHv", strict=True)
+)
+_ACCENTS_BELOW = {"\u0323": "d", "\u0327": "c", "\u0331": "b"}
 """Combining characters to the command that sets them over, or under, a letter."""
 
 
@@ -38,14 +40,14 @@ def _letter(char: str) -> str:
     if char in _LETTERS:
         return _LETTERS[char]
     base, *marks = list(unicodedata.normalize("NFD", char))
-    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _OVER | _UNDER:
-        if marks[0] in _UNDER:
-            return rf"\{_UNDER[marks[0]]}{{{base}}}"
+    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS_ABOVE | _ACCENTS_BELOW:
+        if marks[0] in _ACCENTS_BELOW:
+            return rf"\{_ACCENTS_BELOW[marks[0]]}{{{base}}}"
         # an accent stands in the place of the dot
         letter = rf"\{base} " if base in "ij" else base
-        return rf"\{_OVER[marks[0]]}{{{letter}}}"
-    plain = "".join(part for part in unicodedata.normalize("NFKD", char) if part.isascii())
-    return _SPECIAL.get(plain, plain) if plain else f"[U+{ord(char):04X}]"
+        return rf"\{_ACCENTS_ABOVE[marks[0]]}{{{letter}}}"
+    ascii_text = "".join(letter for letter in unicodedata.normalize("NFKD", char) if letter.isascii())
+    return _SPECIAL.get(ascii_text, ascii_text) if ascii_text else f"[U+{ord(char):04X}]"
 
 
 def latex(table: Table, notes: bool = False) -> str:
@@ -70,27 +72,27 @@ def latex(table: Table, notes: bool = False) -> str:
         lines += _row(row, notes)
     # The notes stand outside of the float: with them it could be longer than a page, which LaTeX never places.
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    below = [rf"{escape_latex(text)}\par" for text in table.below(notes)]
+    lines_below = [rf"{escape_latex(text)}\par" for text in table.lines_below(notes)]
     if table.footnotes:
-        notes_in_one = [rf"{_raised((mark,))}\,{escape_latex(text)}" for mark, text in table.footnotes]
-        below.append("; ".join(notes_in_one) + r"\par")
-    if below:
-        lines += [r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par", *below, "}"]
+        notes_in_one = [rf"{_superscript((mark,))}\,{escape_latex(text)}" for mark, text in table.footnotes]
+        lines_below.append("; ".join(notes_in_one) + r"\par")
+    if lines_below:
+        lines += [r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par", *lines_below, "}"]
     return "\n".join(lines) + "\n"
 
 
 def _head(table: Table) -> list[str]:
     """Benchmarks with a rule under those of several columns, where there are groups; then metrics."""
-    names = _line([escape_latex(column.title) + _raised(column.marks) for column in table.columns])
+    names = _line([escape_latex(column.title) + _superscript(column.marks) for column in table.columns])
     groups = [(group, len(list(members))) for group, members in groupby(table.columns, lambda column: column.group)]
     if len(groups) == 1:
         return [names]
-    over = [rf"\multicolumn{{{size}}}{{l}}{{{escape_latex(group)}}}" for group, size in groups]
+    groups_line = [rf"\multicolumn{{{size}}}{{l}}{{{escape_latex(group)}}}" for group, size in groups]
     rules, start = [], 1
     for group, size in groups:
         rules += [rf"\cmidrule(r){{{start}-{start + size - 1}}}"] if group and size > 1 else []
         start += size
-    return [_line(over), *([" ".join(rules)] if rules else []), names]
+    return [_line(groups_line), *([" ".join(rules)] if rules else []), names]
 
 
 def _line(cells: list[str]) -> str:
@@ -101,11 +103,11 @@ def _line(cells: list[str]) -> str:
 def _row(row: TableRow, notes: bool) -> list[str]:
     """The values, and small lines under them: intervals, then whatever else the cells have."""
     # cells of a row must have equally many lines, or LaTeX would shift columns
-    deepest = max((len(cell.below) for cell in row.cells), default=0)
-    padded = [[*cell.below, *([""] * (deepest - len(cell.below)))] for cell in row.cells]
-    small = [[rf"{{\scriptsize {escape_latex(part)}}}" if part else "" for part in line] for line in padded]
-    below = [_line(list(line)) for line in zip(*small, strict=True)]
-    return [_line([_value(cell, notes) for cell in row.cells]), *below]
+    deepest = max((len(cell.lines) for cell in row.cells), default=0)
+    padded_lines = [[*cell.lines, *([""] * (deepest - len(cell.lines)))] for cell in row.cells]
+    small_lines = [[rf"{{\scriptsize {escape_latex(text)}}}" if text else "" for text in line] for line in padded_lines]
+    lines_below = [_line(list(line)) for line in zip(*small_lines, strict=True)]
+    return [_line([_value(cell, notes) for cell in row.cells]), *lines_below]
 
 
 def _value(cell: TableCell, notes: bool) -> str:
@@ -114,8 +116,8 @@ def _value(cell: TableCell, notes: bool) -> str:
     if cell.change:
         text += rf"{{\scriptsize\,{escape_latex(cell.narrow_change)}}}"
     signs = cell.signs(notes)
-    return text + (rf"\textsuperscript{{{escape_latex(signs)}}}" if signs else "") + _raised(cell.marks)
+    return text + (rf"\textsuperscript{{{escape_latex(signs)}}}" if signs else "") + _superscript(cell.marks)
 
 
-def _raised(marks: Marks) -> str:
+def _superscript(marks: Marks) -> str:
     return rf"\textsuperscript{{{','.join(marks)}}}" if marks else ""

@@ -6,14 +6,14 @@ import re
 
 from reports.tables.table import Marks, Table, TableCell, TableColumn
 
-_RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
+_SUPERSCRIPTS = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
 _BEGINS_A_BLOCK = re.compile(r"^(\s*\d*)(#|[-+](?=\s|-)|(?<=\d)[.)](?=\s|$))")
 """A heading, a list or a rule, which text at the start of a line would make."""
 _SPACE = "\N{NO-BREAK SPACE}"  # keeps "(↑ 6.4)" and "[43.1, 48.6]" on one line wherever the page breaks a cell
 
 
-def raised(marks: Marks) -> str:
-    return "˒".join(mark.translate(_RAISED) for mark in marks)
+def superscript(marks: Marks) -> str:
+    return "˒".join(mark.translate(_SUPERSCRIPTS) for mark in marks)
 
 
 def markdown(*tables: Table, notes: bool = False) -> str:
@@ -29,23 +29,25 @@ def _markdown(table: Table, notes: bool) -> str:
     body = [
         "| " + " | ".join(part.ljust(width) for part, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
-    below = [f"- {escape_markdown(line)}" for line in table.below(notes)]
+    lines_below = [f"- {escape_markdown(line)}" for line in table.lines_below(notes)]
     if table.footnotes:
-        below.append("- " + "; ".join(f"{raised((mark,))} {escape_markdown(text)}" for mark, text in table.footnotes))
-    parts = [f"**{escape_markdown(table.title)}**", "\n".join([body[0], rule, *body[1:]]), "\n".join(below)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        lines_below.append(
+            "- " + "; ".join(f"{superscript((mark,))} {escape_markdown(text)}" for mark, text in table.footnotes)
+        )
+    blocks = [f"**{escape_markdown(table.title)}**", "\n".join([body[0], rule, *body[1:]]), "\n".join(lines_below)]
+    return "\n\n".join(part for part in blocks if part) + "\n"
 
 
 def _heading(column: TableColumn) -> str:
-    return escape_markdown(f"{column.group} {column.title}".strip()) + raised(column.marks)
+    return escape_markdown(f"{column.group} {column.title}".strip()) + superscript(column.marks)
 
 
 def _cell(cell: TableCell, notes: bool) -> str:
     text = escape_markdown(cell.text)
     text = f"**{text}**" if cell.best else text
     change = f" {cell.change.replace(' ', _SPACE)}" if cell.change else ""
-    first = text + change + escape_markdown(cell.signs(notes)) + raised(cell.marks)
-    return " ".join([first, *(escape_markdown(part).replace(" ", _SPACE) for part in cell.below)])
+    value = text + change + escape_markdown(cell.signs(notes)) + superscript(cell.marks)
+    return " ".join([value, *(escape_markdown(line).replace(" ", _SPACE) for line in cell.lines)])
 
 
 def escape_markdown(text: str) -> str:

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from reports.formats.markdown import raised
+from reports.formats.markdown import superscript
 from reports.tables.table import Table, TableCell
 
 LINES = 7  # at most, under a table of scores in 80 columns: eight with the line of the files, that a command adds
@@ -29,30 +29,32 @@ class TerminalTable:
         # Text, never str: rich would read brackets of an interval as markup
         yield Text(self.table.title, "bold")
         grids = [self._grid(per_row, apart) for per_row, apart in ((1, 2), (2, 1), (2, 0), (3, 0))]
-        unlimited = options.update(max_width=10_000)
+        wide_options = options.update(max_width=10_000)
         # measured on the texts, not on a guess per column: a table of two metrics has room for one line
-        fitting = (grid for grid in grids if Measurement.get(console, unlimited, grid).maximum <= options.max_width)
-        grid = next(fitting, grids[-1])
+        fitting_grids = (
+            grid for grid in grids if Measurement.get(console, wide_options, grid).maximum <= options.max_width
+        )
+        grid = next(fitting_grids, grids[-1])
         yield grid
         # as wide as the table: a longer line is hard to read, and a narrow table would break the lines too often
         width = min(options.max_width, max(80, Measurement.get(console, options, grid).maximum))
-        for line in self._below(console, width):
+        for line in self._lines_below(console, width):
             line.rstrip()
             yield line
 
-    def _below(self, console: Console, width: int) -> list[Text]:
+    def _lines_below(self, console: Console, width: int) -> list[Text]:
         """The lines and the footnotes. Without notes at most ``LINES``: more run on as one paragraph, and what still is
         too much is left out. A table without ``detail_lines`` has no notes that could say the rest."""
-        table, lines = self.table, list(self.table.below(self.notes))
+        table, lines = self.table, list(self.table.lines_below(self.notes))
         texts: list[Text] = []
         of_rows = {mark for row in table.rows for cell in row.cells for mark in cell.marks}
         # those of columns (versions, warnings) go first: those of rows say why a number is missing
         footnotes = sorted(table.footnotes, key=lambda footnote: footnote[0] in of_rows)
         for attempt in range(len(lines) + len(footnotes) + 1):
-            notes = [f"{raised((mark,))} {text}" for mark, text in sorted(footnotes, key=table.footnotes.index)]
+            notes = [f"{superscript((mark,))} {text}" for mark, text in sorted(footnotes, key=table.footnotes.index)]
             left_out = [f"({attempt - 1} more with --notes)"] if attempt > 1 else []
-            last = "  ".join([*notes, *left_out])
-            paragraphs = [" ".join([*lines, last])] if attempt else [*lines, last]
+            last_text = "  ".join([*notes, *left_out])
+            paragraphs = [" ".join([*lines, last_text])] if attempt else [*lines, last_text]
             texts = [line for text in paragraphs if text for line in Text(text, "dim").wrap(console, width)]
             if self.notes or not table.detail_lines or len(texts) <= LINES:
                 break
@@ -65,12 +67,14 @@ class TerminalTable:
         grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, apart, 0, 0), pad_edge=False, show_edge=False)
         groups = ["", *(column.group for column in self.table.columns)]
         # a table of plain text has no groups, and then no empty first heading line
-        grouped = any(groups)
-        for place, ((left, group), column) in enumerate(zip(pairwise(groups), self.table.columns, strict=True)):
-            over = "" if left == group else group  # a heading over several columns stands over the first
-            title = f"{column.title}{raised(column.marks)}"
+        has_groups = any(groups)
+        for place, ((previous_group, group), column) in enumerate(
+            zip(pairwise(groups), self.table.columns, strict=True)
+        ):
+            heading = "" if previous_group == group else group  # a heading over several columns stands over the first
+            title = f"{column.title}{superscript(column.marks)}"
             # where a terminal is too narrow, a row's name is broken and no number is
-            grid.add_column(Text(f"{over}\n{title}" if grouped else title), no_wrap=place > 0 and column.numeric)
+            grid.add_column(Text(f"{heading}\n{title}" if has_groups else title), no_wrap=place > 0 and column.numeric)
         for row in self.table.rows:
             grid.add_row(*(self._cell(cell, per_row) for cell in row.cells))
         return grid
@@ -79,7 +83,7 @@ class TerminalTable:
         text = Text(cell.text, "bold" if cell.best else "dim" if cell.tone == "faint" else "")
         if cell.change:
             text.append(f"{chr(10) if per_row == 3 else ' '}{cell.narrow_change}", _TONES.get(cell.tone, ""))
-        text.append(cell.signs(self.notes) + raised(cell.marks))
-        for place, part in enumerate(cell.below):
-            text.append(f"{' ' if per_row == 1 and place == 0 else chr(10)}{part}", "dim")
+        text.append(cell.signs(self.notes) + superscript(cell.marks))
+        for place, line in enumerate(cell.lines):
+            text.append(f"{' ' if per_row == 1 and place == 0 else chr(10)}{line}", "dim")
         return text

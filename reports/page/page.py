@@ -17,7 +17,7 @@ from markupsafe import Markup
 from harness.errors import UserError
 from reports.figures.style import figure_bytes, figure_style
 from reports.page.question_browser import Questions, RunView, questions_section
-from reports.page.run_card import Price, run_card
+from reports.page.run_card import PriceFunction, run_card
 from reports.page.widgets import FOLDER, Section, figure, render, slug, table
 from reports.tables.table import Table
 from results.run.results import Results, judged_benchmarks, stages_behind
@@ -28,54 +28,56 @@ SCRIPTS: Final = ("data.js", "sortable.js", "diff.js", "question.js", "browser.j
 
 
 @dataclass(frozen=True)
-class PagePart:
+class PageTarget:
     table: Table
     results: Results
     questions: Questions = field(default_factory=dict)
-    price: Price = lambda benchmark, read, written: None
+    price: PriceFunction = lambda benchmark, read, written: None
 
 
 def write_page(
     path: Path,
-    parts: Sequence[PagePart],
+    targets: Sequence[PageTarget],
     store: ArtifactStore,
     further: Sequence[Section] = (),
     names: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the page, whole or not at all, and return its path. What is gone or damaged is said in its place.
     ``further``: sections before the questions; ``names``: judges by artifact key. Raises UserError without a part."""
-    if not parts:
+    if not targets:
         raise UserError("a page needs at least one target (table1, for instance)")
     tables, runs, cards = [], [], []
-    for part in parts:
-        tables.append(table_section(part.table))
-        judged = judged_benchmarks(part.results, store, names)
-        runs.append(RunView(part.table.label, part.results, judged, part.questions))
-        markers, label = stages_behind(part.results, store), part.table.label if len(parts) > 1 else ""
-        cards.append(run_card(part.results.run, markers, part.price, label))
+    for target in targets:
+        tables.append(table_section(target.table))
+        benchmarks = judged_benchmarks(target.results, store, names)
+        runs.append(RunView(target.table.label, target.results, benchmarks, target.questions))
+        markers, label = stages_behind(target.results, store), target.table.label if len(targets) > 1 else ""
+        cards.append(run_card(target.results.run, markers, target.price, label))
     sections = [*tables, *further, questions_section(runs), Section("Run card", Markup("\n").join(cards))]
-    return write_atomic(path, page(f"distilbench: {parts[0].results.run.name}", sections).encode("utf-8"))
+    return write_atomic(path, page(f"distilbench: {targets[0].results.run.name}", sections).encode("utf-8"))
 
 
-def table_section(shown: Table) -> Section:
+def table_section(content: Table) -> Section:
     """The table and its figures as SVG, sharp at any size."""
     with figure_style():
         figures = [
             figure(
-                f"{shown.label}: {part.title}", figure_bytes(part.draw(), "svg"), f"{shown.title} Figure: {part.title}."
+                f"{content.label}: {drawing.title}",
+                figure_bytes(drawing.draw(), "svg"),
+                f"{content.title} Figure: {drawing.title}.",
             )
-            for part in shown.drawings
+            for drawing in content.drawings
         ]
-    return Section(shown.label, Markup("").join([table(shown), *figures]))
+    return Section(content.label, Markup("").join([table(content), *figures]))
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
     """Raises UserError where two sections have one title."""
     ids = [section.id for section in sections]
-    repeated = sorted({name for name in ids if ids.count(name) > 1})
-    if repeated:
-        raise UserError(f"a page cannot have two sections with one title: {', '.join(repeated)}")
-    chunks = {f"{part.id}-{slug(name)}": content for part in sections for name, content in part.data.items()}
+    repeated_ids = sorted({name for name in ids if ids.count(name) > 1})
+    if repeated_ids:
+        raise UserError(f"a page cannot have two sections with one title: {', '.join(repeated_ids)}")
+    chunks = {f"{section.id}-{slug(name)}": content for section in sections for name, content in section.data.items()}
     for content in chunks.values():
         if not re.fullmatch(r"[A-Za-z0-9+/=]*", content):  # anything else could end the element that it stands in
             raise ValueError("a section's data must be what reports.page.widgets.pack made")

@@ -26,7 +26,7 @@ _UNREADABLE: Final = (UserError, OSError, UnicodeDecodeError)
 
 # Verdicts are explained by the parts of judgments, not by the benchmark's name: a plug-in's benchmark that names its
 # parts alike is explained alike.
-PARTS: Final = {
+PART_HELP: Final = {
     r"^(preference|order\d)$": "Verdicts lie between 0 (the baseline's answer is better) and 1 (this row's is better); "
     "0.5 is a tie.",
     r"\bgame\d": "Verdicts: above 0 this row's answer is better, below 0 the baseline's; 0 is a tie.",
@@ -35,7 +35,7 @@ PARTS: Final = {
     "strict-match wants the prescribed form, flexible-extract takes the last number.",
 }
 ORDERS: Final = ((r"^order\d$", "order1 and order2"), (r"\bgame\d", "game1 and game2"))
-FIRST: Final = "model_first"
+MODEL_FIRST: Final = "model_first"
 SHARE: Final = (
     "Share in a metric: what this question contributes to it. The mean over the questions is the row's value, with "
     "length control nearly so; there a share may lie outside of the metric's range."
@@ -57,7 +57,7 @@ class RunView:
 @dataclass(frozen=True)
 class BenchmarkView:
     title: str
-    judged: JudgedBenchmark
+    benchmark: JudgedBenchmark
     entrants: tuple[JudgedEntrant, ...]  # each row under each seed, with a title of its own
     judges: tuple[str, ...]
     questions: tuple[Question, ...]
@@ -68,26 +68,26 @@ class BenchmarkView:
 
 def questions_section(runs: Sequence[RunView]) -> Section:
     views = benchmark_views(runs)
-    data: dict[str, str] = {}
+    packed_data: dict[str, str] = {}
     for number, view in enumerate(views):
         index, blocks = contents(view)
-        data[f"index-{number}"] = pack(index)
-        data |= {f"block-{number}-{place}": block for place, block in enumerate(blocks)}
-    return Section("Questions", render("questions.html.jinja", views=[view.title for view in views]), data)
+        packed_data[f"index-{number}"] = pack(index)
+        packed_data |= {f"block-{number}-{place}": block for place, block in enumerate(blocks)}
+    return Section("Questions", render("questions.html.jinja", views=[view.title for view in views]), packed_data)
 
 
 def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
     """Benchmarks in the order of the runs; runs that asked the same questions share one."""
-    together: dict[tuple[str, str, Ref | None], list[tuple[RunView, JudgedBenchmark]]] = {}
+    groups: dict[tuple[str, str, Ref | None], list[tuple[RunView, JudgedBenchmark]]] = {}
     for run in runs:
         for judged_benchmark in run.benchmarks:
-            together.setdefault(
+            groups.setdefault(
                 (judged_benchmark.benchmark, judged_benchmark.questions, judged_benchmark.baseline), []
             ).append((run, judged_benchmark))
     # two runs may have asked different questions of one benchmark: then the hash tells the two apart
-    titles = Counter(members[0][0].title(benchmark) for (benchmark, _, _), members in together.items())
+    titles = Counter(members[0][0].title(benchmark) for (benchmark, _, _), members in groups.items())
     views = []
-    for (benchmark, digest, _), members in together.items():
+    for (benchmark, digest, _), members in groups.items():
         title = members[0][0].title(benchmark)
         metrics: dict[str, str] = {}
         unavailable: dict[tuple[str, str], None] = {}
@@ -101,13 +101,13 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
         entrants = _entrants(members)
         sets = [judgments for entrant in entrants for judgments in entrant.judgments]
         judges = dict.fromkeys(item.judge for item in sorted(sets, key=lambda item: not item.used_in_scores))
-        shared = {
+        question_metrics = {
             name: metric_title for name, metric_title in metrics.items() if any(_shares(e, name) for e in entrants)
         }
         title = f"{title} ({digest[:6]})" if titles[title] > 1 else title
         questions, problem = _texts(members)
-        parts = (entrants, tuple(judges), questions, problem, shared, tuple(unavailable))
-        views.append(BenchmarkView(title, members[0][1], *parts))
+        fields = (entrants, tuple(judges), questions, problem, question_metrics, tuple(unavailable))
+        views.append(BenchmarkView(title, members[0][1], *fields))
     return views
 
 
@@ -120,8 +120,8 @@ def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[Judge
             # the same answers judged by the same judges: a second target adds nothing to look at
             identity = (entrant.answers, tuple(judgments.ref for judgments in entrant.judgments))
             if identity not in views:
-                repeated = (entrant.title, entrant.seed) in titles
-                views[identity] = replace(entrant, title=f"{run.label}: {entrant.title}") if repeated else entrant
+                is_repeated = (entrant.title, entrant.seed) in titles
+                views[identity] = replace(entrant, title=f"{run.label}: {entrant.title}") if is_repeated else entrant
                 titles.add((entrant.title, entrant.seed))
     return tuple(views.values())
 
@@ -151,23 +151,23 @@ def _answers(judged_benchmark: JudgedBenchmark, ref: Ref) -> tuple[dict[str, Ans
     try:
         return judged_benchmark.lineage.answers(ref), ""
     except _UNREADABLE:
-        return {}, _lost(judged_benchmark, "answers", ref)
+        return {}, _loss(judged_benchmark, "answers", ref)
 
 
 def _judgments(
     judged_benchmark: JudgedBenchmark, entrant: JudgedEntrant
 ) -> tuple[dict[str, dict[str, list[Judgment]]], str]:
     by_judge: dict[str, dict[str, list[Judgment]]] = {}
-    lost = [] if entrant.judgments else ["judgments no longer in the store"]
+    problems = [] if entrant.judgments else ["judgments no longer in the store"]
     for judge, ref in ((judgments.judge, judgments.ref) for judgments in entrant.judgments):
         try:
             by_judge[judge] = judged_benchmark.lineage.judgments(ref)
         except _UNREADABLE:
-            lost.append(f"{judge}: {_lost(judged_benchmark, 'judgments', ref)}")
-    return by_judge, "; ".join(lost)
+            problems.append(f"{judge}: {_loss(judged_benchmark, 'judgments', ref)}")
+    return by_judge, "; ".join(problems)
 
 
-def _lost(judged_benchmark: JudgedBenchmark, records: str, ref: Ref) -> str:
+def _loss(judged_benchmark: JudgedBenchmark, records: str, ref: Ref) -> str:
     try:
         judged_benchmark.lineage.folder(ref)
     except UserError:
@@ -176,31 +176,34 @@ def _lost(judged_benchmark: JudgedBenchmark, records: str, ref: Ref) -> str:
 
 
 def contents(view: BenchmarkView) -> tuple[dict[str, object], list[str]]:
-    judged_benchmark, questions = view.judged, view.questions
-    answers, lost_answers = zip(*(_answers(judged_benchmark, side.answers) for side in view.entrants), strict=True)
-    judgments, lost_judgments = zip(*(_judgments(judged_benchmark, side) for side in view.entrants), strict=True)
+    judged_benchmark, questions = view.benchmark, view.questions
+    answers, lost_answers = zip(
+        *(_answers(judged_benchmark, entrant.answers) for entrant in view.entrants), strict=True
+    )
+    judgments, lost_judgments = zip(*(_judgments(judged_benchmark, entrant) for entrant in view.entrants), strict=True)
     baselines = {question.id: question.baseline for question in questions}
     if judged_benchmark.baseline:  # its answers, or none: never the official ones in their place
         baselines = {
             name: answer.turns for name, answer in _answers(judged_benchmark, judged_benchmark.baseline)[0].items()
         }
     starts, blocks = _blocks(view, answers, judgments, baselines)
-    every = [j for side in judgments for table in side.values() for several in table.values() for j in several]
+    tables = [table for by_judge in judgments for table in by_judge.values()]
+    all_judgments = [judgment for table in tables for calls in table.values() for judgment in calls]
     index: dict[str, object] = {
         "problem": view.problem,
         "judges": view.judges,
         "baseline": judged_benchmark.baseline_row
         or ("Baseline" if any(question.baseline for question in questions) else ""),
-        "sides": [[side.title, side.seed] for side in view.entrants],
+        "sides": [[entrant.title, entrant.seed] for entrant in view.entrants],
         "lost": list(zip(lost_answers, lost_judgments, strict=True)),
         "unavailable": view.unavailable,
-        "reading": verdict_help(every, bool(view.metrics)),
+        "reading": verdict_help(all_judgments, bool(view.metrics)),
         "starts": starts,
         "questions": [[q.id, q.category, " ".join(q.turns)[:_SNIPPET]] for q in questions],
         "measures": _measures(view, judgments),
         "unscored": [
-            [sum(j.verdict is None for table in side.values() for j in table.get(q.id, ())) for q in questions]
-            for side in judgments
+            [sum(j.verdict is None for table in by_judge.values() for j in table.get(q.id, ())) for q in questions]
+            for by_judge in judgments
         ],
     }
     return index, blocks
@@ -208,16 +211,16 @@ def contents(view: BenchmarkView) -> tuple[dict[str, object], list[str]]:
 
 def verdict_help(judgments: Sequence[Judgment], shares: bool) -> list[str]:
     parts = {judgment.part for judgment in judgments}
-    help_lines = [text for pattern, text in PARTS.items() if any(re.search(pattern, part) for part in parts)]
+    help_lines = [text for pattern, text in PART_HELP.items() if any(re.search(pattern, part) for part in parts)]
     help_lines += [
         f"{names}: the same two answers, shown to the judge in either order."
         for pattern, names in ORDERS
         if any(re.search(pattern, part) for part in parts)
     ]
-    if any(FIRST in judgment.meta for judgment in judgments):
+    if any(MODEL_FIRST in judgment.meta for judgment in judgments):
         letters = any(judgment.reply.strip() in ("m", "M") for judgment in judgments)
         meaning = " A reply of m picks the answer shown first, M the second." if letters else ""
-        help_lines.append(f"{FIRST}: whether this row's answer was shown before the baseline's.{meaning}")
+        help_lines.append(f"{MODEL_FIRST}: whether this row's answer was shown before the baseline's.{meaning}")
     return [*help_lines, *([SHARE] if shares else [])]
 
 
@@ -235,17 +238,17 @@ def _blocks(
             starts.append(place)
         replies = [by_question.get(question.id) for by_question in answers]
         verdicts = [
-            [(number, side[judge].get(question.id, [])) for number, judge in enumerate(view.judges) if judge in side]
-            for side in judgments
+            [(number, table[judge].get(question.id, [])) for number, judge in enumerate(view.judges) if judge in table]
+            for table in judgments
         ]
         length += sum(len(turn) for answer in replies if answer for turn in answer.turns)
-        length += sum(len(judgment.reply) for side in verdicts for _, several in side for judgment in several)
+        length += sum(len(judgment.reply) for by_judge in verdicts for _, calls in by_judge for judgment in calls)
         block.append({
             "turns": question.turns,
             "baseline": baselines.get(question.id, ()),
             "reference": question.reference,
             "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in replies],
-            "judgments": [[[judge, list(map(_judgment, several))] for judge, several in side] for side in verdicts],
+            "judgments": [[[judge, list(map(_judgment, calls))] for judge, calls in by_judge] for by_judge in verdicts],
         })  # fmt: skip
         # closed after the question that goes over: a question is never split over two blocks
         if length > _BLOCK or place + 1 == len(view.questions):
@@ -255,7 +258,7 @@ def _blocks(
 
 
 def _judgment(judgment: Judgment) -> list[object]:
-    j, verdict = judgment, _short(judgment.verdict)
+    j, verdict = judgment, _rounded_value(judgment.verdict)
     return [j.part, j.repeat, verdict, j.reason, j.flags, j.reply, j.judge_model, j.meta]
 
 
@@ -264,10 +267,12 @@ def _measures(view: BenchmarkView, judgments: Sequence[Judgments]) -> list[dict[
     means: list[dict[str, object]] = []
     shares: list[dict[str, object]] = []
     for judge in view.judges:
-        values = [[_mean(side.get(judge, {}).get(q.id, [])) for q in view.questions] for side in judgments]
+        values = [[_mean(by_judge.get(judge, {}).get(q.id, [])) for q in view.questions] for by_judge in judgments]
         means.append({"title": f"mean verdict, {judge}", "values": values})
     for metric, title in view.metrics.items():
-        values = [[_short(_shares(side, metric).get(q.id)) for q in view.questions] for side in view.entrants]
+        values = [
+            [_rounded_value(_shares(entrant, metric).get(q.id)) for q in view.questions] for entrant in view.entrants
+        ]
         shares.append({"title": f"share in {title}", "values": values})
     by_rule = view.judges == (BY_RULE,)  # a rule's verdicts are several readings of one answer; their mean says little
     return shares + means if by_rule else means + shares
@@ -280,8 +285,8 @@ def _shares(entrant: JudgedEntrant, metric: str) -> Mapping[str, float]:
 
 def _mean(judgments: Sequence[Judgment]) -> float | None:
     verdicts = [judgment.verdict for judgment in judgments if judgment.verdict is not None]
-    return _short(sum(verdicts) / len(verdicts)) if verdicts else None
+    return _rounded_value(sum(verdicts) / len(verdicts)) if verdicts else None
 
 
-def _short(value: float | None) -> float | None:
+def _rounded_value(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")

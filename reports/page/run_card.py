@@ -15,12 +15,12 @@ from results.run.lineage import ArtifactMarker
 from results.run.record import Run
 from results.store.provenance import json_value
 
-Price = Callable[[str, int, int], float | None]  # (benchmark, tokens read, written) to dollars
+PriceFunction = Callable[[str, int, int], float | None]  # (benchmark, tokens read, written) to dollars
 Sortable = tuple[str, float | str | None]  # text, and what the page sorts by
 COUNTS = ("tokens", "calls", "prompt_tokens", "completion_tokens")
 
 
-def run_card(run: Run, markers: Sequence[ArtifactMarker], price: Price, label: str = "") -> Markup:
+def run_card(run: Run, markers: Sequence[ArtifactMarker], price: PriceFunction, label: str = "") -> Markup:
     """``markers``: of all stages behind the scores; ``label``: of the target, where the page has several."""
     return render(
         "run_card.html.jinja",
@@ -40,8 +40,8 @@ def _facts(run: Run, markers: Sequence[ArtifactMarker]) -> list[tuple[str, str]]
     facts = [("Run", run.name), ("Family", run.family.name), ("Models", models)]
     facts += [("Seeds", ", ".join(map(str, run.seeds))), ("Finished", "yes" if run.finished else "NO")]
     if markers:
-        began = dict.fromkeys(_time(marker) for marker in (markers[0], markers[-1]))
-        facts += [("Stages began", f"{' to '.join(began)} (UTC)")]
+        start_times = dict.fromkeys(_time(marker) for marker in (markers[0], markers[-1]))
+        facts += [("Stages began", f"{' to '.join(start_times)} (UTC)")]
     return facts + [("Note", note) for note in run.notes]
 
 
@@ -76,10 +76,10 @@ def _versions(markers: Sequence[ArtifactMarker]) -> list[tuple[str, str]]:
         state = {"git commit": commit, "python": marker["python"], "platform": marker["platform"], **marker["packages"]}
         for name, version in state.items():
             versions.setdefault(name, {})[str(version)] = None
-    return [(name, ", ".join(several)) for name, several in versions.items()]
+    return [(name, ", ".join(texts)) for name, texts in versions.items()]
 
 
-def costs(markers: Sequence[ArtifactMarker], price: Price) -> Table:
+def costs(markers: Sequence[ArtifactMarker], price: PriceFunction) -> Table:
     """What each kind of stage took; an artifact counts once however many rows share it."""
     kinds = dict.fromkeys(marker["kind"] for marker in markers)
     rows = [_costs(kind, [marker for marker in markers if marker["kind"] == kind], price) for kind in kinds]
@@ -94,7 +94,7 @@ def costs(markers: Sequence[ArtifactMarker], price: Price) -> Table:
     return Table("costs", "What the run took", columns, tuple(rows), notes, detail_rows=(total,))
 
 
-def _costs(name: str, markers: Sequence[ArtifactMarker], price: Price) -> TableRow:
+def _costs(name: str, markers: Sequence[ArtifactMarker], price: PriceFunction) -> TableRow:
     seconds = sum(float(marker["wall_seconds"]) for marker in markers)
     memory = max((int(marker["peak_memory_bytes"]) for marker in markers), default=0)
     total: Counter[str] = Counter()
@@ -116,7 +116,7 @@ def _counts(marker: ArtifactMarker) -> dict[str, int]:
     return {name: int(measurements.get(name) or 0) for name in COUNTS} if isinstance(measurements, Mapping) else {}
 
 
-def _dollars(markers: Sequence[ArtifactMarker], price: Price) -> Sortable:
+def _dollars(markers: Sequence[ArtifactMarker], price: PriceFunction) -> Sortable:
     judge_markers = [(marker, counts) for marker in markers if (counts := _counts(marker)).get("calls")]
     amounts = [
         price(str(marker["params"]["benchmark"]), counts["prompt_tokens"], counts["completion_tokens"])

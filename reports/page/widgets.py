@@ -44,10 +44,10 @@ def slug(text: str) -> str:
 def visible(text: str) -> str:
     """Control, direction and format characters and lone surrogates spelled out; but for line breaks, tabs and the two
     joiners of scripts and emoji. The page's script has the same rule."""
-    return "".join(f"\u27e6U+{ord(char):04X}\u27e7" if _hidden(char) else char for char in text)
+    return "".join(f"\u27e6U+{ord(char):04X}\u27e7" if _is_hidden(char) else char for char in text)
 
 
-def _hidden(char: str) -> bool:
+def _is_hidden(char: str) -> bool:
     unseen = unicodedata.category(char) in ("Cc", "Cf", "Cs") or char in "\u2028\u2029"
     return unseen and char not in "\n\t\u200c\u200d"
 
@@ -59,8 +59,8 @@ def pack(value: object) -> str:
     return base64.b64encode(gzip.compress(text.encode("ascii"), _LEVEL, mtime=0)).decode("ascii")
 
 
-def table(shown: Table) -> Markup:
-    return render("table.html.jinja", table=shown, spans=_spans(shown.columns))
+def table(content: Table) -> Markup:
+    return render("table.html.jinja", table=content, spans=_spans(content.columns))
 
 
 def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:

@@ -22,13 +22,13 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     if not run.finished:
         lines.append("UNFINISHED RUN: n/a may be missing, the rest may change. The same command goes on.")
     # first, because everything else assumes that a cell can be read
-    lines.append(_reading(summary, run))
+    lines.append(_cell_legend(summary, run))
     if benchmarks := summary.benchmarks:
         lines.append(f"{_questions(summary, benchmarks)} {_judges(run, benchmarks)}")
     absent = [f"Not in this run: {format_count(len(summary.absent), 'row')}."] if summary.absent else []
     # one line, because each line of its own may leave most of a terminal's line empty
-    if last := " ".join([*_few_steps(summary), *_paper(summary, run), *absent]):
-        lines.append(last)
+    if last_line := " ".join([*_few_steps(summary), *_paper(summary, run), *absent]):
+        lines.append(last_line)
     return (*lines, *summary.target.notes, *(clean(note) for note in run.notes))
 
 
@@ -39,74 +39,76 @@ def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     for benchmark, columns in summary.benchmarks.items():
         judge, group = clean(run.judges.get(benchmark, "not stated")), clean(columns[0].metric.group)
         line = f"{group}: judge: {judge}{_protocol(cards.get(benchmark))}"
-        papers = [cell.published for cell in summary.column(columns[0].metric.id) if cell.published is not None]
+        papers = [cell.paper for cell in summary.column(columns[0].metric.id) if cell.paper is not None]
         lines.append(line + (f" Paper: {clean(papers[0].protocol)}." if papers else ""))
-    if any(cell.published is not None and cell.published.difference is not None for cell in summary.cells.values()):
+    if any(cell.paper is not None and cell.paper.difference is not None for cell in summary.cells.values()):
         margins = {column.metric: column.metric.margin for column in summary.columns}
-        stated = ", ".join(f"{margin:g} ({_name(metric)})" for metric, margin in margins.items() if margin is not None)
+        margin_list = ", ".join(
+            f"{margin:g} ({_name(metric)})" for metric, margin in margins.items() if margin is not None
+        )
         lines.append(
             "agrees: the 95% interval of ours minus the paper's lies within the margin "
-            f"({stated or 'none is stated'}); differs: it excludes 0; else inconclusive. Fewer than {FEW_QUESTIONS} "
-            "questions are inconclusive, and a row trained with other settings never agrees. The paper has no "
-            "intervals: the interval is ours alone, the paper's value taken as exact."
+            f"({margin_list or 'none is stated'}); differs: it excludes 0; else inconclusive. Fewer than "
+            f"{FEW_QUESTIONS} questions are inconclusive, and a row trained with other settings never agrees. The "
+            "paper has no intervals: the interval is ours alone, the paper's value taken as exact."
         )
     return tuple(lines)
 
 
 def _few_steps(summary: Summary) -> list[str]:
-    trained = [row for row in summary.rows if row.id in summary.steps]
-    few = {row.id: summary.steps[row.id] for row in trained if summary.steps[row.id] < FEW_STEPS}
-    if not few:
+    trained_rows = [row for row in summary.rows if row.id in summary.steps]
+    short_trainings = {row.id: summary.steps[row.id] for row in trained_rows if summary.steps[row.id] < FEW_STEPS}
+    if not short_trainings:
         return []
-    counts = " to ".join(str(count) for count in sorted({min(few.values()), max(few.values())}))
-    names = [clean(summary.title(row.id)) for row in trained if row.id in few]
-    of_rows = f" ({', '.join(names)})" if len(few) < len(trained) else ""
+    counts = " to ".join(str(count) for count in sorted({min(short_trainings.values()), max(short_trainings.values())}))
+    names = [clean(summary.title(row.id)) for row in trained_rows if row.id in short_trainings]
+    of_rows = f" ({', '.join(names)})" if len(short_trainings) < len(trained_rows) else ""
     steps = "step" if counts == "1" else "steps"
     return [f"Only {counts} optimiser {steps}{of_rows}: the options of a loss hardly matter."]
 
 
-def _reading(summary: Summary, run: Run) -> str:
+def _cell_legend(summary: Summary, run: Run) -> str:
     reference = clean(summary.title(summary.target.reference))
-    changed = any(cell.change.delta is not None for cell in summary.cells.values())
+    has_changes = any(cell.change.delta is not None for cell in summary.cells.values())
     seeds = ", ".join(str(seed) for seed in run.seeds)
-    over = f"questions, seed {seeds} only" if len(run.seeds) == 1 else f"questions and seeds {seeds}"
+    units = f"questions, seed {seeds} only" if len(run.seeds) == 1 else f"questions and seeds {seeds}"
     # an interval that ends exactly at 0 or 100 looks precise; say that it was clipped
-    clipped = any({cell.low, cell.high} & set(scale(cell.metric) or ()) for cell in summary.cells.values())
-    parts = f"Value{f' (change from {reference})' if changed else ''} [95% interval over {over}"
-    parts += ", clipped to the scale]" if clipped else "]"
-    parts += "; bold: best trained row." if any(column.best for column in summary.columns) else "."
+    is_clipped = any({cell.low, cell.high} & set(scale(cell.metric) or ()) for cell in summary.cells.values())
+    legend = f"Value{f' (change from {reference})' if has_changes else ''} [95% interval over {units}"
+    legend += ", clipped to the scale]" if is_clipped else "]"
+    legend += "; bold: best trained row." if any(column.best for column in summary.columns) else "."
     if tests := max((column.comparisons for column in summary.columns), default=0):
         test = "paired bootstrap" if len(run.seeds) == 1 else "paired t-test"
-        parts += f" *: significant ({test}, p < 0.05 after Holm over {format_count(tests, 'row')})."
+        legend += f" *: significant ({test}, p < 0.05 after Holm over {format_count(tests, 'row')})."
     if summary.target.lengths or run.recipe.get("baseline"):
-        parts += " chars: mean answer length; cut: share of answers that ended at the token limit."
+        legend += " chars: mean answer length; cut: share of answers that ended at the token limit."
     if summary.min_coverage < MIN_COVERAGE and any(cell.bounds is not None for cell in summary.cells.values()):
-        parts += " could be: the value if each missing verdict were the worst, and the best."
-    return parts
+        legend += " could be: the value if each missing verdict were the worst, and the best."
+    return legend
 
 
 def _questions(summary: Summary, benchmarks: Benchmarks) -> str:
-    parts, total = [], 0
+    benchmark_texts, total = [], 0
     for columns in benchmarks.values():
         rows = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
         # metrics of one benchmark may score different numbers of questions (LC needs lengths)
         counts = sorted({cell.n for row in rows for cell in row if cell.values})
         n = "none" if not counts else f"{counts[0]:,}" + (f" to {counts[-1]:,}" if len(counts) > 1 else "")
-        unscored = _once(rows, lambda cell: cell.unscored)
-        total += unscored
-        gaps = [f"{unscored:,} unscored"] if unscored else []
-        if missing := _once(rows, lambda cell: cell.total("verdicts_missing")):
-            verdicts = _once(rows, lambda cell: cell.total("verdicts"))
-            gaps.append(f"{missing:,} of {format_count(verdicts, 'verdict')} missing")
-        if injected := _once(rows, lambda cell: cell.total("injection")):
-            gaps.append(f"{format_count(injected, 'answer')} with text directed at a judge")
+        unscored_questions = _count_once(rows, lambda cell: cell.unscored)
+        total += unscored_questions
+        gaps = [f"{unscored_questions:,} unscored"] if unscored_questions else []
+        if missing_verdicts := _count_once(rows, lambda cell: cell.total("verdicts_missing")):
+            verdicts = _count_once(rows, lambda cell: cell.total("verdicts"))
+            gaps.append(f"{missing_verdicts:,} of {format_count(verdicts, 'verdict')} missing")
+        if injections := _count_once(rows, lambda cell: cell.total("injection")):
+            gaps.append(f"{format_count(injections, 'answer')} with text directed at a judge")
         in_part = f" ({', '.join(gaps)})" if gaps else ""
         # the number first: after "AlpacaEval 2" it would read as a part of the name
-        parts.append(f"{n} of {clean(columns[0].metric.group)}{in_part}")
-    return f"Questions: {', '.join(parts)}; {total:,} unscored."
+        benchmark_texts.append(f"{n} of {clean(columns[0].metric.group)}{in_part}")
+    return f"Questions: {', '.join(benchmark_texts)}; {total:,} unscored."
 
 
-def _once(rows: Sequence[Sequence[CellSummary]], count: Callable[[CellSummary], int]) -> int:
+def _count_once(rows: Sequence[Sequence[CellSummary]], count: Callable[[CellSummary], int]) -> int:
     # metrics of one benchmark share its judgments: count each model's questions once
     return sum(max(count(cell) for cell in row) for row in rows)
 
@@ -115,40 +117,40 @@ def _judges(run: Run, benchmarks: Benchmarks) -> str:
     groups = {name: clean(columns[0].metric.group) for name, columns in benchmarks.items()}
     judges = {name: clean(run.judges.get(name, "not stated")) for name in groups}
     # name the usual judge once and only the exceptions beside it: the line has to fit
-    most = max(dict.fromkeys(judges.values()), key=list(judges.values()).count)
-    others = [f"{groups[name]}: {judge}" for name, judge in judges.items() if judge != most]
-    line = f"Judge: {'; '.join([most, *others])}."
+    usual_judge = max(dict.fromkeys(judges.values()), key=list(judges.values()).count)
+    exceptions = [f"{groups[name]}: {judge}" for name, judge in judges.items() if judge != usual_judge]
+    line = f"Judge: {'; '.join([usual_judge, *exceptions])}."
     # the deviations are long: the short form only warns, and says where they are
-    differ = [groups[card.benchmark] for card in run.cards if card.deviations and card.benchmark in groups]
-    if differ:
-        which = "" if len(differ) == len(groups) else f" in {', '.join(differ)}"
-        line += f" Not the official protocol{which} (see --notes)."
+    deviating_groups = [groups[card.benchmark] for card in run.cards if card.deviations and card.benchmark in groups]
+    if deviating_groups:
+        scope = "" if len(deviating_groups) == len(groups) else f" in {', '.join(deviating_groups)}"
+        line += f" Not the official protocol{scope} (see --notes)."
     return line
 
 
 def _paper(summary: Summary, run: Run) -> list[str]:
     target = summary.target
-    papers = [cell.published for cell in summary.cells.values() if cell.published is not None]
+    papers = [cell.paper for cell in summary.cells.values() if cell.paper is not None]
     if target.published and not papers:
         judges = ", ".join(sorted({clean(judge) for judge in run.judges.values()} - {BY_RULE}))
         # the caption names the models
         return [f"Not comparable with the paper's {target.label}: other models, judge {judges or BY_RULE}."]
     if not papers:
         return []
-    compared = any(paper.difference is not None for paper in papers)
+    has_differences = any(paper.difference is not None for paper in papers)
     # a reader who sees a difference must be told that its interval is ours alone
-    below = "; below it ours minus the paper's, and the verdict (--notes says how)" if compared else ""
-    return [f"paper: the value in {PAPER}, {papers[0].source.split(', ', 1)[1]}{below}."]
+    explanation = "; below it ours minus the paper's, and the verdict (--notes says how)" if has_differences else ""
+    return [f"paper: the value in {PAPER}, {papers[0].source.split(', ', 1)[1]}{explanation}."]
 
 
 def _other_tests(summary: Summary) -> list[str]:
     lines = []
-    others = max((column.focus_comparisons for column in summary.columns), default=0)
-    if others and summary.target.focus is not None:
+    focus_tests = max((column.focus_comparisons for column in summary.columns), default=0)
+    if focus_tests and summary.target.focus is not None:
         focus = clean(summary.title(summary.target.focus))
         lines.append(
             f"†: {focus} is significantly better than this row; ‡: worse (Holm over the "
-            f"{format_count(others, 'comparison')} of {focus} with other trained rows of a column)."
+            f"{format_count(focus_tests, 'comparison')} of {focus} with other trained rows of a column)."
         )
     if any(cell.tied for cell in summary.cells.values()):
         best = max(column.best_comparisons for column in summary.columns)
@@ -168,22 +170,22 @@ def _precision(summary: Summary, run: Run) -> list[str]:
     effects = {column.metric: column.detectable for column in summary.columns}
     effects_text = [f"{_name(metric)} {effect:.3g}" for metric, effect in effects.items() if effect is not None]
     if effects_text:
-        only = "; of this seed's students only" if len(run.seeds) == 1 else ""
+        restriction = "; of this seed's students only" if len(run.seeds) == 1 else ""
         lines.append(
-            f"Detectable: minimum detectable effect (80% power, alpha 0.05, before Holm{only}): "
+            f"Detectable: minimum detectable effect (80% power, alpha 0.05, before Holm{restriction}): "
             f"{', '.join(effects_text)}."
         )
     shares = {column.metric: column.shares for column in summary.columns if column.shares is not None}
     if shares:
-        judged = any(share["judge"] is not None for share in shares.values())
-        last = "answers drawn anew / the judge's noise" if judged else "answers drawn anew with the judge's noise"
+        judge_is_known = any(of_metric["judge"] is not None for of_metric in shares.values())
+        link = "/" if judge_is_known else "with"
         texts = [
-            f"{_name(metric)} {'/'.join(f'{100 * part:.0f}' for part in share.values() if part is not None)}%"
-            for metric, share in shares.items()
+            f"{_name(metric)} {'/'.join(f'{100 * share:.0f}' for share in of_metric.values() if share is not None)}%"
+            for metric, of_metric in shares.items()
         ]
         lines.append(
-            f"Variance: shares of the variance of a trained row's value: training seeds / questions / {last}: "
-            f"{', '.join(texts)}."
+            "Variance: shares of the variance of a trained row's value: training seeds / questions / answers drawn "
+            f"anew {link} the judge's noise: {', '.join(texts)}."
         )
     return lines
 
@@ -192,9 +194,9 @@ def _protocol(card: Card | None) -> str:
     if card is None:
         return "."
     prompt = "" if card.prompt_hash in ("", "none") else f", prompt {clean(card.prompt_hash)}"
-    deviations = "; ".join(clean(one).rstrip(".") for one in card.deviations)
-    differs = f" Differs from the official protocol: {deviations}." if deviations else ""
-    return f"; protocol {clean(card.version)}{prompt}.{differs}"
+    deviations = "; ".join(clean(deviation).rstrip(".") for deviation in card.deviations)
+    difference = f" Differs from the official protocol: {deviations}." if deviations else ""
+    return f"; protocol {clean(card.version)}{prompt}.{difference}"
 
 
 def _name(metric: Metric) -> str:

@@ -44,9 +44,9 @@ class PublishedComparison:
     low: float | None = None
     high: float | None = None
     verdict: str = NOT_COMPARABLE
-    why: tuple[str, ...] = ()  # the two cannot be compared
+    reasons: tuple[str, ...] = ()  # the two cannot be compared
     doubts: tuple[str, ...] = ()  # they are compared, but cannot be said to agree
-    shown: str = ""  # as printed, where the paper has another unit: ``12.32 h (A800)``
+    text: str = ""  # as printed, where the paper has another unit: ``12.32 h (A800)``
 
 
 def verdict(low: float, high: float, margin: float | None) -> str:
@@ -72,14 +72,14 @@ def published_values(
         doubts = (f"trained with other settings: {', '.join(differences)}",) if differences else ()
         for metric in metrics:
             if metric.id == "cost.time" and (paper := numbers.get((name, GPU_HOURS))) is not None:
-                why = ["another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"]
+                reasons = ["another machine: the paper's hours are on A800 GPUs, and it does not say of which steps"]
                 value, text = paper.value * (1 if metric.unit == "h" else 3600), f"{paper.value:g} h (A800)"
             elif (paper := numbers.get((name, metric.id))) is not None:
-                why, value, text = why_not_comparable(run, row, metric, paper), paper.value, ""
+                reasons, value, text = why_not_comparable(run, row, metric, paper), paper.value, ""
             else:
                 continue
             papers[row.id, metric.id] = PublishedComparison(
-                value, paper.protocol, paper.source, paper.note, why=tuple(why), doubts=doubts, shown=text
+                value, paper.protocol, paper.source, paper.note, reasons=tuple(reasons), doubts=doubts, text=text
             )
     return papers
 
@@ -93,10 +93,10 @@ def paper_row(row: str, run: Run, names: set[str]) -> str:
     return f"{entry.get('method', row)}-{entry.get('rounds', 1)}x{n}"
 
 
-def compared(
+def compare_with_paper(
     paper: PublishedComparison,
     value: float | None,
-    ends: tuple[float | None, float | None],
+    interval: tuple[float | None, float | None],
     metric: Metric,
     n: int = FEW_QUESTIONS,
     notes: Sequence[str] = (),
@@ -105,10 +105,10 @@ def compared(
     questions (``n``) or other training settings are inconclusive, and ``doubts`` say why; a score whose ``notes`` call
     it reconstructed is not compared."""
     if any("reconstructed" in note or "other baseline" in note for note in notes):
-        paper = replace(paper, why=(*paper.why, "reconstructed LC"))
-    if paper.why or value is None:
+        paper = replace(paper, reasons=(*paper.reasons, "reconstructed LC"))
+    if paper.reasons or value is None:
         return paper
-    difference, (low, high) = value - paper.value, ends
+    difference, (low, high) = value - paper.value, interval
     if low is None or high is None:
         return replace(paper, difference=difference, verdict=INCONCLUSIVE, doubts=(*paper.doubts, "no interval"))
     # the paper states no error, so its value moves our interval and does not widen it
@@ -124,10 +124,12 @@ def compared(
 
 def why_not_comparable(run: Run, row: RowSpec, metric: Metric, paper: Published) -> list[str]:
     """What a score's notes say comes on top."""
-    ours = (run.family.teacher, run.family.student)
+    run_models = (run.family.teacher, run.family.student)
     reasons = [
         f"another {role} ({name}, the paper's is {paper_name})"
-        for role, name, paper_name in zip(("teacher", "student"), ours, MODELS.get(run.family.name, ours), strict=True)
+        for role, name, paper_name in zip(
+            ("teacher", "student"), run_models, MODELS.get(run.family.name, run_models), strict=True
+        )
         if plain_name(name) != plain_name(paper_name)
     ]
     if not row.baseline:
@@ -144,9 +146,9 @@ def why_not_comparable(run: Run, row: RowSpec, metric: Metric, paper: Published)
         reasons.append("other questions")
     if card is not None:
         reasons += _other_protocol(card, paper)
-    theirs, ours_judge = judge_of(paper.protocol), run.judges.get(benchmark, "not stated")
-    if theirs is not None and not same_judge(ours_judge, theirs):
-        reasons.append(f"another judge ({ours_judge}, the paper's is {theirs})")
+    paper_judge, run_judge = judge_of(paper.protocol), run.judges.get(benchmark, "not stated")
+    if paper_judge is not None and not same_judge(run_judge, paper_judge):
+        reasons.append(f"another judge ({run_judge}, the paper's is {paper_judge})")
     return reasons
 
 
@@ -172,14 +174,15 @@ def judge_of(protocol: str) -> str | None:
     return match[1].strip() if match else None
 
 
-def same_judge(ours: str, theirs: str) -> bool:
-    return len({plain_name(ours), plain_name(theirs)}) == 1 or {plain_name(ours), plain_name(theirs)} <= _TURBO
+def same_judge(judge: str, other_judge: str) -> bool:
+    names = {plain_name(judge), plain_name(other_judge)}
+    return len(names) == 1 or names <= _TURBO
 
 
 def plain_name(name: str) -> str:
     """``meta-llama/Meta-Llama-3.1-8B-Instruct@abc`` as ``llama-3.1-8b-instruct``."""
-    last = name.split("@", maxsplit=1)[0].rstrip("/").rsplit("/", 1)[-1].lower().strip().replace(" ", "-")
-    return last.removeprefix("meta-")
+    model = name.split("@", maxsplit=1)[0].rstrip("/").rsplit("/", 1)[-1].lower().strip().replace(" ", "-")
+    return model.removeprefix("meta-")
 
 
 ROW: Final = "pad-ppd"
@@ -225,31 +228,34 @@ def hyperparameter_table(target: Target, run: Run) -> Table:
     paper = published_table("table4")
     place = {"target": target.name, "run": run.name, "family": run.family.name}
     notes: list[tuple[str, str]] = []
-    rows, records, data = [], [], []
+    rows, records, row_data = [], [], []
     for name in dict.fromkeys(row for _, row, _ in paper):
         by_family = {family: number for (family, row, _), number in paper.items() if row == name}
         # a family of one's own (pocket) is none of the paper's: then every stated value is shown
-        ours = {
+        paper_values = {
             family: number for family, number in by_family.items() if family in (run.family.name, "any")
         } or by_family
         run_value = SETTINGS[name].read(run.recipe, ROW) if has_row else None
-        agreement = None if run_value is None else any(run_value == number.value for number in ours.values())
+        agreement = None if run_value is None else any(run_value == number.value for number in paper_values.values())
         marks = []
-        for number in ours.values():
+        for number in paper_values.values():
             if number.note:
                 marks.append(letter(len(notes)))
                 notes.append((marks[-1], f"paper: {clean(number.note)}"))
-        values = [f"{number.value:g}" + (f" ({family})" if len(ours) > 1 else "") for family, number in ours.items()]
-        searched = next(clean(number.protocol).removeprefix("searched: ") for number in ours.values())
+        values = [
+            f"{number.value:g}" + (f" ({family})" if len(paper_values) > 1 else "")
+            for family, number in paper_values.items()
+        ]
+        search_range = next(clean(number.protocol).removeprefix("searched: ") for number in paper_values.values())
         texts = (SETTINGS[name].title, "n/a" if run_value is None else f"{run_value:g}")
-        words = ({True: "yes", False: "no", None: "-"}[agreement], searched)
-        cells = [*map(TableCell, texts), TableCell(", ".join(values), marks=tuple(marks)), *map(TableCell, words)]
+        text_cells = ({True: "yes", False: "no", None: "-"}[agreement], search_range)
+        cells = [*map(TableCell, texts), TableCell(", ".join(values), marks=tuple(marks)), *map(TableCell, text_cells)]
         rows.append(TableRow(tuple(cells)))
         numbers = [
             {"family": family, "value": number.value, "searched": number.protocol, "note": number.note}
-            for family, number in ours.items()
+            for family, number in paper_values.items()
         ]
-        data.append({"setting": name, "used": run_value, "same": agreement, "published": numbers})
+        row_data.append({"setting": name, "used": run_value, "same": agreement, "published": numbers})
         records += [
             {**place, "setting": name, "used": run_value, "published_family": entry["family"],
              "published": entry["value"], "searched": entry["searched"], "note": entry["note"]}
@@ -261,7 +267,7 @@ def hyperparameter_table(target: Target, run: Run) -> Table:
     header = {"format": 1, "target": target.name, "title": f"{target.label}: {caption}", "run": {"name": run.name}}
     return Table(
         target.name, caption, tuple(TableColumn(title, numeric=False) for title in titles), tuple(rows), tuple(lines),
-        tuple(notes), target.label, data={**header, "rows": data, "lines": lines}, records=records,
+        tuple(notes), target.label, data={**header, "rows": row_data, "lines": lines}, records=records,
     )  # fmt: skip
 
 

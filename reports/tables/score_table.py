@@ -25,8 +25,8 @@ def score_table(summary: Summary, results: Results) -> Table:
     letters: dict[str, str] = {}
 
     def marks(texts: Sequence[str]) -> Marks:
-        used = {letters.setdefault(text, letter(len(letters))) for text in texts}
-        return tuple(sorted(used, key=lambda mark: (len(mark), mark)))
+        used_letters = {letters.setdefault(text, letter(len(letters))) for text in texts}
+        return tuple(sorted(used_letters, key=lambda mark: (len(mark), mark)))
 
     teacher, student = clean(run.family.teacher), clean(run.family.student)
     # models as they are have no teacher, and nothing was trained
@@ -50,10 +50,10 @@ def score_table(summary: Summary, results: Results) -> Table:
     lines, details = short_lines(summary, run), detail_lines(summary, run)
     footnotes = tuple((mark, text) for text, mark in letters.items())
     # the JSON holds the printed words too, so that a page made later says the same
-    words = {"title": f"{target.label}: {caption}", "lines": [*lines, *details], "footnotes": dict(footnotes)}
+    texts = {"title": f"{target.label}: {caption}", "lines": [*lines, *details], "footnotes": dict(footnotes)}
     return Table(
         target.name, caption, tuple(columns), tuple(rows), lines, footnotes, target.label, detail_lines=details,
-        data=_data(summary, results, words), records=_records(summary, results), newest=results.newest,
+        data=_json_data(summary, results, texts), records=_records(summary, results), newest=results.newest,
     )  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def _place_notes(
     for row in summary.rows:
         cells = [summary.cells[row.id, metric] for metric in metrics]
         # one column shares everything with itself: then the notes stay at the cells
-        of_row[row.id] = _shared([all_notes[row.id, metric] for metric in metrics]) if len(metrics) > 1 else []
+        of_row[row.id] = _common_notes([all_notes[row.id, metric] for metric in metrics]) if len(metrics) > 1 else []
         counts = {len(cell.values) for cell in cells} - {0}
         if counts == {1} and seeds > 1 and not any(cell.pooled for cell in cells):
             of_row[row.id].append("one seed: the interval is over questions only")
@@ -75,11 +75,11 @@ def _place_notes(
     for column in summary.columns:
         lists = []
         for row in summary.rows:
-            left = [note for note in all_notes[row.id, column.metric.id] if note not in of_row[row.id]]
-            if left or not of_row[row.id]:  # a row that is n/a as a whole does not decide for the column
-                lists.append(left)
-        shared = _shared(lists) if len(lists) > 1 else []
-        of_column[column.metric.id] = [*shared, *(clean(warning) for warning in column.warnings)]
+            remaining_notes = [note for note in all_notes[row.id, column.metric.id] if note not in of_row[row.id]]
+            if remaining_notes or not of_row[row.id]:  # a row that is n/a as a whole does not decide for the column
+                lists.append(remaining_notes)
+        common_notes = _common_notes(lists) if len(lists) > 1 else []
+        of_column[column.metric.id] = [*common_notes, *(clean(warning) for warning in column.warnings)]
     of_cell = {
         (row, metric): [note for note in notes if note not in of_row[row] and note not in of_column[metric]]
         for (row, metric), notes in all_notes.items()
@@ -87,14 +87,14 @@ def _place_notes(
     return of_row, of_column, of_cell
 
 
-def _shared(lists: Sequence[list[str]]) -> list[str]:
-    return [note for note in lists[0] if all(note in other for other in lists)] if lists else []
+def _common_notes(lists: Sequence[list[str]]) -> list[str]:
+    return [note for note in lists[0] if all(note in other_notes for other_notes in lists)] if lists else []
 
 
 def _notes(cell: CellSummary) -> list[str]:
-    notes, paper = [clean(note) for note in cell.notes], cell.published
-    if paper is not None and paper.why:
-        notes.append(f"not comparable with the paper: {clean('; '.join(paper.why))}")
+    notes, paper = [clean(note) for note in cell.notes], cell.paper
+    if paper is not None and paper.reasons:
+        notes.append(f"not comparable with the paper: {clean('; '.join(paper.reasons))}")
     elif paper is not None and paper.difference is not None:
         notes += [f"against the paper: {clean(doubt)}" for doubt in paper.doubts]
     if paper is not None and paper.note:
@@ -114,40 +114,40 @@ def coarse_digits(metric: Metric) -> int:
 
 
 def _cell(cell: CellSummary, metric: Metric, min_coverage: float, with_lengths: bool, marks: Marks) -> TableCell:
-    digits, paper, delta = coarse_digits(metric), cell.published, cell.change.delta
-    below: list[str] = []
+    digits, paper, delta = coarse_digits(metric), cell.paper, cell.change.delta
+    lines: list[str] = []
     # the published value is shown even where ours is missing: the reader compares rows by it
     if paper is not None:
-        below.append(f"paper {paper.shown or format(paper.value, f'.{metric.digits}f')}")
+        lines.append(f"paper {paper.text or format(paper.value, f'.{metric.digits}f')}")
         if paper.difference is not None:
-            below.append(f"{paper.difference:+.{digits}f} {paper.verdict}")
-        elif paper.why:
-            below.append(NOT_COMPARABLE)
+            lines.append(f"{paper.difference:+.{digits}f} {paper.verdict}")
+        elif paper.reasons:
+            lines.append(NOT_COMPARABLE)
     if with_lengths and cell.lengths is not None:
-        ours, baseline, cut = cell.lengths
-        below += [f"{ours:,.0f} chars (baseline {baseline:,.0f})", f"{100 * cut:.0f}% cut"]
+        length, baseline, share_truncated = cell.lengths
+        lines += [f"{length:,.0f} chars (baseline {baseline:,.0f})", f"{100 * share_truncated:.0f}% cut"]
     if cell.refused and cell.coverage is not None:
-        return TableCell("refused:", below=(f"coverage {percent(cell.coverage)}", *below), marks=marks)
+        return TableCell("refused:", lines=(f"coverage {percent(cell.coverage)}", *lines), marks=marks)
     if cell.value is None:
-        return TableCell("n/a", below=tuple(below), marks=marks)
+        return TableCell("n/a", lines=tuple(lines), marks=marks)
     # shown although it would be refused by default: then the gap is printed in the cell
     if min_coverage < MIN_COVERAGE and cell.coverage is not None and cell.coverage < 1:
         gap = [f"coverage {percent(cell.coverage)}"]
         gap += [] if cell.bounds is None else [f"could be {cell.bounds[0]:.{digits}f}-{cell.bounds[1]:.{digits}f}"]
-        below = [*gap, *below]
+        lines = [*gap, *lines]
     if cell.low is not None and cell.high is not None:
-        below = [f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]", *below]
+        lines = [f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]", *lines]
     size = f"{abs(delta or 0):.{digits}f}"
     # by the printed digits: an arrow beside 0.0 would claim a direction that cannot be read
     arrow = "=" if float(size) == 0 else "↑" if (delta or 0) > 0 else "↓"
     # seen from this row: the dagger says that the focus row beats it
-    against = ("†" if (cell.focus.delta or 0) > 0 else "‡") if cell.focus.significant else ""
+    focus_sign = ("†" if (cell.focus.delta or 0) > 0 else "‡") if cell.focus.significant else ""
     return TableCell(
         text=f"{cell.value:.{metric.digits}f}",
         change="" if delta is None else f"({arrow} {size})",
         sign="*" if cell.change.significant else "",
-        other_signs=against + ("≈" if cell.tied else ""),
-        below=tuple(below),
+        other_signs=focus_sign + ("≈" if cell.tied else ""),
+        lines=tuple(lines),
         sort=cell.value,
         best=cell.best,
         tone=("good" if (delta or 0) > 0 else "bad") if cell.change.significant else "",
@@ -168,15 +168,15 @@ def _records(summary: Summary, results: Results) -> list[dict[str, object]]:
             }  # fmt: skip
             # a spreadsheet shows no footnotes, so each line carries its own reasons
             notes = [*(["refused: coverage below the minimum"] if cell.refused else []), *cell.notes, *column.warnings]
-            if cell.published is not None:
-                notes += cell.published.why or cell.published.doubts
-                notes += [f"paper: {cell.published.note}"] if cell.published.note else []
+            if cell.paper is not None:
+                notes += cell.paper.reasons or cell.paper.doubts
+                notes += [f"paper: {cell.paper.note}"] if cell.paper.note else []
             words = {"detectable": column.detectable, "verdict": cell.verdict, "note": "; ".join(notes)}
             records.append({**place, **cell.numbers(), **words})
     return records
 
 
-def _data(summary: Summary, results: Results, words: Mapping[str, object]) -> dict[str, object]:
+def _json_data(summary: Summary, results: Results, texts: Mapping[str, object]) -> dict[str, object]:
     """The JSON. Nothing in it depends on when or how fast the run was made: an unchanged run writes the same bytes."""
     run = results.run
     rows = []
@@ -200,13 +200,13 @@ def _data(summary: Summary, results: Results, words: Mapping[str, object]) -> di
         },
         "reference": summary.target.reference, "focus": summary.target.focus, "min_coverage": summary.min_coverage,
         "columns": columns, "rows": rows, "absent": list(summary.absent),
-        **words,
+        **texts,
     }  # fmt: skip
 
 
 def _cell_data(cell: CellSummary, results: Results) -> dict[str, object]:
     """``score`` and ``judgments`` name the artifacts in the store that the number comes from, by seed."""
-    paper, (length, baseline, cut) = cell.published, cell.lengths or (None, None, None)
+    paper, (length, baseline, share_truncated) = cell.paper, cell.lengths or (None, None, None)
     # keys of artifacts follow from their content: an unchanged run names the same ones
     sources = {
         str(seed): results.sources[place]
@@ -216,10 +216,10 @@ def _cell_data(cell: CellSummary, results: Results) -> dict[str, object]:
     return {
         **cell.numbers(), "refused": cell.refused,
         "by_seed": {} if cell.refused else {str(seed): value for seed, value in cell.values.items()},
-        "verdict": cell.verdict or None, "not_comparable": list(paper.why) if paper else [],
-        "doubts": list(paper.doubts) if paper and not paper.why else [],
+        "verdict": cell.verdict or None, "not_comparable": list(paper.reasons) if paper else [],
+        "doubts": list(paper.doubts) if paper and not paper.reasons else [],
         "published_note": paper.note if paper else "", "mean_length": length, "baseline_length": baseline,
-        "truncated": cut, "categories": cell.categories, "notes": list(cell.notes),
+        "truncated": share_truncated, "categories": cell.categories, "notes": list(cell.notes),
         "score": {seed: str(source.score) for seed, source in sources.items()},
         "judgments": {seed: str(source.judgments) for seed, source in sources.items()},
     }  # fmt: skip

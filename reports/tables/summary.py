@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, detectable, holm, seed_noise
 from harness.text import format_count
 from harness.types import Score
-from reports.tables.published import PublishedComparison, compared, published_values
+from reports.tables.published import PublishedComparison, compare_with_paper, published_values
 from results.run.record import RowSpec
 from results.run.results import Results
 
@@ -66,7 +66,7 @@ class CellSummary:
     tied: bool = False  # not significantly different from the best trained row, and not that row
     change: Comparison = NOT_COMPARED
     focus: Comparison = NOT_COMPARED  # focus row minus this one
-    published: PublishedComparison | None = None
+    paper: PublishedComparison | None = None
 
     def __post_init__(self) -> None:
         self.valued_scores = [score for score in self.scores.values() if score.value is not None]
@@ -135,8 +135,8 @@ class CellSummary:
         # a refused cell gives no bounds either: they would let the refused value be guessed
         if self.value is None or not any("lowest" in score.detail for score in scores):
             return None
-        ends = [[score.detail.get(name, score.value) for score in scores] for name in ("lowest", "highest")]
-        low, high = (float(np.mean([float(end) for end in values if end is not None])) for values in ends)
+        extremes = [[score.detail.get(name, score.value) for score in scores] for name in ("lowest", "highest")]
+        low, high = (float(np.mean([float(end) for end in values if end is not None])) for values in extremes)
         return low, high
 
     def total(self, detail: str) -> int:
@@ -150,8 +150,10 @@ class CellSummary:
         full_details = [detail for detail in details if all(isinstance(detail.get(name), float) for name in names)]
         if not full_details:
             return None
-        ours, baseline, cut = (float(np.mean([float(detail[name]) for detail in full_details])) for name in names)
-        return ours, baseline, cut
+        length, baseline, share_truncated = (
+            float(np.mean([float(detail[name]) for detail in full_details])) for name in names
+        )
+        return length, baseline, share_truncated
 
     @cached_property
     def categories(self) -> dict[str, float]:
@@ -166,7 +168,7 @@ class CellSummary:
 
     def numbers(self) -> dict[str, float | int | bool | None]:
         """Under the names and in the order of the CSV and the JSON."""
-        (lowest, highest), paper = self.bounds or (None, None), self.published
+        (lowest, highest), paper = self.bounds or (None, None), self.paper
         return {
             "value": self.value, "low": self.low, "high": self.high, "n": self.n, "unscored": self.unscored,
             "coverage": self.coverage, "lowest": lowest, "highest": highest, "delta": self.change.delta,
@@ -180,7 +182,7 @@ class CellSummary:
 
     @property
     def verdict(self) -> str:
-        return self.published.verdict if self.published is not None and self.value is not None else ""
+        return self.paper.verdict if self.paper is not None and self.value is not None else ""
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,7 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     for key, paper in papers.items():
         cell = cells[key]
         # only now: the verdict needs the interval, and that needs the column's noise
-        cell.published = compared(paper, cell.value, (cell.low, cell.high), cell.metric, cell.n, cell.notes)
+        cell.paper = compare_with_paper(paper, cell.value, (cell.low, cell.high), cell.metric, cell.n, cell.notes)
     steps: dict[str, int] = {}
     for (name, _), training in results.trainings.items():
         if training.curve:
@@ -254,8 +256,8 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
 
 
 def _in_order(by_name: Mapping[str, T], order: Sequence[str], with_unlisted: bool) -> list[T]:
-    first = [by_name[name] for name in order if name in by_name]
-    return first + [item for name, item in by_name.items() if with_unlisted and name not in order]
+    ordered_items = [by_name[name] for name in order if name in by_name]
+    return ordered_items + [item for name, item in by_name.items() if with_unlisted and name not in order]
 
 
 def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Target) -> ColumnSummary:
@@ -266,7 +268,7 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
     noise = seed_noise(list(draws.values()))
     trained_rows = {name: cell for name, cell in cells.items() if not cell.row.baseline}
 
-    def against(reference: str | None) -> dict[str, Comparison]:
+    def compare_with(reference: str | None) -> dict[str, Comparison]:
         """Each trained row minus ``reference``, as one family of tests; rows without draws are left out."""
         if reference is None or reference not in draws:
             return {}
@@ -276,11 +278,11 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
         }
         changes = {name: contrast(draws[name], draws[reference], n, noise) for name, n in fewest.items()}
         # untested rows stay out of the family: they would make the correction stricter for the others
-        raw = {name: change.p for name, change in changes.items() if fewest[name] >= FEW_QUESTIONS}
-        adjusted = holm(raw)
+        raw_p = {name: change.p for name, change in changes.items() if fewest[name] >= FEW_QUESTIONS}
+        p_holm = holm(raw_p)
         return {
             name: Comparison(
-                change.value, change.low, change.high, raw.get(name), adjusted.get(name), change.error, change.freedom
+                change.value, change.low, change.high, raw_p.get(name), p_holm.get(name), change.error, change.freedom
             )
             for name, change in changes.items()
         }  # fmt: skip
@@ -293,16 +295,16 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
     best = tuple(name for name, value in rounded_values.items() if several and value == max(rounded_values.values()))
     # the test needs one row to compare with: the highest value that has replicates, ties in row order
     top = max((name for name in values if name in draws), key=lambda name: values[name], default=None)
-    changes, below_best = against(target.reference), against(top)
+    changes, below_best = compare_with(target.reference), compare_with(top)
     # a focus row that this run does not train has no comparisons, and no signs
-    focus = against(target.focus if target.focus in trained_rows else None)
+    focus = compare_with(target.focus if target.focus in trained_rows else None)
     base = cells[target.reference].value if target.reference in cells else None
     for name, cell in cells.items():
         cell.set_interval(noise)
         cell.best = name in best
-        below = below_best.get(name, NOT_COMPARED)
+        change_to_best = below_best.get(name, NOT_COMPARED)
         # an untested row is not called tied: nothing is known of the difference
-        cell.tied = not cell.best and below.p is not None and not below.significant
+        cell.tied = not cell.best and change_to_best.p is not None and not change_to_best.significant
         if name in changes:
             cell.change = changes[name]
         elif name in values and base is not None and name != target.reference:
@@ -313,25 +315,25 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
             # the test is of this row minus the focus row, so its ends change places
             cell.focus = Comparison(-test.delta, -test.high, -test.low, test.p, test.p_holm)
     scores = [score for cell in trained_rows.values() for score in cell.scores.values()]
-    tested = [change for change in changes.values() if change.p is not None]
+    tests = [change for change in changes.values() if change.p is not None]
     return ColumnSummary(
-        metric, _detectable(metric, tested), len(tested), _tested(focus), _tested(below_best), best,
-        _warnings(cells.values(), tested), variance_shares(noise, list(draws.values()), scores),
+        metric, _detectable(metric, tests), len(tests), _count_tests(focus), _count_tests(below_best), best,
+        _warnings(cells.values(), tests), variance_shares(noise, list(draws.values()), scores),
     )  # fmt: skip
 
 
-def _tested(family: Mapping[str, Comparison]) -> int:
+def _count_tests(family: Mapping[str, Comparison]) -> int:
     return sum(test.p is not None for test in family.values())
 
 
-def _detectable(metric: Metric, tested: Sequence[Comparison]) -> float | None:
-    effect = max((detectable(test.error, test.freedom) for test in tested if test.error > 0), default=None)
-    ends = scale(metric)
+def _detectable(metric: Metric, tests: Sequence[Comparison]) -> float | None:
+    effect = max((detectable(test.error, test.freedom) for test in tests if test.error > 0), default=None)
+    limits = scale(metric)
     # with a fraction of a degree of freedom Student's t has no useful quantile: 4,860 points of 100 say nothing
-    return None if effect is None or (ends is not None and effect > ends[1] - ends[0]) else effect
+    return None if effect is None or (limits is not None and effect > limits[1] - limits[0]) else effect
 
 
-def _warnings(cells: Collection[CellSummary], tested: Sequence[Comparison]) -> tuple[str, ...]:
+def _warnings(cells: Collection[CellSummary], tests: Sequence[Comparison]) -> tuple[str, ...]:
     warnings = []
     # n = 0: measured, not asked of questions
     fewest = min((cell.n for cell in cells if cell.value is not None and cell.n), default=FEW_QUESTIONS)
@@ -339,11 +341,11 @@ def _warnings(cells: Collection[CellSummary], tested: Sequence[Comparison]) -> t
         # without the number, which stands under the table, all columns share one footnote
         warnings.append(f"fewer than {FEW_QUESTIONS} questions: intervals too narrow, changes not tested")
     replicates = max((cell.draws.grid.shape[1] for cell in cells if cell.draws is not None), default=0)
-    by_bootstrap = any(test.freedom == np.inf for test in tested)
+    by_bootstrap = any(test.freedom == np.inf for test in tests)
     # the p-value of a bootstrap can go no lower than 2 / (replicates + 1)
-    if by_bootstrap and len(tested) * 2 / (replicates + 1) >= ALPHA:
+    if by_bootstrap and len(tests) * 2 / (replicates + 1) >= ALPHA:
         warnings.append(
-            f"{replicates:,} bootstrap replicates are too few to find any of {format_count(len(tested), 'change')} "
+            f"{replicates:,} bootstrap replicates are too few to find any of {format_count(len(tests), 'change')} "
             "significant"
         )
     return tuple(warnings)
@@ -366,9 +368,9 @@ def variance_shares(
         return None
     judge_variances = []
     for score in scores:
-        repeats, of_one = score.detail.get("judge_repeats"), score.detail.get("judge_variance")
-        if isinstance(repeats, float) and isinstance(of_one, float) and score.n:
-            judge_variances.append(of_one / repeats / score.n)
+        repeats, one_judgment = score.detail.get("judge_repeats"), score.detail.get("judge_variance")
+        if isinstance(repeats, float) and isinstance(one_judgment, float) and score.n:
+            judge_variances.append(one_judgment / repeats / score.n)
     # estimated from other data than the rest, it may come out larger than the whole that it is a part of
     judge = min(answer_noise, float(np.mean(judge_variances)) / seeds) if judge_variances else 0.0
     return {
@@ -381,8 +383,8 @@ def scale(metric: Metric) -> tuple[float, float] | None:
     """The ends of a metric's scale, as its unit has them (``%``, ``1-10``); ``None`` where it names none."""
     if metric.unit == "%":
         return 0.0, 100.0
-    ends = re.fullmatch(r"(\d+)\s*[-–~]\s*(\d+)", metric.unit)
-    return (float(ends[1]), float(ends[2])) if ends else None
+    match = re.fullmatch(r"(\d+)\s*[-–~]\s*(\d+)", metric.unit)
+    return (float(match[1]), float(match[2])) if match else None
 
 
 def same_length(where: str, lengths: Sequence[int]) -> None:

@@ -22,7 +22,7 @@ class TableCell:
     change: str = ""
     sign: str = ""
     other_signs: str = ""
-    below: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     sort: float | str | None = None  # for the page; ``None`` comes last in either direction
     best: bool = False
     tone: str = ""  # ``good``, ``bad`` or ``faint``; the text says it too
@@ -79,7 +79,7 @@ class Table:
     def title(self) -> str:
         return f"{self.label}: {self.caption}" if self.label else self.caption
 
-    def below(self, notes: bool) -> tuple[str, ...]:
+    def lines_below(self, notes: bool) -> tuple[str, ...]:
         return (*self.lines, *self.detail_lines) if notes else self.lines
 
 

@@ -15,7 +15,7 @@ from harness.contracts.benchmark import Card, Metric, questions_hash
 from harness.contracts.stage import Ref, Stage
 from harness.records import write_records
 from harness.types import Answer, Judgment, Question, Score
-from reports.page.page import PagePart, write_page
+from reports.page.page import PageTarget, write_page
 from reports.write import make_table
 from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import Results, join
@@ -187,4 +187,4 @@ def write(
     run = replace(results.run, notes=(HOSTILE,), name=f"made-up {HOSTILE}")
     texts = {book.name: book.questions for book in books()} if questions is None else questions
     shown = replace(results, run=run)
-    return write_page(path, [PagePart(make_table(shown, "table1", 0.0), shown, texts)], store)
+    return write_page(path, [PageTarget(make_table(shown, "table1", 0.0), shown, texts)], store)

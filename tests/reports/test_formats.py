@@ -23,7 +23,7 @@ from reports.figures.bars import bars
 from reports.figures.style import figure_bytes, figure_style
 from reports.formats.data import to_csv, to_json
 from reports.formats.latex import escape_latex, latex
-from reports.formats.markdown import escape_markdown, markdown, raised
+from reports.formats.markdown import escape_markdown, markdown, superscript
 from reports.formats.terminal import TerminalTable
 from reports.tables.published import hyperparameter_table
 from reports.tables.summary import summarise
@@ -114,7 +114,7 @@ def test_counts_have_their_thousands_parted_alike() -> None:
 
 def test_points_of_ten_keep_two_digits_and_percentages_one() -> None:
     ppd = next(row for row in table_of(world.make()).rows if row.cells[0].text == "PAD-PPD")
-    printed = [re.findall(r"\.(\d+)", cell.change + cell.below[0]) for cell in ppd.cells[1:]]
+    printed = [re.findall(r"\.(\d+)", cell.change + cell.lines[0]) for cell in ppd.cells[1:]]
     assert [[len(digits) for digits in cell] for cell in printed] == [[1] * 3] * 3 + [[2] * 3] + [[1] * 3]
 
 
@@ -122,7 +122,7 @@ def test_footnote_letters_leave_out_q_which_cannot_be_raised() -> None:
     """25 letters, then aa, ab, ...; every one has a superscript form."""
     letters = [letter(number) for number in range(52)]
     assert letters[15:18] == ["p", "r", "s"] and letters[24:27] == ["z", "aa", "ab"] and letters[50] == "ba"
-    assert all(raised((mark,)) != mark for mark in letters)
+    assert all(superscript((mark,)) != mark for mark in letters)
 
 
 def test_the_terminal_table_fits_120_columns() -> None:

@@ -378,7 +378,7 @@ def test_a_run_that_has_only_begun_has_nothing_to_browse(tmp_path: Path) -> None
     begun = Results(replace(results.run, finished=False), {}, dict.fromkeys(results.scores, "not run yet"))
     path = page.write_page(
         tmp_path / "p.html",
-        [page.PagePart(make_table(begun, "table1", 0.98), begun)],
+        [page.PageTarget(make_table(begun, "table1", 0.98), begun)],
         ArtifactStore(tmp_path / "store"),
     )
     reader = Reader(path.read_text(encoding="utf-8"))
@@ -492,7 +492,7 @@ def test_a_page_needs_a_target(made: tuple[Path, Results, ArtifactStore], tmp_pa
 def test_several_targets_stand_on_one_page(made: tuple[Path, Results, ArtifactStore], tmp_path: Path) -> None:
     _, results, store = made
     further = parts.Section("Judges compared", Markup("<p>extra</p>"), {"x": parts.pack([1])})
-    shown = [page.PagePart(make_table(results, name, 0.0), results) for name in ("table1", "eval")]
+    shown = [page.PageTarget(make_table(results, name, 0.0), results) for name in ("table1", "eval")]
     path = page.write_page(tmp_path / "p.html", shown, store, further=[further])
     reader = Reader(path.read_text(encoding="utf-8"))
     assert [at["id"] for at in reader.all("section")] == [

@@ -23,7 +23,7 @@ from reports.tables.published import (
     NOT_COMPARABLE,
     SAMPLED,
     PublishedComparison,
-    compared,
+    compare_with_paper,
     judge_of,
     other_settings,
     published_values,
@@ -66,20 +66,20 @@ def test_the_interval_of_the_difference_is_ours_moved_by_the_published_value() -
     With [49.5, 51.5]: [-0.12, 1.88] lies within 2: agrees. Ours 60 [58, 62]: +10.38 [8.38, 12.38]: differs.
     """
     paper = PublishedComparison(49.62, "p", "s")
-    first = compared(paper, 50.5, (49.0, 52.0), LC)
+    first = compare_with_paper(paper, 50.5, (49.0, 52.0), LC)
     assert (first.difference, first.low, first.high) == pytest.approx((0.88, -0.62, 2.38))
     assert first.verdict == INCONCLUSIVE
-    assert compared(paper, 50.5, (49.5, 51.5), LC).verdict == AGREES
-    assert compared(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
-    assert compared(paper, 60.0, (None, None), LC).verdict == INCONCLUSIVE
+    assert compare_with_paper(paper, 50.5, (49.5, 51.5), LC).verdict == AGREES
+    assert compare_with_paper(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
+    assert compare_with_paper(paper, 60.0, (None, None), LC).verdict == INCONCLUSIVE
     points = Metric("mt_bench.score", "Score", "MT-Bench", margin=0.2)
     assert (
-        compared(PublishedComparison(7.02, "p", "s"), 7.1, (6.9, 7.3), points).verdict == INCONCLUSIVE
+        compare_with_paper(PublishedComparison(7.02, "p", "s"), 7.1, (6.9, 7.3), points).verdict == INCONCLUSIVE
     )  # +0.08 [-0.12, 0.28]
 
 
 def why(run: Run, row: str = "pad-ppd", metric: str = "alpaca_eval.lc") -> str:
-    return "; ".join(published_values(run, "table1", run.columns)[row, metric].why)
+    return "; ".join(published_values(run, "table1", run.columns)[row, metric].reasons)
 
 
 def test_each_reason_is_found() -> None:
@@ -102,8 +102,10 @@ def test_each_reason_is_found() -> None:
     )
     assert why(replace(run, cards=cards)) == "another baseline"
     paper = PublishedComparison(49.62, "p", "s")
-    assert compared(paper, 50.0, (49.0, 51.0), LC, notes=("LC reconstructed, +-0.15",)).why == ("reconstructed LC",)
-    assert compared(paper, 50.0, (49.0, 51.0), LC, notes=("LC (official)", "1 of 2 seeds")).why == ()
+    assert compare_with_paper(paper, 50.0, (49.0, 51.0), LC, notes=("LC reconstructed, +-0.15",)).reasons == (
+        "reconstructed LC",
+    )
+    assert compare_with_paper(paper, 50.0, (49.0, 51.0), LC, notes=("LC (official)", "1 of 2 seeds")).reasons == ()
 
 
 @pytest.mark.parametrize(
@@ -134,26 +136,26 @@ def test_few_questions_are_inconclusive_whatever_their_interval() -> None:
     """One question has no width: 50 [50, 50] against 49.62 would agree, and 90 [90, 90] would differ."""
     paper = PublishedComparison(49.62, "p", "s")
     for value in (50.0, 90.0):
-        result = compared(paper, value, (value, value), LC, 1)
+        result = compare_with_paper(paper, value, (value, value), LC, 1)
         assert (result.verdict, result.doubts) == (INCONCLUSIVE, ("only 1 question: too few for a verdict",))
-    assert compared(paper, 50.0, (50.0, 50.0), LC, 29).verdict == INCONCLUSIVE
-    assert compared(paper, 50.0, (50.0, 50.0), LC, 30).verdict == AGREES
-    assert compared(paper, 50.0, (None, None), LC, 30).doubts == ("no interval",)
+    assert compare_with_paper(paper, 50.0, (50.0, 50.0), LC, 29).verdict == INCONCLUSIVE
+    assert compare_with_paper(paper, 50.0, (50.0, 50.0), LC, 30).verdict == AGREES
+    assert compare_with_paper(paper, 50.0, (None, None), LC, 30).doubts == ("no interval",)
     results = world.paper()
     for seed in results.run.seeds:
         place = ("pad-ppd", "gsm8k.acc", seed)
         results = world.with_score(results, place, value=59.3, replicates=(59.3,) * 400, n=3)
     summary = summarise(results, TARGETS["table1"])
     cell = summary.cells["pad-ppd", "gsm8k.acc"]
-    assert cell.published is not None and cell.published.verdict == INCONCLUSIVE
+    assert cell.paper is not None and cell.paper.verdict == INCONCLUSIVE
     assert "against the paper: only 3 questions: too few for a verdict" in dict(table_of(results).footnotes).values()
 
 
 def test_a_row_trained_otherwise_never_agrees() -> None:
     """50 [49.5, 50.5] lies within 2 of 49.62, and 60 [58, 62] differs from it, however it was trained."""
     paper = PublishedComparison(49.62, "p", "s", doubts=("trained with other settings: alpha 0 (the paper: 0.8)",))
-    assert compared(paper, 50.0, (49.5, 50.5), LC).verdict == INCONCLUSIVE
-    assert compared(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
+    assert compare_with_paper(paper, 50.0, (49.5, 50.5), LC).verdict == INCONCLUSIVE
+    assert compare_with_paper(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
     results = world.paper()
     recipe = {**results.run.recipe, "methods": {"pad-ppd": {"alpha": 0.0}, "kd": {}}, "train": {"epochs": 5}}
     results = replace(results, run=replace(results.run, recipe=recipe))
@@ -227,11 +229,11 @@ def test_the_papers_gpu_hours_stand_beside_our_time_and_are_not_compared(unit: s
     run = replace(base, rows=specs, columns=(time,), cells=cells, seeds=(0,))
     scores = {("pad-ppd-2x4", "cost.time", 0): Score("cost.time", 9.5, None, None, n=0, unscored=0)}
     results = Results(run, scores)
-    paper = summarise(results, TARGETS["table2"]).cells["pad-ppd-2x4", "cost.time"].published
+    paper = summarise(results, TARGETS["table2"]).cells["pad-ppd-2x4", "cost.time"].paper
     assert paper is not None and paper.value == pytest.approx(value)
     assert (paper.difference, paper.verdict) == (None, NOT_COMPARABLE)
     table = table_of(results, target="table2")
-    assert table.rows[0].cells[1].below == ("paper 27.98 h (A800)", "not comparable")
+    assert table.rows[0].cells[1].lines == ("paper 27.98 h (A800)", "not comparable")
     notes = " ".join(text for _, text in table.footnotes)
     assert "not comparable with the paper: another machine" in notes
     assert '"shortens the time by 12%"' in notes and "11.2% less" in notes

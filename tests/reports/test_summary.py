@@ -211,7 +211,7 @@ def test_a_seed_without_any_verdict_counts_in_what_is_missing() -> None:
     rows: dict[str, list[Score | None]] = {"kd": [one(50, [50] * 99), nothing]}
     cell = summarise(by_hand(rows), TABLE1, min_coverage=0.4).cells["kd", METRIC.id]
     assert (cell.value, cell.unscored, cell.coverage, cell.bounds) == (50, 100, 0.5, (25, 75))
-    assert table_of(by_hand(rows), 0.4).rows[0].cells[1].below[-2:] == ("coverage 50%", "could be 25.0-75.0")
+    assert table_of(by_hand(rows), 0.4).rows[0].cells[1].lines[-2:] == ("coverage 50%", "could be 25.0-75.0")
     assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].refused
 
 
@@ -221,11 +221,11 @@ def test_what_missing_verdicts_could_make_of_a_value() -> None:
     rows: dict[str, list[Score | None]] = {"kd": [gap, one(50, [50] * 99)]}
     cell = summarise(by_hand(rows), TABLE1, min_coverage=0.5).cells["kd", METRIC.id]
     assert cell.bounds == (45, 55)
-    assert table_of(by_hand(rows), 0.5).rows[0].cells[1].below[1:] == ("coverage 95%", "could be 45.0-55.0")
+    assert table_of(by_hand(rows), 0.5).rows[0].cells[1].lines[1:] == ("coverage 95%", "could be 45.0-55.0")
     refused = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
     assert refused.refused and refused.bounds is None
     rows = {"kd": [replace(gap, n=99, unscored=1)]}  # enough to be shown unasked: then nothing is said beside it
-    assert table_of(by_hand(rows)).rows[0].cells[1].below == ("[45.0, 55.0]",)
+    assert table_of(by_hand(rows)).rows[0].cells[1].lines == ("[45.0, 55.0]",)
 
 
 def test_few_optimiser_steps_are_said_below_the_table() -> None:

@@ -244,7 +244,7 @@ def test_tied_rows_are_counted_below_a_rank_correlation(comparison):
             for row, rank in zip("abcd", places, strict=False)
         ]
         pair = Number("rank correlation", "m", "x", "y", value=None if "z" in ranks else 0.95, n=3)
-        return rank_table(replace(comparison, numbers=(*scores, pair)), "m").below(False)[-1]
+        return rank_table(replace(comparison, numbers=(*scores, pair)), "m").lines_below(False)[-1]
 
     start = "Spearman's rank correlation of x and y over 3 rows"
     # The fourth row is x's alone, so its tie with the third is not among the rows compared.
