@@ -72,7 +72,13 @@ def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:
 
 def figure(title: str, svg: bytes, alt: str) -> Markup:
     """An SVG as an image (nothing in it can run, its styles stay inside), on white paper in dark windows too."""
-    return render("figure.html.jinja", title=title, alt=alt, content=base64.b64encode(svg).decode("ascii"))
+    content = base64.b64encode(svg).decode("ascii")
+    size = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    if size is None:
+        raise ValueError("an SVG needs a viewBox: its size in points")
+    # A browser that knows the size before the image is drawn keeps the page still: a click hits what it was aimed at.
+    width, height = (round(float(points) * 4 / 3) for points in size.groups())
+    return render("figure.html.jinja", title=title, alt=alt, content=content, width=width, height=height)
 
 
 def render(template: str, **values: object) -> Markup:

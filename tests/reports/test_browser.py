@@ -115,6 +115,10 @@ def test_it_opens_whole(page: Opened) -> None:
     page.page.locator("figure img").scroll_into_view_if_needed()
     wide = "async (image) => { await image.decode(); return image.naturalWidth; }"
     assert page.page.locator("figure img").evaluate(wide) > 100
+    # The place of the image is known before it is drawn: nothing moves under the mouse when it is.
+    shape = "(image) => image.width / image.height * (image.naturalHeight / image.naturalWidth)"
+    assert page.page.locator("figure img").evaluate(shape) == pytest.approx(1, abs=0.01)
+    assert page.page.locator("figure img[width][height]").count() == page.page.locator("figure img").count()
 
 
 def test_tables_sort_both_ways_and_back(page: Opened) -> None:
@@ -288,6 +292,12 @@ def test_an_address_brings_the_view_back(page: Opened, browser: Any) -> None:
     assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["STUDENT, seed 1", "Baseline"]
     assert again.said == []
     again.context.close()
+
+
+def test_the_list_of_questions_stands_still(page: Opened) -> None:
+    """Questions of one line and of many have one height, drawn or not yet: a click hits what it was aimed at."""
+    heights = "(items) => [...new Set(items.map((item) => item.offsetHeight))]"
+    assert len(page.page.locator("#q-list li").evaluate_all(heights)) == 1
 
 
 def test_hostile_text_is_text(page: Opened) -> None:

@@ -126,7 +126,7 @@ def test_two_sections_of_one_title_are_refused() -> None:
 def test_what_cannot_be_seen_is_spelled_out() -> None:
     assert parts.visible("a\x1b[31m\u202eb\ud800\x00") == "a⟦U+001B⟧[31m⟦U+202E⟧b⟦U+D800⟧⟦U+0000⟧"
     assert parts.visible("tab\tline\n\U0001f468\u200d\U0001f469 é") == "tab\tline\n\U0001f468\u200d\U0001f469 é"
-    assert "⟦U+202E⟧" in parts.render("figure.html.jinja", title="\u202e", alt="", content="")
+    assert "⟦U+202E⟧" in parts.figure("\u202e", b'<svg viewBox="0 0 3 4"/>', "")
 
 
 def test_our_scripts_can_stand_in_a_page() -> None:
