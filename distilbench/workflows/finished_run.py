@@ -175,10 +175,14 @@ def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
     # run.json lies in a target's folder: that folder names the run and one target of it
     if (place / "run.json").is_file():
         place, targets = place.parent, (place.name,)
-    names = targets or recorded_targets(place)
-    if not recorded_targets(place):
+    recorded = recorded_targets(place)
+    if not recorded:
         known = sorted({path.parent.parent.name for path in place.parent.glob("*/*/run.json")})
         others = f" The runs beside it: {', '.join(known)} (report: --recipe NAME)." if known else ""
         raise UserError(f"{place} holds no run: run the recipe first (distilbench run).{others}")
-    records = {name: read_run(place / name / "run.json") for name in names}
+    for name in targets:
+        if name not in recorded:
+            there = ", ".join(recorded)
+            raise UserError(f"{place} has {there}, but not {name}: run it first (distilbench reproduce {name}).")
+    records = {name: read_run(place / name / "run.json") for name in targets or recorded}
     return FinishedRun(place, ArtifactStore(place.parent / "store"), records)

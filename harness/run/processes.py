@@ -18,12 +18,11 @@ from harness.contracts.executor import (
     ExecutorKind,
     MakeRunStage,
     Resources,
-    RunListener,
     RunStage,
     StageResult,
 )
 from harness.contracts.options import NoOptions
-from harness.contracts.stage import Stage
+from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
 
 

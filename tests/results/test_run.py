@@ -158,5 +158,9 @@ def test_a_run_is_found_by_its_own_folder(tmp_path: Path) -> None:
     assert load(tmp_path / "pocket").results().run.name == "main"
     assert load(tmp_path / "pocket" / "table2").results().run.name == "second"
     assert load(tmp_path / "pocket").results("table2").run.name == "second"
+    with pytest.raises(
+        UserError, match=r"has table1, table2, table6, but not table3: run it first \(distilbench repro"
+    ):
+        load(tmp_path / "pocket", ["table3"])
     with pytest.raises(UserError, match="The runs beside it: pocket"):
         load(tmp_path / "poket")
