@@ -62,12 +62,12 @@ def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | DroppedPrompt:
 
 def expected_advantage(logps: Tensor, teacher: Mapping[str, TopK], config: AdpaOptions) -> Tensor:
     """[c] sum_a q(a) A(a) over the stored tokens; ``logps``: the student's log-probabilities, [c, V]."""
-    tuned, before = teacher["tuned"], teacher["family"]
+    tuned, family = teacher["tuned"], teacher["family"]
     if config.rest_bin:
-        q, advantage = fold(logps, tuned), bins(tuned) - bins(before)
+        q, advantage = fold(logps, tuned), bins(tuned) - bins(family)
     else:
         # Tokens outside of the store have advantage 0, so the student's probabilities need not sum to 1 here.
-        q, advantage = logps.gather(-1, tuned.ids), tuned.logps - before.logps
+        q, advantage = logps.gather(-1, tuned.ids), tuned.logps - family.logps
     bounds = UNIT if config.clip_advantage == "unit" else config.clip_advantage
     if not isinstance(bounds, str):
         advantage = advantage.clamp(*bounds)

@@ -28,7 +28,7 @@ class DistillmOptions(gkd.OnPolicyOptions):
     """a, share of the divergence's first model in the mixture that it is compared with; 0: the plain KL."""
 
 
-def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:
+def skew_kl(first: Tensor, second: Tensor, skew: float) -> Tensor:
     """[c, V] log-probabilities each -> [c] KL( first || skew * first + (1 - skew) * second ), nats."""
     import torch
 
@@ -40,7 +40,7 @@ def skewed(first: Tensor, second: Tensor, skew: float) -> Tensor:
 def token_terms(logits: Tensor, labels: Tensor, teacher: Tensor, config: DistillmOptions) -> dict[str, Tensor]:
     """``kl``, the skewed divergence at each position, nats, [c]."""
     q, p = logits.log_softmax(-1), teacher.log_softmax(-1)
-    return {"kl": skewed(p, q, config.skew) if config.divergence == "skl" else skewed(q, p, config.skew)}
+    return {"kl": skew_kl(p, q, config.skew) if config.divergence == "skl" else skew_kl(q, p, config.skew)}
 
 
 def loss(batch: Batch, terms: Tensors, config: DistillmOptions) -> Loss:

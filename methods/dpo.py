@@ -35,6 +35,6 @@ METHOD = Method(
     config=DpoOptions,
     rows=ranking.pair,
     loss=loss,
-    check=ranking.several,
+    check=ranking.require_several,
     trl=Trl("dpo", lambda config: {"beta": config.beta}),
 )

@@ -47,6 +47,6 @@ METHOD = Method(
     config=IpoOptions,
     rows=ranking.pair,
     loss=loss,
-    check=ranking.several,
+    check=ranking.require_several,
     trl=Trl("dpo", trl_arguments),
 )

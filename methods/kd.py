@@ -55,9 +55,9 @@ def fold(logps: Tensor, top: TopK) -> Tensor:
     import torch
 
     chosen = logps.gather(-1, top.ids)
-    inside = chosen.double().logsumexp(-1).exp()  # float64: a small rest is the difference of two numbers near 1
-    rest = torch.log1p(-inside.clamp(max=1 - FLOOR)).to(chosen.dtype)
-    return torch.cat([chosen, rest[:, None]], 1)
+    top_mass = chosen.double().logsumexp(-1).exp()  # float64: a small rest is the difference of two numbers near 1
+    rest_logp = torch.log1p(-top_mass.clamp(max=1 - FLOOR)).to(chosen.dtype)
+    return torch.cat([chosen, rest_logp[:, None]], 1)
 
 
 def token_terms(

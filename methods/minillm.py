@@ -50,17 +50,17 @@ class MinillmOptions:
 def weigh(batch: Batch, logps: Tensors, config: MinillmOptions) -> dict[str, Tensor]:
     """``advantage`` A_t, importance ``weight`` w_t and ``old`` log q_old(y_t), [N] each, for the whole step."""
     rewards = (logps["teacher"] - logps["student"]) / config.reward_scale
-    to_go = discounted(rewards.clamp(-config.reward_clip, config.reward_clip), batch, config.gamma)
+    to_go = discounted_rewards(rewards.clamp(-config.reward_clip, config.reward_clip), batch, config.gamma)
     if config.length_normalise:
         to_go = to_go / (batch.lengths[batch.row] - batch.position)
     # 1e-8: a step in which all rewards are equal has variance 0, and then every advantage is 0.
-    whitened = (to_go - to_go.mean()) * (to_go.var(unbiased=False) + 1e-8).rsqrt()
+    advantage = (to_go - to_go.mean()) * (to_go.var(unbiased=False) + 1e-8).rsqrt()
     # The tokens were drawn from the mixture with the teacher, the gradient is the student's: hence the weight.
     weight = (logps["student"] - logps["behaviour"]).exp()
-    return {"advantage": whitened, "weight": weight, "old": logps["student"]}
+    return {"advantage": advantage, "weight": weight, "old": logps["student"]}
 
 
-def discounted(rewards: Tensor, batch: Batch, gamma: float) -> Tensor:
+def discounted_rewards(rewards: Tensor, batch: Batch, gamma: float) -> Tensor:
     """[N] -> [N] discounted reward to go within each row: sum_{t'>=t} gamma^(t'-t) r_t'."""
     # Row by position, so that one walk from the right serves all rows; padding holds 0 and adds nothing.
     padded = rewards.new_zeros(len(batch.lengths), int(batch.lengths.max()))
@@ -83,9 +83,9 @@ def loss(batch: Batch, terms: Tensors, config: MinillmOptions) -> Loss:
         return Loss((single,))
     advantage = batch.tokens["advantage"]
     ratio = batch.tokens["weight"] * (terms["logp"] - batch.tokens["old"]).exp()
-    clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+    clipped_ratio = ratio.clamp(1 - config.clip, 1 + config.clip)
     # PPO's pessimistic bound: of the two losses the larger, so clipping never hides that a step made things worse.
-    policy = (-advantage * ratio).maximum(-advantage * clipped)
+    policy = (-advantage * ratio).maximum(-advantage * clipped_ratio)
     return Loss((Term("policy", policy.sum(), per="token"), single))
 
 

@@ -31,12 +31,14 @@ def log_odds(rewards: Tensor) -> Tensor:
     import torch
 
     # 1 - e^r keeps its digits through expm1 where e^r is near 1, through log1p where it is near 0.
-    near = rewards > -0.7
+    near_zero = rewards > -0.7
     safe = rewards.clamp_max(-torch.finfo(rewards.dtype).tiny)
-    rest = torch.where(
-        near, (-torch.expm1(torch.where(near, safe, -1.0))).log(), torch.log1p(-torch.where(near, -1.0, safe).exp())
+    log_complement = torch.where(
+        near_zero,
+        (-torch.expm1(torch.where(near_zero, safe, -1.0))).log(),
+        torch.log1p(-torch.where(near_zero, -1.0, safe).exp()),
     )
-    return rewards - rest
+    return rewards - log_complement
 
 
 def loss(batch: Batch, terms: Tensors, config: OrpoOptions) -> Loss:
@@ -58,5 +60,5 @@ METHOD = Method(
     config=OrpoOptions,
     rows=ranking.pair,
     loss=loss,
-    check=ranking.several,
+    check=ranking.require_several,
 )

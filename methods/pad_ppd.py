@@ -41,7 +41,7 @@ class PadPpdOptions:
 
 
 def check(config: PadPpdOptions, n: int) -> None:
-    ranking.several(config, n)
+    ranking.require_several(config, n)
     limit = LARGEST[config.numerics]
     remedy = "; numerics 'mc' (with divergence 'jsd') takes up to 64" if limit < n <= LARGEST["mc"] else ""
     require(n <= limit, f"pad-ppd: {n} responses per prompt; numerics {config.numerics!r} takes up to {limit}{remedy}")

@@ -39,5 +39,5 @@ METHOD = Method(
     config=PadVpdOptions,
     rows=lambda group, config: ranking.scored_rows(group, config.alpha),
     loss=loss,
-    check=ranking.several,
+    check=ranking.require_several,
 )

@@ -69,16 +69,16 @@ def jsd_mc(teacher: Tensor, student: Tensor, noise: Tensor) -> Tensor:
     draws, batch, n = noise.shape
     p = teacher.detach()
 
-    def ranked(scores: Tensor, order: Tensor) -> Tensor:
+    def log_p_of(scores: Tensor, order: Tensor) -> Tensor:
         chosen = scores.expand(draws, batch, n).gather(2, order).reshape(-1, n)
         return log_probability(chosen).view(draws, batch)
 
     # The rankings are fixed once drawn: no gradient flows through sorting, only through log_q below.
     with torch.no_grad():
         from_student, from_teacher = ((scores + noise).argsort(-1, descending=True) for scores in (student, p))
-        teacher_half = 0.5 * (LOG2 - softplus(ranked(student, from_teacher) - ranked(p, from_teacher)))
-        log_p = ranked(p, from_student)
-    log_q = ranked(student, from_student)
+        teacher_half = 0.5 * (LOG2 - softplus(log_p_of(student, from_teacher) - log_p_of(p, from_teacher)))
+        log_p = log_p_of(p, from_student)
+    log_q = log_p_of(student, from_student)
     with torch.no_grad():
         weight = 0.5 * (LOG2 - softplus(log_p - log_q))
         value = (weight + teacher_half).mean(0)
@@ -118,6 +118,6 @@ def _chains(n: int) -> Tensor:
     full = (1 << n) - 1
     chains = []
     for order in itertools.permutations(range(n)):
-        picked = itertools.accumulate((1 << item for item in order[:-1]), initial=0)
-        chains.append([full ^ items for items in picked])
+        prefixes = itertools.accumulate((1 << item for item in order[:-1]), initial=0)
+        chains.append([full ^ items for items in prefixes])
     return torch.tensor(chains)

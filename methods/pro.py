@@ -43,16 +43,16 @@ def ranking_losses(rewards: Tensor, scores: Tensor, config: ProOptions) -> Tenso
     import torch
 
     n = rewards.shape[1]
-    scaled = config.beta * rewards
-    graded = config.gap_scale * (scores.exp() if config.gap == "probability" else scores)
+    scaled_rewards = config.beta * rewards
+    scaled_scores = config.gap_scale * (scores.exp() if config.gap == "probability" else scores)
     total = rewards.new_zeros(len(rewards))
     for k in range(n - 1):
         gaps = torch.ones_like(rewards[:, k + 1 :])
         if config.gap != "none":
-            gaps = (graded[:, k : k + 1] - graded[:, k + 1 :]).clamp(0, config.gap_limit)
-        best = gaps.max(1, keepdim=True).values * scaled[:, k : k + 1]
-        others = gaps * scaled[:, k + 1 :]
-        total = total + torch.cat([best, others], 1).logsumexp(1) - best[:, 0]
+            gaps = (scaled_scores[:, k : k + 1] - scaled_scores[:, k + 1 :]).clamp(0, config.gap_limit)
+        best = gaps.max(1, keepdim=True).values * scaled_rewards[:, k : k + 1]
+        lower_terms = gaps * scaled_rewards[:, k + 1 :]
+        total = total + torch.cat([best, lower_terms], 1).logsumexp(1) - best[:, 0]
     return total
 
 
@@ -62,8 +62,8 @@ def loss(batch: Batch, terms: Tensors, config: ProOptions) -> Loss:
     best = batch.mean_rows(terms["logp"]) if config.sft_reduction == "mean" else batch.sum_rows(terms["logp"])
     n = rewards.shape[1]
     sft = -config.sft_weight * (n - 1) ** 2 * batch.per_prompt(best)[:, 0].sum()
-    ranked = Term("ranking", ranking_losses(rewards, scores, config).sum(), per="prompt")
-    return Loss((ranked, Term("sft", sft, per="prompt")), ranking.order_logs(rewards, scores))
+    ranking_term = Term("ranking", ranking_losses(rewards, scores, config).sum(), per="prompt")
+    return Loss((ranking_term, Term("sft", sft, per="prompt")), ranking.order_logs(rewards, scores))
 
 
 METHOD = Method(
@@ -74,5 +74,5 @@ METHOD = Method(
     config=ProOptions,
     rows=lambda group, config: ranking.scored_rows(group),
     loss=loss,
-    check=ranking.several,
+    check=ranking.require_several,
 )

@@ -33,7 +33,7 @@ def teacher_scores(group: Group, alpha: float = 1.0) -> list[float] | DroppedPro
     return scores
 
 
-def several(config: object, n: int) -> None:
+def require_several(config: object, n: int) -> None:
     require(n >= 2, f"a comparison needs at least 2 responses per prompt, not {n}")
 
 
@@ -81,10 +81,10 @@ def order_logs(rewards: Tensor, scores: Tensor) -> dict[str, Tensor]:
     indifferent: half), and ``ties``, prompts with at least two equal teacher scores."""
     import torch
 
-    rewards, ordered = rewards.detach(), scores.sort(1).values
+    rewards, sorted_scores = rewards.detach(), scores.sort(1).values
     i, j = torch.triu_indices(scores.shape[1], scores.shape[1], 1, device=scores.device)
-    same = (rewards[:, i] - rewards[:, j]).sign() * (scores[:, i] - scores[:, j]).sign()
+    signs = (rewards[:, i] - rewards[:, j]).sign() * (scores[:, i] - scores[:, j]).sign()
     return {
-        "agreement": ((same + 1) / 2).mean(1).sum(),
-        "ties": (ordered[:, 1:] == ordered[:, :-1]).any(1).sum(),
+        "agreement": ((signs + 1) / 2).mean(1).sum(),
+        "ties": (sorted_scores[:, 1:] == sorted_scores[:, :-1]).any(1).sum(),
     }

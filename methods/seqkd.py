@@ -23,13 +23,13 @@ def rows(group: Group, config: SeqkdOptions) -> Sequence[Row] | DroppedPrompt:
     """The teacher's first answer that has text and ended by itself: a cut answer would teach never to stop."""
     if not group.teacher:
         return DroppedPrompt("no teacher answer")
-    written = [answer for answer in group.teacher if answer.text.strip()]
-    if not written:
+    nonempty = [answer for answer in group.teacher if answer.text.strip()]
+    if not nonempty:
         return DroppedPrompt("teacher answer empty")
-    finished = [answer for answer in written if answer.finished]
+    finished = [answer for answer in nonempty if answer.finished]
     if not finished and not config.keep_unfinished:
         return DroppedPrompt("teacher answer unfinished")
-    answer = (finished or written)[0]
+    answer = (finished or nonempty)[0]
     return [Row(answer.text, finished=answer.finished)]
 
 

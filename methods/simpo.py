@@ -39,5 +39,5 @@ METHOD = Method(
     config=SimpoOptions,
     rows=ranking.pair,
     loss=loss,
-    check=ranking.several,
+    check=ranking.require_several,
 )

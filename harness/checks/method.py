@@ -263,7 +263,7 @@ def check_seed(method: Method[C], config: C, world: World) -> str:
     return "same seed, same bytes"
 
 
-class _Kill(Exception): ...
+class _Killed(Exception): ...
 
 
 def check_resume(method: Method[C], config: C, world: World) -> str:
@@ -273,13 +273,13 @@ def check_resume(method: Method[C], config: C, world: World) -> str:
     def killer(step: int, total: int, logs: object) -> None:
         # A checkpoint is written after its step was reported, so one step later that of step 1 is whole.
         if step == 2:
-            raise _Kill
+            raise _Killed
 
     with quiet():
         fit(training, place / "whole", scratch=place / "other")
         try:
             fit(training, place / "killed", killer, place / "scratch")
-        except _Kill:
+        except _Killed:
             report = fit(training, place / "resumed", scratch=place / "scratch")
         else:
             raise CheckFailed("it has a single step, so it cannot be broken off after one")

@@ -42,8 +42,8 @@ def test_properties(seed: int, skew: float, scale: float) -> None:
     """In [0, log 1/a], 0 for equal models; and GKD's divergence is a sum of two of these."""
     generator = torch.Generator().manual_seed(seed)
     p, q = (scale * torch.randn(2, 3, 5, generator=generator, dtype=torch.float64)).log_softmax(-1)
-    found = distillm.skewed(p, q, skew)
+    found = distillm.skew_kl(p, q, skew)
     assert (found >= -1e-15).all() and (found <= math.log(1 / skew) + 1e-12).all()
-    assert distillm.skewed(p, p, skew).abs().max() < 1e-15
-    parts = skew * distillm.skewed(p, q, skew) + (1 - skew) * distillm.skewed(q, p, 1 - skew)
+    assert distillm.skew_kl(p, p, skew).abs().max() < 1e-15
+    parts = skew * distillm.skew_kl(p, q, skew) + (1 - skew) * distillm.skew_kl(q, p, 1 - skew)
     torch.testing.assert_close(parts, gkd.divergence(p, q, skew), atol=1e-12, rtol=0)

@@ -16,7 +16,7 @@ from tests.tiny import tiny_batch, tiny_group
 
 
 def test_discounted_rewards_by_hand() -> None:
-    found = minillm.discounted(torch.tensor([1.0, 2.0, 3.0]), tiny_batch([3]), 0.5)
+    found = minillm.discounted_rewards(torch.tensor([1.0, 2.0, 3.0]), tiny_batch([3]), 0.5)
     torch.testing.assert_close(found, torch.tensor([2.75, 3.5, 3.0]))
 
 
