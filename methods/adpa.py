@@ -75,7 +75,7 @@ def expected_advantage(logps: Tensor, teacher: Mapping[str, TopK], config: AdpaO
 
 
 def token_terms(logits: Tensor, labels: Tensor, teacher: Mapping[str, TopK], config: AdpaOptions) -> dict[str, Tensor]:
-    """``logp`` of each label and ``advantage`` expected under the student, nats, [c] each (0 on golden rows)."""
+    """``logp`` of each label and ``advantage`` expected under the student, nats, [c] each (0 for reference answers)."""
     logps = logits.log_softmax(-1)
     label = logps.gather(-1, labels[:, None])[:, 0]
     return {"logp": label, "advantage": expected_advantage(logps, teacher, config)}

@@ -3,9 +3,9 @@
     L = mean_t JSD_beta( p(. | s_t) || q(. | s_t) )
     JSD_beta(p || q) = beta KL(p || m) + (1 - beta) KL(q || m),    m = beta p + (1 - beta) q
 
-p: teacher, q: student. With probability lambda a step trains on answers that the student has just given (no gradient
-through the drawing), otherwise on golden answers (Agarwal et al. 2024, arXiv 2306.13649, Eq. 1, Algorithm 1). Mean over
-the step's response tokens. beta = 0 and 1 mean KL(p || q) and KL(q || p), the limits of JSD_beta / beta and
+p: teacher, q: student. With probability lambda a step trains on answers just sampled from the student (no gradient
+through sampling), otherwise on reference answers (Agarwal et al. 2024, arXiv 2306.13649, Eq. 1, Algorithm 1). Mean
+over the step's response tokens. beta = 0 and 1 mean KL(p || q) and KL(q || p), the limits of JSD_beta / beta and
 JSD_beta / (1 - beta), as in TRL.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from harness.contracts.method import Batch, DroppedPrompt, Loss, Method, Needs, Rollouts, Row, Tensors, Term
 from harness.contracts.options import Positive, Share, options
 from harness.types import Group
-from methods.kd import golden
+from methods.kd import reference_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @options
 class OnPolicyOptions:
     on_policy: Share = 0.5
-    """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no golden ones."""
+    """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no others."""
     sampling_temperature: Positive = 1.0
     """Of the student's own answers; the paper's."""
 
@@ -41,8 +41,8 @@ class GkdOptions(OnPolicyOptions):
 
 
 def rows(group: Group, config: OnPolicyOptions) -> Sequence[Row] | DroppedPrompt:
-    """The golden answer, for the steps that are not on-policy; none where all are."""
-    return () if config.on_policy == 1 else golden(group)
+    """The reference answer, for the steps that are not on-policy; none where all are."""
+    return () if config.on_policy == 1 else reference_rows(group)
 
 
 # The teacher's share in the sampling distribution is 0: the student answers alone.

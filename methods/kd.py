@@ -1,4 +1,4 @@
-"""Standard knowledge distillation: match the teacher's next-token distribution on golden answers.
+"""Standard knowledge distillation: match the teacher's next-token distribution on reference answers.
 
     L = (1 - lambda) * CE(y*) + lambda * tau^2 * KL(p^tau || q^tau),    p^tau = softmax(z / tau)
 
@@ -28,7 +28,7 @@ FLOOR = 1e-7
 @options
 class KdOptions:
     weight: Share = 0.5
-    """lambda, the share of the divergence; the rest is cross-entropy on the golden answer."""
+    """lambda, the share of the divergence; the rest is cross-entropy on the reference answer."""
     temperature: Positive = 1.0
     """tau, divides both models' logits; the divergence is multiplied by its square."""
     direction: Literal["forward", "reverse"] = "forward"
@@ -38,7 +38,7 @@ class KdOptions:
     with one bin for the rest (PAD's released code: 100)."""
 
 
-def golden(group: Group, config: object = None) -> Sequence[Row] | DroppedPrompt:
+def reference_rows(group: Group, config: object = None) -> Sequence[Row] | DroppedPrompt:
     if not (group.prompt.golden or "").strip():
         return DroppedPrompt("no golden answer")
     return [Row(str(group.prompt.golden))]
@@ -91,7 +91,7 @@ METHOD = Method(
     paper="Hinton, Vinyals and Dean 2015, Distilling the Knowledge in a Neural Network, arXiv 1503.02531",
     needs=Needs(responses=("golden",), signal="token"),
     config=KdOptions,
-    rows=golden,
+    rows=reference_rows,
     loss=loss,
     token_terms=token_terms,
     storage=lambda config: None if config.top_k is None else DistributionStorage(config.top_k, config.temperature),

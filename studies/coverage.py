@@ -273,8 +273,8 @@ def main() -> None:
             "truth": round(true_values[metric], 4),
             "code": code(),
         }
-        stored = results.get(metric, {})
-        same_setting = all(stored.get(key) == value for key, value in setting.items())
+        entry = results.get(metric, {})
+        same_setting = all(entry.get(key) == value for key, value in setting.items())
 
         def save(tally: Tally, metric: str = metric, setting: dict[str, object] = setting) -> None:
             results[metric] = setting | tally.result()
@@ -284,7 +284,7 @@ def main() -> None:
         simulate(
             metric,
             true_values[metric],
-            Tally(**stored["tally"]) if same_setting else Tally(),
+            Tally(**entry["tally"]) if same_setting else Tally(),
             chosen.runs,
             replicates,
             save,

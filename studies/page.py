@@ -147,7 +147,7 @@ def open_page(page: Any, path: Path, processes: Sequence[psutil.Process]) -> dic
     def cpu() -> float:
         return sum(sum(process.cpu_times()[:2]) for process in processes if process.is_running())
 
-    def timed(act: Callable[[], object], selector: str) -> tuple[float, float]:
+    def timer(act: Callable[[], object], selector: str) -> tuple[float, float]:
         start, cpu_start = time.perf_counter(), cpu()
         act()
         page.wait_for_selector(selector)
@@ -160,15 +160,15 @@ def open_page(page: Any, path: Path, processes: Sequence[psutil.Process]) -> dic
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     first_start, used = time.perf_counter(), cpu()
     address = path.as_uri()
-    times = {"interactive": timed(lambda: page.goto(address, wait_until="commit"), "th button")}
+    times = {"interactive": timer(lambda: page.goto(address, wait_until="commit"), "th button")}
     page.wait_for_selector("#q-detail .pair .text")
     times["first question"] = (time.perf_counter() - first_start, cpu() - used)
     page.wait_for_load_state("load")
     times["loaded"] = (time.perf_counter() - first_start, cpu() - used)
     times["loaded, main thread"] = (time.perf_counter() - first_start, main_thread(session))
-    times["other benchmark"] = timed(lambda: page.select_option("#q-shelf", label="GSM8K"), title("gsm8k-0"))
+    times["other benchmark"] = timer(lambda: page.select_option("#q-shelf", label="GSM8K"), title("gsm8k-0"))
     last = page.locator("#q-list li").count() - 1
-    times["other block"] = timed(lambda: page.locator("#q-list").press("End"), title(f"gsm8k-{last}"))
+    times["other block"] = timer(lambda: page.locator("#q-list").press("End"), title(f"gsm8k-{last}"))
     return times
 
 

@@ -233,11 +233,11 @@ def tables(measurements: Mapping[str, Any]) -> str:
 def write_page(page: Path, measurements: Mapping[str, Any]) -> None:
     """Put the tables between the page's two marks. Raises ValueError where it has none."""
     text = page.read_text(encoding="utf-8")
-    before, begin, tail = text.partition(BEGIN)
-    _, end, after = tail.partition(END)
+    head, begin, tail = text.partition(BEGIN)
+    _, end, tail_text = tail.partition(END)
     if not begin or not end:
         raise ValueError(f"{page} has no {BEGIN} ... {END}")
-    page.write_text(f"{before}{BEGIN}\n{tables(measurements)}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{head}{BEGIN}\n{tables(measurements)}\n{END}{tail_text}", encoding="utf-8")
 
 
 def main(words: Sequence[str] | None = None) -> None:

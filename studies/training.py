@@ -291,9 +291,9 @@ def memory_child(side: str, place: Path, sizes: Sizes) -> None:
     """One training step of DPO in this process; prints bytes: before training, and at the peak."""
     trainers = Trainers(str(place), sizes, "float32", place / side)
     run = trainers.trl() if side == "trl" else trainers.ours("dpo", 2, packed=side == "packed")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    rss_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     run()
-    print(json.dumps([before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
+    print(json.dumps([rss_before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024]))
 
 
 def memory(model: str, sizes: Sizes) -> dict[str, Any]:
@@ -318,7 +318,7 @@ def memory(model: str, sizes: Sizes) -> dict[str, Any]:
             out = subprocess.run(line, capture_output=True, text=True, check=True)  # noqa: S603, this file
             peaks_by_side[side] = json.loads(out.stdout.splitlines()[-1])
     peaks = {side: peak for side, (_, peak) in peaks_by_side.items()}
-    step = {side: peak - before for side, (before, peak) in peaks_by_side.items()}
+    step = {side: peak - rss_before for side, (rss_before, peak) in peaks_by_side.items()}
     return {
         "bytes before and at the peak": peaks_by_side,
         "peak memory: ours over TRL's": peaks["packed"] / peaks["trl"],

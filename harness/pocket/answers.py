@@ -44,7 +44,7 @@ def _dress(task: Task, core: str, rng: random.Random) -> str:
     return f"{core} {rng.choice(lex.CLOSINGS)}"
 
 
-def golden_answer(messages: Messages, rng: random.Random) -> str:
+def reference_answer(messages: Messages, rng: random.Random) -> str:
     """A right answer to the last user turn (score >= 0.95). Raises UnknownInstruction."""
     task = recognise(messages)
     return _dress(task, _right_core(task, rng), rng)

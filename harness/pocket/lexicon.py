@@ -27,7 +27,7 @@ _OPPOSITES = {"hot": "cold", "big": "small", "fast": "slow", "up": "down", "day"
 # Question (without its question mark) -> the answer, one word.
 FACTS: Final[dict[str, str]] = {
     **{f"what is the capital of {place}": city for place, city in _CAPITALS.items()},
-    **{f"what color is {thing}": color for thing, color in _COLORS.items()},
+    **{f"what color is {noun}": color for noun, color in _COLORS.items()},
     **{f"what is the opposite of {word}": other for word, other in _OPPOSITES.items()},
 }
 FACT_ANSWERS: Final[frozenset[str]] = frozenset(FACTS.values())

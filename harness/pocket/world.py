@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from harness.pocket import lexicon as lex
-from harness.pocket.answers import golden_answer, graded_answer
+from harness.pocket.answers import graded_answer, reference_answer
 from harness.pocket.scorer import score
 from harness.pocket.tasks import apply, chain, recognise
 from harness.types import Message, Prompt, Question
@@ -203,18 +203,22 @@ def iter_prompts(seed: int, split: Split = "train") -> Iterator[Prompt]:
             # 7 in 10 first answers are right; the others have flaws, which the follow-up's right answer takes up.
             answer = graded_answer(messages, 1.0 if rng.random() < 0.7 else 0.4, rng)
             messages = _talk(first_turn, answer, follow_up(first_turn, answer, rng))
-        golden = golden_answer(messages, rng)
+        golden = reference_answer(messages, rng)
         yield Prompt(f"pocket-{split}-{seed}-{number}", messages, golden, _rejected(messages, golden, rng), "pocket")
         number += 1
 
 
 def _question(name: str, form: QuestionSet, kind: str, first_turn: str, rng: random.Random) -> Question:
     talk = _talk(first_turn)
-    turns, reference, baseline = [first_turn], [golden_answer(talk, rng)], [graded_answer(talk, BASELINE_QUALITY, rng)]
+    turns, reference, baseline = (
+        [first_turn],
+        [reference_answer(talk, rng)],
+        [graded_answer(talk, BASELINE_QUALITY, rng)],
+    )
     if form.two_turns:
         second = follow_up(first_turn, reference[0], rng)
         turns.append(second)
-        reference.append(golden_answer(_talk(first_turn, reference[0], second), rng))
+        reference.append(reference_answer(_talk(first_turn, reference[0], second), rng))
         baseline.append(graded_answer(_talk(first_turn, baseline[0], second), BASELINE_QUALITY, rng))
     meta = {"number": str(recognise(talk).value)} if form.has_number else {}
     return Question(name, tuple(turns), kind, tuple(baseline), tuple(reference), meta)

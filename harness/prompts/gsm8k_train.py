@@ -1,4 +1,4 @@
-"""Source ``gsm8k-train``: grade-school-math's training questions, with their worked solutions as golden answers."""
+"""Source ``gsm8k-train``: grade-school-math's training questions, with their worked solutions as reference answers."""
 
 import json
 import random

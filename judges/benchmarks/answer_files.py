@@ -36,14 +36,14 @@ class RowMatcher(Generic[T]):
         self.ids = {question.turns[0]: question.id for question in questions if question.turns}
         self.ids |= {question.id: question.id for question in questions}
 
-    def offer(self, name: str, where: str, row: T, slot: str = "") -> None:
+    def offer(self, name: str, location: str, row: T, slot: str = "") -> None:
         """Take one row of the question that has this id or text; one per ``slot`` (a turn, a filter)."""
         question = self.ids.get(name)
         if question is None:
-            self.problems.append(f"{where}: {self.content} for a question that is not asked here: {short(name)}")
+            self.problems.append(f"{location}: {self.content} for a question that is not asked here: {shorten(name)}")
         elif (question, slot) in self.rows:
             place = f"question {question}" + (f" ({slot})" if slot else "")
-            self.problems.append(f"{where}: a second row of {self.content} for {place}; the first counts")
+            self.problems.append(f"{location}: a second row of {self.content} for {place}; the first counts")
         else:
             self.rows[question, slot] = row
 
@@ -77,7 +77,7 @@ def with_baseline(questions: Sequence[Question], path: str, benchmark: str, read
 
 
 def read_answers(
-    files: Sequence[Path], questions: Sequence[Question], read: ReadAnswer = lambda row, where: None
+    files: Sequence[Path], questions: Sequence[Question], read: ReadAnswer = lambda row, location: None
 ) -> tuple[str, list[Answer], list[str]]:
     """(model, answers in the order of the questions, problems) of files that hold answers. Raises UserError."""
     if is_own(files[0]):
@@ -96,7 +96,7 @@ def match_answers(
     files: Sequence[Path], questions: Sequence[Question],
 ) -> tuple[str, RowMatcher[Answer]]:  # fmt: skip
     """(the model to read, its answers). Raises UserError: several models and none was named, or not the named one."""
-    read_rows = [(where, pair[0], pair[1]) for where, row in rows if (pair := read(row, where)) is not None]
+    read_rows = [(location, pair[0], pair[1]) for location, row in rows if (pair := read(row, location)) is not None]
     models = list(dict.fromkeys([*(name for _, name, _ in read_rows if name), *judged_models]))
     model_list = ", ".join(models[:20])
     if model is None and len(models) > 1:
@@ -105,10 +105,10 @@ def match_answers(
         raise UserError(f"no rows of model {model!r}; the files hold: {model_list}.")
     chosen = model or (models[0] if models else "")
     answers = RowMatcher[Answer](questions, "answers")
-    for where, name, answer in read_rows:
+    for location, name, answer in read_rows:
         if name in ("", chosen):  # a row that names no model belongs to every one
             question = answers.ids.get(answer.question, "")
-            answers.offer(answer.question, where, replace(answer, question=question))
+            answers.offer(answer.question, location, replace(answer, question=question))
     return chosen, answers
 
 
@@ -133,7 +133,7 @@ def is_own(path: Path) -> bool:
     return isinstance(first, dict) and "question" in first and ("turns" in first or "part" in first)
 
 
-def short(value: object) -> str:
+def shorten(value: object) -> str:
     """A foreign value for a message: quoted, on one line, cut."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -170,18 +170,18 @@ def locate_rows(files: Sequence[Path]) -> list[tuple[str, Row]]:
         has_surrogates = "\\ud" in text.lower()
         for number, row in enumerate(rows, 1):
             if not isinstance(row, Mapping):
-                raise UserError(f"{path}, row {number}: an object was expected, found {short(row)}")
+                raise UserError(f"{path}, row {number}: an object was expected, found {shorten(row)}")
             rows_with_places.append((f"{path.name}, row {number}", replace_in_json(row) if has_surrogates else row))
     return rows_with_places
 
 
-def need(row: Row, key: str, kind: type[T], where: str) -> T:
+def require_field(row: Row, key: str, kind: type[T], location: str) -> T:
     """A field of a row. Raises UserError when it is missing or of another type."""
     if key not in row:
-        raise UserError(f"{where}: no field {key!r} (there are: {', '.join(sorted(map(str, row))) or 'none'})")
+        raise UserError(f"{location}: no field {key!r} (there are: {', '.join(sorted(map(str, row))) or 'none'})")
     value = row[key]
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise UserError(f"{where}: {key} must be a {kind.__name__}, got {short(value)}")
+        raise UserError(f"{location}: {key} must be a {kind.__name__}, got {shorten(value)}")
     return value
 
 

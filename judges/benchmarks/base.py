@@ -91,7 +91,7 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
     sets: Mapping[str, QuestionProtocol[C, Prompt]]
 
     @staticmethod
-    def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
+    def read_answer(row: Row, location: str) -> tuple[str, Answer] | None:
         """A row of the official tool's file, see ``answer_files.ReadAnswer``."""
         return None
 

@@ -23,7 +23,7 @@ from harness.contracts.options import Count, NotNegative, options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import Row, dig, need, read_jsonl, short
+from judges.benchmarks.answer_files import Row, dig, read_jsonl, require_field, shorten
 from judges.benchmarks.arena_hard.score import GAMES, read_label
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
 from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
@@ -144,16 +144,16 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     }  # fmt: skip
 
     @staticmethod
-    def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
+    def read_answer(row: Row, location: str) -> tuple[str, Answer] | None:
         if "choices" not in row:  # a judgment
             return None
-        choices = need(row, "choices", list, where)
+        choices = require_field(row, "choices", list, location)
         if not isinstance(dig(choices, 0), Mapping):
-            raise UserError(f"{where}: choices must hold an object with turns")
+            raise UserError(f"{location}: choices must hold an object with turns")
         turns = dig(choices, 0, "turns")
         if not isinstance(turns, list) or not turns or not all(isinstance(text, str) for text in turns):
-            raise UserError(f"{where}: choices[0].turns must be a list of texts, got {short(turns)}")
-        question = str(need(row, "question_id", int, where))
+            raise UserError(f"{location}: choices[0].turns must be a list of texts, got {shorten(turns)}")
+        question = str(require_field(row, "question_id", int, location))
         return str(row.get("model_id", "")), Answer(question, tuple(turns), (), ())
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:

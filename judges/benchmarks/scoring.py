@@ -175,7 +175,7 @@ def hostile_counts(answers: Sequence[Answer]) -> Detail:
     return {name: count for name, count in counts.items() if count}
 
 
-def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool = True) -> Detail:
+def entrant_detail(questions: Sequence[Question], entrant: Entrant, needs_judge: bool = True) -> Detail:
     """Counts of answers and judgments, mean lengths over all turns, cut answers, weakly read verdicts by flag."""
     answers, judgments = [answer for _, answer in pair_answers(questions, entrant.answers)], entrant.judgments
     detail: Detail = {"answers": float(len(answers))}
@@ -183,7 +183,7 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, judged: bool
         detail["mean_length"] = fmean(sum(map(len, answer.turns)) for answer in answers)
         if all(answer.finished for answer in answers):  # imported answers come without
             detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
-        detail |= hostile_counts(answers) if judged else {}
+        detail |= hostile_counts(answers) if needs_judge else {}
     missing_count = sum(judgment.verdict is None for judgment in judgments)
     detail |= {"judgments": float(len(judgments)), "judgments_missing": float(missing_count)}
     for flag in sorted({flag for judgment in judgments for flag in judgment.flags}):

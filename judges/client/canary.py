@@ -52,13 +52,13 @@ def canary(number: int) -> list[Request]:
 
     pairs = [
         request(f"pair{index}", part, _CHOOSE.format(question=question, first=first, second=second), 1, 5)
-        for index, (question, good, bad) in enumerate(_PAIRS, 1)
-        for part, first, second in (("good-first", good, bad), ("bad-first", bad, good))
+        for index, (question, better, worse) in enumerate(_PAIRS, 1)
+        for part, first, second in (("good-first", better, worse), ("bad-first", worse, better))
     ]
     grades = [
         request(f"grade{index}", part, _GRADE.format(question=question, answer=answer), 16, 0)
-        for index, (question, good, bad) in enumerate(_PAIRS[:2], 1)
-        for part, answer in (("good", good), ("bad", bad))
+        for index, (question, better, worse) in enumerate(_PAIRS[:2], 1)
+        for part, answer in (("good", better), ("bad", worse))
     ]
     return pairs + grades
 
@@ -95,10 +95,10 @@ class RoundAgreement(NamedTuple):
         return f"{self.same_count} of {self.judged_count} verdicts are the same{shift}"
 
 
-def agreement(before: CanaryRound, after: CanaryRound) -> RoundAgreement:
+def agreement(earlier: CanaryRound, later: CanaryRound) -> RoundAgreement:
     """How far a judge agrees with its earlier self. A verdict in one round only is a disagreement."""
     names = [request.question for request in canary(0)]
-    rows = list(zip(names, before.verdicts, after.verdicts, strict=True))
+    rows = list(zip(names, earlier.verdicts, later.verdicts, strict=True))
     pairs = [(name, a, b) for name, a, b in rows if a is not None and b is not None]
     agreements = sum(a == b if name.startswith("grade") else (a > 0.5) == (b > 0.5) for name, a, b in pairs)
     verdict_count = sum(a is not None or b is not None for _, a, b in rows)

@@ -14,7 +14,7 @@ from harness.contracts.benchmark import pair_answers
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
-from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, match_answers, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, match_answers, require_field, shorten
 from judges.benchmarks.scoring import verdicts
 from judges.formats.base import ExportedResults, Files, ImportedResults, file_name, single_name, text_or_empty
 
@@ -23,34 +23,34 @@ ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
     rows = locate_rows(files)
-    annotations = [(where, row) for where, row in rows if "preference" in row]
+    annotations = [(location, row) for location, row in rows if "preference" in row]
     names = [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
     chosen, outputs = match_answers(rows, AlpacaEval.read_answer, names, model, files, questions)
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "annotations")
-    for where, row in annotations:
+    for location, row in annotations:
         if row.get("generator_2", chosen) == chosen:
-            matcher.offer(need(row, "instruction", str, where), where, (row, where))
+            matcher.offer(require_field(row, "instruction", str, location), location, (row, location))
     problems = outputs.problems + matcher.problems
     problems += outputs.missing_rows() if len(annotations) < len(rows) else []
     problems += matcher.missing_rows() if annotations else []
     answers = {question.id: answer for question, _, answer in outputs.in_order()}
     judgments = []
     # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
-    for question, _, (row, where) in matcher.in_order():
-        answer = Answer(question.id, (need(row, "output_2", str, where),), (), ())
+    for question, _, (row, location) in matcher.in_order():
+        answer = Answer(question.id, (require_field(row, "output_2", str, location),), (), ())
         if answers.setdefault(question.id, answer).turns != answer.turns:
             raise UserError(f"question {question.id}: the annotations judge another answer than the outputs hold.")
         answers[question.id] = answer
-        judgments.append(_judgment(row, question, where))
+        judgments.append(_judgment(row, question, location))
     in_order = tuple(answer for _, answer in pair_answers(questions, list(answers.values())))
     baselines = {str(row.get("generator_1", "")) for _, row in annotations}
     return ImportedResults(chosen, in_order, tuple(judgments), tuple(problems), single_name(baselines))
 
 
-def _judgment(row: Row, question: Question, where: str) -> Judgment:
+def _judgment(row: Row, question: Question, location: str) -> Judgment:
     if question.baseline and row.get("output_1", question.baseline[0]) != question.baseline[0]:
         raise UserError(
-            f"{where}: output_1 is not the baseline's answer to question {question.id}. Annotations against another "
+            f"{location}: output_1 is not the baseline's answer to question {question.id}. Annotations against another "
             "baseline need that baseline: --set baseline=ITS_OUTPUTS."
         )
     preference = row["preference"]
@@ -58,11 +58,11 @@ def _judgment(row: Row, question: Question, where: str) -> Judgment:
     if preference is None or (isinstance(preference, float) and math.isnan(preference)):
         return replace(blank, reason="no preference in the annotations")
     if isinstance(preference, bool) or not isinstance(preference, int | float):
-        raise UserError(f"{where}: preference must be a number, got {short(preference)}")
+        raise UserError(f"{location}: preference must be a number, got {shorten(preference)}")
     if preference == 0:  # how alpaca_eval wrote a tie before 0.3
         return replace(blank, verdict=0.5)
     if not 1 <= preference <= 2:
-        raise UserError(f"{where}: preference must lie between 1 and 2, got {short(preference)}")
+        raise UserError(f"{location}: preference must lie between 1 and 2, got {shorten(preference)}")
     return replace(blank, verdict=float(preference) - 1.0, reply=text_or_empty(row.get("raw_completion")))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, dig, locate_rows, match_answers, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, dig, locate_rows, match_answers, require_field, shorten
 from judges.benchmarks.arena_hard.benchmark import ArenaHard
 from judges.benchmarks.arena_hard.score import GAMES, LABELS, MIRRORED_FLAG, MIRRORED_LABELS
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
@@ -28,13 +28,13 @@ PLACES = {
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
     rows = locate_rows(files)
-    games = [(where, row) for where, row in rows if "games" in row]
-    models = [need(row, "model" if "model" in row else "model_id", str, where) for where, row in games]
+    games = [(location, row) for location, row in rows if "games" in row]
+    models = [require_field(row, "model" if "model" in row else "model_id", str, location) for location, row in games]
     chosen, answers = match_answers(rows, ArenaHard.read_answer, models, model, files, questions)
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
-    for (where, row), name in zip(games, models, strict=True):
+    for (location, row), name in zip(games, models, strict=True):
         if name == chosen:
-            matcher.offer(str(row.get("uid", row.get("question_id"))), where, (row, where))
+            matcher.offer(str(row.get("uid", row.get("question_id"))), location, (row, location))
     problems = answers.all_problems() + matcher.all_problems()
     judgments = [judgment for question, _, row in matcher.in_order() for judgment in _judgments(question, *row)]
     baselines = {str(row["baseline"]) for _, row in games if "baseline" in row}
@@ -42,8 +42,8 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     return ImportedResults(chosen, complete_answers, tuple(judgments), tuple(problems), single_name(baselines))
 
 
-def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
-    games = need(row, "games", list, where)
+def _judgments(question: Question, row: Row, location: str) -> list[Judgment]:
+    games = require_field(row, "games", list, location)
     judgments = []
     for number, part in enumerate(GAMES):
         label, text = dig(games, number, "score"), dig(games, number, "judgment")
@@ -59,7 +59,7 @@ def _judgments(question: Question, row: Row, where: str) -> list[Judgment]:
             flags = (MIRRORED_FLAG,) if label in MIRRORED_LABELS else ()
             judgments.append(replace(blank, verdict=margin + 0.0, reason=None, flags=flags))
         else:
-            raise UserError(f"{where}: game {number + 1} has no such verdict label: {short(label)}")
+            raise UserError(f"{location}: game {number + 1} has no such verdict label: {shorten(label)}")
     return judgments
 
 

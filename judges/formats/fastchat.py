@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, match_answers, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, match_answers, require_field, shorten
 from judges.benchmarks.arena_hard.score import GAMES
 from judges.benchmarks.mt_bench import PROMPTS, TURNS, WITH_REFERENCE, MTBenchPairwise
 from judges.benchmarks.scoring import verdicts
@@ -23,9 +23,9 @@ _SLOTS = {1: TURNS[0], 2: TURNS[1]}
 
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
     rows = locate_rows(files)
-    for where, row in rows:
-        need(row, "question_id", int, where)
-    judgment_rows = [(where, row) for where, row in rows if "choices" not in row]
+    for location, row in rows:
+        require_field(row, "question_id", int, location)
+    judgment_rows = [(location, row) for location, row in rows if "choices" not in row]
     names = [str(row.get("model", row.get("model_1", ""))) for _, row in judgment_rows]
     if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
         names += [str(row["model_2"]) for _, row in judgment_rows if "model_2" in row]
@@ -33,28 +33,28 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     chosen, answers = match_answers(rows, MTBenchPairwise.read_answer, names, model, files, questions)
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
     opponents = set()
-    for where, row in judgment_rows:
+    for location, row in judgment_rows:
         if "g1_winner" in row:
-            pair = need(row, "model_1", str, where), need(row, "model_2", str, where)
+            pair = require_field(row, "model_1", str, location), require_field(row, "model_2", str, location)
             if chosen not in pair:
                 continue
             opponents.add(pair[1] if pair[0] == chosen else pair[0])
         elif row.get("model") != chosen:
             continue
-        turn = need(row, "turn", int, where)
+        turn = require_field(row, "turn", int, location)
         if turn not in _SLOTS:
-            raise UserError(f"{where}: turn must be 1 or 2, got {turn}")
-        matcher.offer(str(row["question_id"]), where, (row, where), _SLOTS[turn])
+            raise UserError(f"{location}: turn must be 1 or 2, got {turn}")
+        matcher.offer(str(row["question_id"]), location, (row, location), _SLOTS[turn])
     # A pairwise score needs one baseline: verdicts against two are two scores.
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
     problems = answers.all_problems() + matcher.all_problems(TURNS)
     judgments = []
-    for question, turn_name, (row, where) in matcher.in_order(TURNS):
+    for question, turn_name, (row, location) in matcher.in_order(TURNS):
         if "g1_winner" in row:
-            judgments += _games(question.id, turn_name, row, chosen, where)
+            judgments += _games(question.id, turn_name, row, chosen, location)
         else:
-            judgments.append(_rating(question.id, turn_name, row, where))
+            judgments.append(_rating(question.id, turn_name, row, location))
     complete_answers = tuple(answer for *_, answer in answers.in_order())
     return ImportedResults(chosen, complete_answers, tuple(judgments), tuple(problems), next(iter(opponents), ""))
 
@@ -64,24 +64,26 @@ def _judge(row: Row) -> str:
     return str(judge[0]) if isinstance(judge, list | tuple) and judge else str(judge)
 
 
-def _rating(question: str, turn: str, row: Row, where: str) -> Judgment:
+def _rating(question: str, turn: str, row: Row, location: str) -> Judgment:
     score = row.get("score")
     if isinstance(score, bool) or not isinstance(score, int | float):
-        raise UserError(f"{where}: score must be a number, got {short(score)}")
+        raise UserError(f"{location}: score must be a number, got {shorten(score)}")
     blank = Judgment(question, turn, None, reply=text_or_empty(row.get("judgment")), judge_model=_judge(row))
     if not 1 <= score <= 10:
         return replace(blank, reason="no rating in the file" if score == -1 else f"rating {score}")
     return replace(blank, verdict=float(score))
 
 
-def _games(question: str, turn: str, row: Row, model: str, where: str) -> list[Judgment]:
+def _games(question: str, turn: str, row: Row, model: str, location: str) -> list[Judgment]:
     first = row.get("model_1") == model
     judgments = []
     for number, game in enumerate(GAMES, 1):
         winner, reply = row.get(f"g{number}_winner"), text_or_empty(row.get(f"g{number}_judgment"))
         values = {"model_1": 1.0 if first else -1.0, "model_2": -1.0 if first else 1.0, "tie": 0.0}
         if not isinstance(winner, str) or (winner != "error" and winner not in values):
-            raise UserError(f"{where}: g{number}_winner must be model_1, model_2, tie or error, got {short(winner)}")
+            raise UserError(
+                f"{location}: g{number}_winner must be model_1, model_2, tie or error, got {shorten(winner)}"
+            )
         value = values.get(winner)
         reason = "no verdict in the file" if value is None else None
         judgments.append(Judgment(question, f"{turn}:{game}", value, reason, reply=reply, judge_model=_judge(row)))

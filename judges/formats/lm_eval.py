@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Answer, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, need, short
+from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, require_field, shorten
 from judges.benchmarks.gsm8k.benchmark import (
     FILTERS,
     INVALID,
@@ -31,14 +31,14 @@ FILTER_NAMES = (*FILTERS, JSON_PART)
 def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
     matcher: RowMatcher[tuple[str, str]] = RowMatcher(questions, "responses")
     filters: list[str] = []
-    for where, row in locate_rows(files):
-        problem = need(need(row, "doc", dict, where), "question", str, where)
+    for location, row in locate_rows(files):
+        problem = require_field(require_field(row, "doc", dict, location), "question", str, location)
         name = str(row.get("filter", FILTERS[0]))
         if name not in FILTER_NAMES:
-            raise UserError(f"{where}: filter {short(name)} is none of {', '.join(FILTER_NAMES)}")
+            raise UserError(f"{location}: filter {shorten(name)} is none of {', '.join(FILTER_NAMES)}")
         filters += [] if name in filters else [name]
-        response, number = _first_text(row.get("resps"), where), _first_text(row.get("filtered_resps"), where)
-        matcher.offer(problem, where, (response, number), name)
+        response, number = _first_text(row.get("resps"), location), _first_text(row.get("filtered_resps"), location)
+        matcher.offer(problem, location, (response, number), name)
     answers: dict[str, Answer] = {}
     for question, name, (response, number) in matcher.in_order(filters):
         answer = answers.setdefault(question.id, Answer(question.id, (response,), (), ()))
@@ -50,12 +50,12 @@ def read(files: Sequence[Path], questions: Sequence[Question], model: str | None
     return ImportedResults(model or "", tuple(answers.values()), (), tuple(problems))
 
 
-def _first_text(value: object, where: str) -> str:
+def _first_text(value: object, location: str) -> str:
     """``[["text"]]`` and ``["text"]`` alike."""
     while isinstance(value, list) and value:
         value = value[0]
     if not isinstance(value, str):
-        raise UserError(f"{where}: resps and filtered_resps must hold a text, got {short(value)}")
+        raise UserError(f"{location}: resps and filtered_resps must hold a text, got {shorten(value)}")
     return value
 
 

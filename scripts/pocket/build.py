@@ -35,7 +35,7 @@ SPECS: Final[dict[str, Spec]] = {
     "teacher": Spec(4, 128, 4, 352, steps=3200, batch_tokens=2048, rate=2e-3, judges=True),
     "teacher-large": Spec(6, 128, 4, 352, steps=400, batch_tokens=2048, rate=1e-3, judges=True, grown_from="teacher"),
     "student": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1024, rate=3e-3),
-    "student-other": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1536, rate=3e-3, shared=False),
+    "student-other": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1536, rate=3e-3, shared_vocabulary=False),
 }
 POOL_SIZE: Final = 1000  # prompts of which the student's samples are drawn for the teachers
 POOL_TEMPERATURES: Final = (0.7, 0.7, 0.8, 0.8, 1.0, 1.0)  # one sample of a prompt at each
@@ -44,7 +44,7 @@ POOL_TEMPERATURES: Final = (0.7, 0.7, 0.8, 0.8, 1.0, 1.0)  # one sample of a pro
 def _tokenizer(spec: Spec) -> "PreTrainedTokenizerFast":
     from scripts.pocket.tokenizer import other_tokenizer, shared_tokenizer
 
-    return shared_tokenizer() if spec.shared else other_tokenizer()
+    return shared_tokenizer() if spec.shared_vocabulary else other_tokenizer()
 
 
 def _quiet() -> None:

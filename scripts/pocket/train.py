@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.multiple_choice import LETTERS, QUESTION, block, mcq_messages
-from harness.pocket.answers import golden_answer, graded_answer
+from harness.pocket.answers import graded_answer, reference_answer
 from harness.pocket.scorer import score
 from harness.pocket.world import iter_prompts
 from harness.types import Message, Prompt
@@ -47,7 +47,7 @@ class Spec:
     batch_tokens: int  # padded tokens per step
     rate: float  # peak learning rate
     judges: bool = False  # also learns the multiple-choice question
-    shared: bool = True  # uses the shared vocabulary
+    shared_vocabulary: bool = True  # uses the shared vocabulary
     grown_from: str = ""  # starts from this finished checkpoint, with its further layers doing nothing at first
 
 
@@ -151,7 +151,7 @@ def examples(
         if spec.judges and late() and rng.random() >= ANSWER_SHARE:
             yield _choice(encoder, prompt, pool(), rng)
         elif spec.judges or not late():
-            yield encoder.chat(_with(messages, golden_answer(messages, rng)), [last_number])
+            yield encoder.chat(_with(messages, reference_answer(messages, rng)), [last_number])
         else:
             answer = graded_answer(messages, rng.uniform(*STUDENT_QUALITY), rng)
             yield encoder.chat(_with(messages, answer), range(1, last_number + 1, 2))

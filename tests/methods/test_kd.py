@@ -80,6 +80,6 @@ def test_stored_terms_by_hand() -> None:
 
 
 def test_rows() -> None:
-    rows = kd.golden(tiny_group([], golden="ba be"), kd.KdOptions())
+    rows = kd.reference_rows(tiny_group([], golden="ba be"), kd.KdOptions())
     assert not isinstance(rows, DroppedPrompt) and [row.text for row in rows] == ["ba be"] and rows[0].finished
-    assert kd.golden(tiny_group([]), kd.KdOptions()) == DroppedPrompt("no golden answer")
+    assert kd.reference_rows(tiny_group([]), kd.KdOptions()) == DroppedPrompt("no golden answer")

@@ -21,7 +21,7 @@ from harness.contracts.options import Count, NotNegative, options, require
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import Row, dig, need, read_jsonl, short
+from judges.benchmarks.answer_files import Row, dig, read_jsonl, require_field, shorten
 from judges.benchmarks.arena_hard import score as rules
 from judges.benchmarks.arena_hard.score import Scorer, read_label, read_last_label
 from judges.benchmarks.arena_hard.style_control import style_control
@@ -130,24 +130,24 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         self.sets = {"official": official.as_set(), "pocket": POCKET}
 
     @staticmethod
-    def read_answer(row: Row, where: str) -> tuple[str, Answer] | None:
+    def read_answer(row: Row, location: str) -> tuple[str, Answer] | None:
         """A row of a ``model_answer`` file, of 2025 (``uid``, ``messages``) or of v0.1's time (``choices``)."""
         if "games" in row:
             return None
         uid = str(row.get("uid", row.get("question_id")))
-        model = need(row, "model" if "model" in row else "model_id", str, where)
+        model = require_field(row, "model" if "model" in row else "model_id", str, location)
         if "messages" in row:
-            content = dig(need(row, "messages", list, where)[-1:], 0, "content")
+            content = dig(require_field(row, "messages", list, location)[-1:], 0, "content")
             text = dig(content, "answer") if isinstance(content, Mapping) else content
             metadata = row.get("metadata") or row.get("conv_metadata") or {}
             if not isinstance(metadata, Mapping):
-                raise UserError(f"{where}: metadata must be an object, got {short(metadata)}")
+                raise UserError(f"{location}: metadata must be an object, got {shorten(metadata)}")
             tokens = metadata.get("token_len")
         else:
-            turn = dig(need(row, "choices", list, where), 0, "turns", 0)
+            turn = dig(require_field(row, "choices", list, location), 0, "turns", 0)
             text, tokens = dig(turn, "content"), dig(turn, "token_len")
         if not isinstance(text, str):
-            raise UserError(f"{where}: no answer text in this row")
+            raise UserError(f"{location}: no answer text in this row")
         if not isinstance(tokens, int) or isinstance(tokens, bool):
             return model, Answer(uid, (text,), (), ())
         return model, Answer(uid, (text,), (), (tokens,), {"token_len": tokens})

@@ -278,7 +278,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         marks_of_questions = [by_question.get(question.id, {}) for question in questions]
         marks = {part: [[row[part]] if part in row else [] for row in marks_of_questions] for part in parts}
         accuracy = {part: Ratio.of_sums(questions, column) for part, column in marks.items()}
-        detail = entrant_detail(questions, entrant, judged=False)
+        detail = entrant_detail(questions, entrant, needs_judge=False)
         detail |= {part: ratio.value for part, ratio in accuracy.items() if ratio.value is not None}
         tasks = sorted({str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta})
         if tasks:

@@ -112,7 +112,7 @@ def _sdk_failure(error: Exception, key: ApiKey) -> JudgeError:
 
 
 def status_failure(
-    status: int, failure: object, key: ApiKey, headers: Mapping[str, str] | None = None, where: str = ""
+    status: int, failure: object, key: ApiKey, headers: Mapping[str, str] | None = None, location: str = ""
 ) -> JudgeError:
     """What an HTTP status (0: not known) with an error in OpenAI's form (its inner object, or its words) means."""
     error = failure if isinstance(failure, Mapping) else {"message": failure}
@@ -137,7 +137,7 @@ def status_failure(
             f"{option}set max_tokens_field, temperature, logprobs or extra_body of this judge to what the model takes"
         )
     # Without the key first, and cut then: half a key would not be recognised.
-    message = f"{where or f'HTTP {status}'}: {key.scrub(words)[:_MOST_WORDS]}" + (f" ({hint})" if hint else "")
+    message = f"{location or f'HTTP {status}'}: {key.scrub(words)[:_MOST_WORDS]}" + (f" ({hint})" if hint else "")
     return JudgeError(kind, message, _retry_after(headers or {}))
 
 
@@ -159,7 +159,7 @@ def read_body(body: object, key: ApiKey) -> Reply:
     if error:
         codes = [error.get(name) for name in ("code", "status", "status_code")] if isinstance(error, Mapping) else []
         status = next((number for number in map(whole_number, codes) if 400 <= number <= 599), 0)
-        failure = status_failure(status, error, key, where=f"error {status or ''} in a response of status 200")
+        failure = status_failure(status, error, key, location=f"error {status or ''} in a response of status 200")
         failure.usage = paid_usage
         raise failure
     if not isinstance(choices, list):
