@@ -106,11 +106,11 @@ def tokenise(
     for start in range(0, len(chosen), SLAB):
         slab = chosen[start : start + SLAB]
         prompt_texts = [prompt_text(tokenizer, groups[index].prompt.messages) for index, _ in slab]
-        responses = [[defuse(tokenizer, row.text) + (end if row.finished else "") for row in rows] for _, rows in slab]
-        joint = [prompt + text for prompt, texts in zip(prompt_texts, responses, strict=True) for text in texts]
+        endings = [[defuse(tokenizer, row.text) + (end if row.finished else "") for row in rows] for _, rows in slab]
+        joint = [prompt + text for prompt, texts in zip(prompt_texts, endings, strict=True) for text in texts]
         ids = iter(tokenizer(prompt_texts + joint, add_special_tokens=False)["input_ids"])
         prompts = [next(ids) for _ in slab]
-        for prompt, texts, (index, rows) in zip(prompts, responses, slab, strict=True):
+        for prompt, texts, (index, rows) in zip(prompts, endings, slab, strict=True):
             responses = [continuation(tokenizer, prompt, next(ids), text) for text in texts]
             tokens = [TokenRow(response, row.role, row.signals) for response, row in zip(responses, rows, strict=True)]
             yield Example(groups[index].prompt.id, index, prompt, tuple(tokens))
