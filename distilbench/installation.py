@@ -17,7 +17,7 @@ def check_folders() -> None:
     for name in FOLDERS:
         # Found, not imported: a stranger's package must not run.
         spec = importlib.util.find_spec(name)
-        places = [Path(place).resolve() for place in spec.submodule_search_locations or ()] if spec else []
+        places = [Path(location).resolve() for location in spec.submodule_search_locations or ()] if spec else []
         if spec is not None and home / name in places:
             continue
         if spec is None:

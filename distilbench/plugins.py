@@ -44,14 +44,14 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
     Raises UserError: a plug-in that cannot be imported, holds nothing of ours, or brings a name that is taken.
     """
     tables = [EntryTable(name) for name in OURS]
-    installed = entry_points()  # once: every call reads the metadata of all distributions
+    points = entry_points()  # once: every call reads the metadata of all distributions
     for table in tables:
-        for point in installed.select(group=f"distilbench.{table.name}"):
+        for point in points.select(group=f"distilbench.{table.name}"):
             origin = f"the entry point {point.name!r} of {point.dist.name if point.dist else point.value!r}"
             try:
                 value = point.load()
             except Exception as error:  # whatever a foreign module raises while it is imported
-                raise _broken(origin, error) from error
+                raise _import_error(origin, error) from error
             table.add(value, origin)
     for plugin in plugins:
         module, origin = import_plugin(plugin), f"the plug-in {plugin!r}"
@@ -64,18 +64,18 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
 
 def entries_of(table: str, name_or_file: str, plugins: Sequence[str] = ()) -> list[Any]:
     """The entry of this name, or all that a Python file brings. Raises UserError where there is none."""
-    before = getattr(load_registry(plugins), table)
+    known_entries = getattr(load_registry(plugins), table)
     if not name_or_file.endswith(".py"):
-        if name_or_file not in before:
+        if name_or_file not in known_entries:
             remedy = "Or give the path of a Python file that ends in .py."
-            raise unknown_choice(table[:-1], name_or_file, before, remedy)
-        return [before[name_or_file]]
-    after = getattr(load_registry([*plugins, name_or_file]), table)
-    new = [entry for name, entry in after.items() if name not in before]
-    if not new:
-        one, several = variables(table)
-        raise UserError(f"the plug-in {name_or_file!r} brings no {table[:-1]}: define {one} (or {several}) in it.")
-    return new
+            raise unknown_choice(table[:-1], name_or_file, known_entries, remedy)
+        return [known_entries[name_or_file]]
+    all_entries = getattr(load_registry([*plugins, name_or_file]), table)
+    new_entries = [entry for name, entry in all_entries.items() if name not in known_entries]
+    if not new_entries:
+        single, several = variables(table)
+        raise UserError(f"the plug-in {name_or_file!r} brings no {table[:-1]}: define {single} (or {several}) in it.")
+    return new_entries
 
 
 def variables(table: str) -> tuple[str, str]:
@@ -94,12 +94,12 @@ class EntryTable:
     def add(self, value: object, origin: str) -> int:
         """Add an entry, a mapping or sequence of entries, or those that a module defines; how many there were."""
         if isinstance(value, ModuleType):
-            values = [getattr(value, name) for name in variables(self.name) if hasattr(value, name)]
-            return sum(self.add(entry, origin) for entry in values)
+            variable_values = [getattr(value, name) for name in variables(self.name) if hasattr(value, name)]
+            return sum(self.add(entry, origin) for entry in variable_values)
         entries = value if isinstance(value, list | tuple) else [value]
-        named = value if isinstance(value, Mapping) else {getattr(entry, "name", ""): entry for entry in entries}
+        by_name = value if isinstance(value, Mapping) else {getattr(entry, "name", ""): entry for entry in entries}
         noun, contract = self.name[:-1], CONTRACTS[self.name]
-        for name, entry in named.items():
+        for name, entry in by_name.items():
             # An entry of the wrong type would fail much later and far away; so would one whose name is not its key.
             if not isinstance(entry, contract):
                 rule = f"is a {type(entry).__name__}, not a {contract.__module__}.{contract.__name__}"
@@ -111,7 +111,7 @@ class EntryTable:
                 rule = f"but {self.origins[name]} has one of that name. Rename yours: tables could not tell them apart"
                 raise UserError(f"{origin} brings {noun} {name!r}, {rule}.")
             self.entries[name], self.origins[name] = entry, origin
-        return len(named)
+        return len(by_name)
 
 
 def import_plugin(plugin: str) -> ModuleType:
@@ -129,11 +129,11 @@ def import_plugin(plugin: str) -> ModuleType:
         SourceFileLoader(name, str(path)).exec_module(module)
     except Exception as error:
         sys.modules.pop(name, None)
-        raise _broken(f"the plug-in {plugin!r}", error) from error
+        raise _import_error(f"the plug-in {plugin!r}", error) from error
     return module
 
 
-def _broken(origin: str, error: Exception) -> UserError:
+def _import_error(origin: str, error: Exception) -> UserError:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    where = "" if isinstance(error, SyntaxError) else f" ({frames[-1].filename}:{frames[-1].lineno})"
-    return UserError(f"{origin} cannot be imported: {type(error).__name__}: {error}{where}.")
+    location = "" if isinstance(error, SyntaxError) else f" ({frames[-1].filename}:{frames[-1].lineno})"
+    return UserError(f"{origin} cannot be imported: {type(error).__name__}: {error}{location}.")

@@ -25,7 +25,7 @@ def main() -> None:
         raise KeyboardInterrupt
 
     # SIGTERM stops the workers and leaves as Ctrl-C does.
-    before = signal.signal(signal.SIGTERM, stop)
+    previous_handler = signal.signal(signal.SIGTERM, stop)
     try:
         app()
     except UserError as error:
@@ -33,8 +33,8 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        place = f" writing {error.filename}" if error.filename else ""
-        exit_with(f"no space left{place}. What was finished is kept: free some space and run the same command again.")
+        file = f" writing {error.filename}" if error.filename else ""
+        exit_with(f"no space left{file}. What was finished is kept: free some space and run the same command again.")
     except (KeyboardInterrupt, SystemExit) as error:
         # typer turns Ctrl-C inside a prompt or a command into SystemExit(130)
         if isinstance(error, SystemExit) and error.code != 130:
@@ -42,7 +42,7 @@ def main() -> None:
         sys.stderr.write("stopped: nothing is lost; run the same command again to go on.\n")
         sys.exit(128 + signals[0] if signals else 130)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
 
 
 def exit_with(message: str) -> None:

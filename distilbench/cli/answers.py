@@ -38,11 +38,11 @@ def import_(
         files, benchmark, out, model=model, partial=partial, replicates=replicates,
         set=overrides or [], plugins=plugins or [],
     )  # fmt: skip
-    imported = report.answers
+    answers = report.answers
     for problem in report.problems:
         typer.echo(problem, err=True)
-    count = f"{format_count(len(imported.answers), 'answer')}, {format_count(len(imported.judgments), 'judgment')}"
-    typer.echo(f"{imported.model}: {count} to {format_count(report.questions, 'question')} in {out}")
+    count = f"{format_count(len(answers.answers), 'answer')}, {format_count(len(answers.judgments), 'judgment')}"
+    typer.echo(f"{answers.model}: {count} to {format_count(report.questions, 'question')} in {out}")
     for score in report.scores:
         value = "not scored" if score.value is None else f"{score.value:.2f}"
         interval = "" if score.low is None or score.high is None else f" [{score.low:.2f}, {score.high:.2f}]"
@@ -81,7 +81,7 @@ def export(
         answers = read_import(folder)
     else:
         # A name under --runs is the usual way; a folder is what a shell completes.
-        place = Path(str(run)) if Path(str(run)).is_dir() else runs / str(run)
-        answers = answers_of_row(load(place), row, benchmark, seed=seed, target=target)
+        path = Path(str(run)) if Path(str(run)).is_dir() else runs / str(run)
+        answers = answers_of_row(load(path), row, benchmark, seed=seed, target=target)
     for path in export_answers(answers, out, model=model, judge=judge, plugins=plugins or []):
         typer.echo(str(path))

@@ -35,8 +35,8 @@ app = typer.Typer(
 )
 
 
-def print_version(requested: bool) -> None:
-    if requested:
+def print_version(show: bool) -> None:
+    if show:
         try:
             typer.echo(f"distilbench {metadata.version('distilbench')}")
         except metadata.PackageNotFoundError:  # run from a checkout that is not installed

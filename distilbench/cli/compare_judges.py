@@ -105,10 +105,10 @@ def split_judges(text: str) -> list[str]:
 
 def own_rows(options: Sequence[str]) -> dict[str, list[str]]:
     """Judge to rows, from ``JUDGE=ROW,ROW``. Raises UserError for anything else."""
-    result = {}
+    rows_by_judge = {}
     for option in options:
         judge, _, rows = option.partition("=")
         if not (judge and words(rows)):
             raise UserError(f"--own {option}: must be JUDGE=ROW,ROW.")
-        result[judge] = words(rows)
-    return result
+        rows_by_judge[judge] = words(rows)
+    return rows_by_judge

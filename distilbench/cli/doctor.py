@@ -76,10 +76,10 @@ def pull(names: Names = None) -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
 
-        def advance(file: str, done: int, total: int | None) -> None:
+        def advance(file: str, received: int, total: int | None) -> None:
             if file not in tasks:  # its size is known only when the server has answered
                 tasks[file] = progress.add_task(file)
-            progress.update(tasks[file], completed=done, total=total)
+            progress.update(tasks[file], completed=received, total=total)
 
         statuses = assets.pull(names, advance)
     show_assets(statuses, complete=True)

@@ -63,18 +63,19 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
     """What a ledger holds: replies, cost, coverage, failures, batch jobs; and which judgments have no verdict."""
     from judges.ledger.ledger import Ledger
 
-    with Ledger(ledger or runs / "ledger.sqlite", create=False) as opened:
-        show_replies(opened)
+    with Ledger(ledger or runs / "ledger.sqlite", create=False) as open_ledger:
+        show_replies(open_ledger)
         coverage = [
             # Rounded down: an incomplete coverage is never shown as 100%.
             (model, endpoint, f"{replies:,} of {requests:,} requests have a reply ({100 * replies // requests}%)")
-            for (endpoint, model), (replies, requests) in opened.coverage().items()
+            for (endpoint, model), (replies, requests) in open_ledger.coverage().items()
         ]
         show_rows("coverage", coverage or [("nothing asked yet",)])
-        failures = [(kind, format_count(count, "request")) for kind, count in opened.failures().items()]
+        failures = [(kind, format_count(count, "request")) for kind, count in open_ledger.failures().items()]
         show_rows("failures (the last call of each request without a reply)", failures or [("none",)])
         jobs = [
-            (job.id or "not known yet", job.model, format_count(len(job.keys), "request")) for job in opened.batches()
+            (job.id or "not known yet", job.model, format_count(len(job.keys), "request"))
+            for job in open_ledger.batches()
         ]
         if jobs:
             show_rows("open batch jobs", jobs)
@@ -85,19 +86,19 @@ def show_replies(ledger: Ledger) -> None:
     rows, lines = [], ledger.served_models()
     for line in lines:
         # Another id than the requested one is how a hosted judge changes without a notice.
-        served = "as asked" if line.served == line.model else f"served by {line.served or 'an unnamed model'}"
-        unpriced, estimated = line.unpriced_replies, line.estimated_replies
-        cost = f"${line.dollars:.4f}" + (f" + {unpriced} of unknown price" if unpriced else "")
-        cost += f" ({estimated} estimated: the endpoint counts no tokens)" if estimated else ""
+        server_note = "as asked" if line.served == line.model else f"served by {line.served or 'an unnamed model'}"
+        unpriced_count, estimated_count = line.unpriced_replies, line.estimated_replies
+        cost = f"${line.dollars:.4f}" + (f" + {unpriced_count} of unknown price" if unpriced_count else "")
+        cost += f" ({estimated_count} estimated: the endpoint counts no tokens)" if estimated_count else ""
         tokens = f"{line.prompt_tokens:,} + {line.completion_tokens:,} tokens"
-        when = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
-        rows.append((line.model, line.endpoint, served, format_count(line.replies, "reply"), tokens, cost, when))
+        period = " to ".join(datetime.fromtimestamp(t, UTC).strftime("%Y-%m-%d %H:%M") for t in (line.first, line.last))
+        rows.append((line.model, line.endpoint, server_note, format_count(line.replies, "reply"), tokens, cost, period))
     show_rows("replies", rows or [("none",)])
-    total, unpriced = sum(line.dollars for line in lines), sum(line.unpriced_replies for line in lines)
+    total, unpriced_count = sum(line.dollars for line in lines), sum(line.unpriced_replies for line in lines)
     dollars, calls = ledger.failed_cost()
     without_reply = f", of it ${dollars:.4f} for {format_count(calls, 'call')} without a reply" if calls else ""
-    unknown = f", and {format_count(unpriced, 'reply')} of unknown price" if unpriced else ""
-    typer.echo(f"cost so far: ${total + dollars:.4f}{without_reply}{unknown}\n")
+    unknown_note = f", and {format_count(unpriced_count, 'reply')} of unknown price" if unpriced_count else ""
+    typer.echo(f"cost so far: ${total + dollars:.4f}{without_reply}{unknown_note}\n")
 
 
 def stage_rows(store: ArtifactStore) -> list[tuple[str, str, str]]:
@@ -128,17 +129,19 @@ def canary(
     from judges.client.canary import agreement
 
     client, rounds, errors = ask_canary(judge, ledger or runs / "ledger.sqlite", timeout=timeout, plugins=plugins or [])
-    *before, now = rounds
-    verdict_count = sum(value is not None for value in now.verdicts)
+    *previous_rounds, new_round = rounds
+    verdict_count = sum(value is not None for value in new_round.verdicts)
     verdicts = (
-        f"{verdict_count} of {len(now.verdicts)} verdicts, {'with' if now.logprobs else 'without'} log-probabilities"
+        f"{verdict_count} of {len(new_round.verdicts)} verdicts, "
+        f"{'with' if new_round.logprobs else 'without'} log-probabilities"
     )
-    served = ", ".join(now.served) or "no model"
-    typer.echo(f"round {now.number + 1} of {client.model} at {client.endpoint}: {verdicts}, served by {served}")
-    for name, old in {"the first round": before[:1], "the round before": before[1:][-1:]}.items():
-        for earlier in old:
-            model_note = "" if earlier.served == now.served else f"; then served by {', '.join(earlier.served)}"
-            typer.echo(f"against {name} ({earlier.number + 1}): {agreement(earlier, now)}{model_note}")
+    models = ", ".join(new_round.served) or "no model"
+    typer.echo(f"round {new_round.number + 1} of {client.model} at {client.endpoint}: {verdicts}, served by {models}")
+    comparisons = {"the first round": previous_rounds[:1], "the round before": previous_rounds[1:][-1:]}
+    for name, earlier_rounds in comparisons.items():
+        for earlier in earlier_rounds:
+            model_note = "" if earlier.served == new_round.served else f"; then served by {', '.join(earlier.served)}"
+            typer.echo(f"against {name} ({earlier.number + 1}): {agreement(earlier, new_round)}{model_note}")
     if errors:
         typer.echo(f"{format_count(len(errors), 'call')} failed, the first: {errors[0].kind}, {errors[0]}", err=True)
         raise typer.Exit(1)

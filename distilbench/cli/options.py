@@ -31,8 +31,8 @@ def complete_rows(incomplete: str) -> list[str]:
     """Method ids in a comma-separated list: the last one is completed."""
     from methods import METHODS
 
-    head, comma, last = incomplete.rpartition(",")
-    return [f"{head}{comma}{name}" for name in (ALL, "teacher", "student", *METHODS) if name.startswith(last)]
+    head, comma, start = incomplete.rpartition(",")
+    return [f"{head}{comma}{name}" for name in (ALL, "teacher", "student", *METHODS) if name.startswith(start)]
 
 
 def words(text: str | None) -> list[str]:
@@ -95,7 +95,9 @@ def takes(options: Mapping[str, tuple[object, object]]) -> Callable[[Command], C
         # Typer evaluates annotations; those of ``options`` would import the workflow, and with it numpy and pydantic.
         command.__annotations__.pop("options")
         signature = inspect.signature(command, eval_str=True)
-        parameters = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        parameters = [
+            parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD
+        ]
         parameters += [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
             for name, (annotation, default) in options.items()

@@ -65,9 +65,9 @@ def show_plan(work: WorkPlan, noun: str = "targets", stored_calls: int = 0) -> N
 
     show("", f"{work.first.recipe.name}: {work.first.recipe.title}", "bold")
     several = len(work.plans) > 1
-    for target, part in work.plans.items():
-        head = f"{target}: {len(part.stages)} stages; " if several else ""
-        show(f"{head}rows: {', '.join(part.rows) or 'none'}; seeds: {', '.join(map(str, part.recipe.seeds))}")
+    for target, plan in work.plans.items():
+        head = f"{target}: {len(plan.stages)} stages; " if several else ""
+        show(f"{head}rows: {', '.join(plan.rows) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
     if several:
         show(shared_line(work, noun))
     show_kinds(console, work)
@@ -113,10 +113,10 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
 
 def cost_line(cost: Cost, stored_calls: int) -> str:
     dollars = "unknown" if cost.dollars is None else f"${cost.dollars:,.2f}"
-    stored = f", of which {stored_calls:,} are answered from the ledger," if stored_calls else ""
+    stored_note = f", of which {stored_calls:,} are answered from the ledger," if stored_calls else ""
     return (
         f"{cost.responses:,} responses, {cost.tokens / 1e6:,.1f} M model tokens, "
-        f"{cost.judge_calls:,} judge calls{stored} ({cost.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
+        f"{cost.judge_calls:,} judge calls{stored_note} ({cost.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
     )
 
 
@@ -134,7 +134,7 @@ def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
     if total.peak_bytes != 0:
         amount = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
         lines.append(f"memory: {amount} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
-    models = {model.location: model for part in work.plans.values() for model in part.graph.models.values()}
+    models = {model.location: model for plan in work.plans.values() for model in plan.graph.models.values()}
     # A published size is a promise that no file here has confirmed.
     published_names = [
         name for name, model in models.items() if (model_size := size(model)) is not None and model_size.stated
@@ -147,7 +147,7 @@ def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
 
 
 def shared_line(work: WorkPlan, noun: str = "targets") -> str:
-    total, different = sum(len(part.stages) for part in work.plans.values()), len(work.stages)
+    total, different = sum(len(plan.stages) for plan in work.plans.values()), len(work.stages)
     return f"{len(work.plans)} {noun}: {total} stages, {different} different ones: {total - different} shared"
 
 

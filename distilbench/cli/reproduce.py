@@ -63,8 +63,8 @@ def run(recipe: RecipeName = "pocket", force: Force = False, **options: Unpack[R
     from distilbench.workflows.reproduce import run as run_recipe
 
     with Display() as display:
-        finished = run_recipe(recipe, force=force, listener=display, **options)
-    show_run(finished)
+        finished_run = run_recipe(recipe, force=force, listener=display, **options)
+    show_run(finished_run)
 
 
 @app.command(epilog="Example: distilbench reproduce table1 --set train.learning_rate=5e-5")
@@ -84,10 +84,10 @@ def reproduce(
     from distilbench.workflows.reproduce import reproduce as reproduce_targets
 
     with Display() as display:
-        finished = reproduce_targets(
+        finished_run = reproduce_targets(
             target, recipe, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
         )
-    show_run(finished, lambda: show_tables(finished, min_coverage, notes))
+    show_run(finished_run, lambda: show_tables(finished_run, min_coverage, notes))
 
 
 @app.command("eval", epilog="Example: distilbench eval --model pocket:student --judge pocket --limit 50")
@@ -111,10 +111,10 @@ def evaluate(
         show_plan(workflow.plan_evaluation(models, judge, **options))
         return
     with Display() as display:
-        finished = workflow.evaluate(
+        finished_run = workflow.evaluate(
             models, judge, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
         )
-    show_run(finished, lambda: show_tables(finished, min_coverage, notes))
+    show_run(finished_run, lambda: show_tables(finished_run, min_coverage, notes))
 
 
 @app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9 --html")
@@ -133,42 +133,42 @@ def report(
     """
     from distilbench.workflows.report import report as make_report
 
-    finished = make_report(
+    finished_run = make_report(
         target, recipe, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or ()
     )
-    show_tables(finished, min_coverage, notes, page=html)
+    show_tables(finished_run, min_coverage, notes, page=html)
 
 
-def show_run(finished: FinishedRun, show: Callable[[], None] = lambda: None) -> None:
+def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None) -> None:
     """Say how many stages ran, show the tables, and end with exit code 1 where a stage failed."""
     # The summary comes first, so that the tables are the last thing on the screen.
-    if finished.work is not None and finished.outcome is not None:
-        outcome = finished.outcome
-        if len(finished.work.plans) > 1:
-            typer.echo(shared_line(finished.work), err=True)
-        show_unfit(finished.work)
+    if finished_run.work is not None and finished_run.outcome is not None:
+        outcome = finished_run.outcome
+        if len(finished_run.work.plans) > 1:
+            typer.echo(shared_line(finished_run.work), err=True)
+        show_unfit(finished_run.work)
         counts = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.completed_keys)} ran now"
         typer.echo(f"{counts} ({duration(outcome.seconds)})", err=True)
     try:
         show()
     finally:  # a table that cannot be made is another error than the stages that failed
-        if finished.outcome is not None and (errors := finished.outcome.errors):
-            blocked_count = len(finished.outcome.blocked_keys)
+        if finished_run.outcome is not None and (errors := finished_run.outcome.errors):
+            blocked_count = len(finished_run.outcome.blocked_keys)
             waiting = f", {blocked_count} more wait for them" if blocked_count else ""
             typer.echo(f"{len(errors)} failed{waiting}: see above; the same command tries them again.", err=True)
-    if finished.outcome is not None and finished.outcome.errors:
+    if finished_run.outcome is not None and finished_run.outcome.errors:
         raise typer.Exit(1)
 
 
-def show_tables(finished: FinishedRun, min_coverage: float | None, notes: bool = False, page: bool = False) -> None:
+def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bool = False, page: bool = False) -> None:
     """Print every table, and one line on stderr with where the files are. Raises UserError for tables without one."""
     from reports.formats.terminal import TerminalTable
 
     console = console_of()
-    names = [name for name in finished.targets if name not in finished.problems]
+    names = [name for name in finished_run.targets if name not in finished_run.problems]
     for name in names:
-        console.print(TerminalTable(finished.table(name, min_coverage), notes))
+        console.print(TerminalTable(finished_run.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in names) + (", report.html" if page else "")
-    typer.echo(f"files: {finished.folder / 'report'}/ ({files})", err=True)
-    if finished.problems:
-        raise UserError("\n".join(finished.problems.values()))
+    typer.echo(f"files: {finished_run.folder / 'report'}/ ({files})", err=True)
+    if finished_run.problems:
+        raise UserError("\n".join(finished_run.problems.values()))

@@ -44,7 +44,7 @@ def show_rows(title: str, rows: Sequence[Sequence[str]], heads: Sequence[str] = 
     if heads:
         table.add_row(*(Text(head, style="italic") for head in heads))
     for row in rows:
-        table.add_row(*(Text(printable(cell), style="" if place else "bold") for place, cell in enumerate(row)))
+        table.add_row(*(Text(printable(cell), style="" if column else "bold") for column, cell in enumerate(row)))
     console_of(width).print(Text(title, style="bold underline"), table, "")
 
 
@@ -110,10 +110,10 @@ class Display(RunListener):
 
     def _line(self, text: str, always: bool = False) -> None:
         """A plain line where there is no terminal, at most one every ``QUIET`` seconds."""
-        now = self._clock()
-        due = always or self._done == self._total or now - self._last_line >= QUIET
-        if due and not self.console.is_terminal:
-            self._last_line = now
+        time_now = self._clock()
+        is_due = always or self._done == self._total or time_now - self._last_line >= QUIET
+        if is_due and not self.console.is_terminal:
+            self._last_line = time_now
             self.console.print(Text(f"[{self._done}/{self._total}] {text}"), soft_wrap=True)
 
 

@@ -40,14 +40,14 @@ def row(method: Method) -> tuple[str, ...]:
         "reference": needs.reference,
         f"starts from {needs.start}": needs.start,
     }
-    others = [text for text, holds in conditions.items() if holds]
-    others += [f"sampling.{name} = {value:g}" for name, value in needs.sampling.items()]
+    other_needs = [text for text, holds in conditions.items() if holds]
+    other_needs += [f"sampling.{name} = {value:g}" for name, value in needs.sampling.items()]
     return (
         method.name,
         method.title,
         answers,
         signal(method),
-        ", ".join(others) or "nothing",
+        ", ".join(other_needs) or "nothing",
         "yes" if needs.rounds else "no",
     )
 
@@ -97,7 +97,11 @@ def list_names(
     # Methods have more columns: their needs decide which of them suit a family and a budget.
     tables["methods"] = [row(method) for method in registry.methods.values()]
     tables["benchmarks"] = [
-        (name, "needs a judge" if entry.needs_judge else "graded by rule", ", ".join(one.id for one in entry.metrics))
+        (
+            name,
+            "needs a judge" if entry.needs_judge else "graded by rule",
+            ", ".join(metric.id for metric in entry.metrics),
+        )
         for name, entry in registry.benchmarks.items()
     ]
     tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped_recipes()]
@@ -115,8 +119,12 @@ def show(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins
 @recipes.command(epilog="Example: distilbench recipe check mine.yaml")
 def check(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugins: Plugins = None) -> None:
     """Check a recipe: all its mistakes at once, each with its line, the rule, the choices and the remedy."""
-    loaded = read_recipe(recipe, overrides, plugins)
-    parts = ((loaded.methods, "method"), (loaded.benchmarks, "benchmark"), (loaded.seeds, "seed"))
+    checked_recipe = read_recipe(recipe, overrides, plugins)
+    parts = (
+        (checked_recipe.methods, "method"),
+        (checked_recipe.benchmarks, "benchmark"),
+        (checked_recipe.seeds, "seed"),
+    )
     typer.echo(f"{recipe}: fine ({', '.join(format_count(len(part), noun) for part, noun in parts)})")
 
 
@@ -143,16 +151,18 @@ def check_command(entry: str) -> Callable[..., None]:
     def check(name_or_file: NameOrFile, plugins: Plugins = None, overrides: Overrides = None) -> None:
         from distilbench.workflows.check import check as run_checks
 
-        failed, names = 0, set()
-        for checked, finding in run_checks(f"{entry}s", name_or_file, overrides or [], plugins or []):
-            if checked.name not in names:  # a file may bring several entries: each has a heading
-                typer.echo(f"{checked.name}: {getattr(checked, 'paper', '') or getattr(checked, 'summary', '')}")
-            names.add(checked.name)
-            failed += finding.problem is not None
+        failure_count, names = 0, set()
+        for checked_entry, finding in run_checks(f"{entry}s", name_or_file, overrides or [], plugins or []):
+            if checked_entry.name not in names:  # a file may bring several entries: each has a heading
+                typer.echo(
+                    f"{checked_entry.name}: {getattr(checked_entry, 'paper', '') or getattr(checked_entry, 'summary', '')}"
+                )
+            names.add(checked_entry.name)
+            failure_count += finding.problem is not None
             state = "ok    " if finding.problem is None else "FAILED"
             typer.echo(f"{state} {finding.name:<14} {finding.problem or finding.detail}")
-        if failed:
-            typer.echo(f"{failed} failed: docs/add-a-{entry}.md says what the contract asks.", err=True)
+        if failure_count:
+            typer.echo(f"{failure_count} failed: docs/add-a-{entry}.md says what the contract asks.", err=True)
             raise typer.Exit(1)
 
     article = "an" if entry[0] in "aeiou" else "a"

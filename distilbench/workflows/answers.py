@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,8 +84,9 @@ def import_answers(
     judgments = imported.judgments
     if not judgments:  # a benchmark that needs no judge grades by rule; the others give nothing here
         texts = {answer.question: answer for answer in imported.answers}
-        answered = [question for question in questions if question.id in texts]
-        judgments = tuple(one for q in answered for one in adapter.grade(q, texts[q.id], config))
+        answered_questions = [question for question in questions if question.id in texts]
+        grades = [adapter.grade(question, texts[question.id], config) for question in answered_questions]
+        judgments = tuple(itertools.chain(*grades))
     name = imported.model or out.name
     # Only now: an import that was refused leaves nothing behind.
     out.mkdir(parents=True, exist_ok=True)
@@ -119,15 +121,15 @@ def answers_of_row(
 ) -> AnswerSet:
     """Answers of one row of a run to one benchmark. Raises UserError where these words do not name exactly one."""
     record, lineage, sources = run.results(target).run, run.lineage, run.sources(target)
-    chosen = [
+    matches = [
         (name, source)
         for name, number, source in sources
         if number == seed and row in (None, name) and benchmark in (None, source.benchmark)
     ]
-    if len(chosen) != 1:
-        present = ", ".join(f"{name} {source.benchmark} seed {number}" for name, number, source in sources)
-        raise UserError(f"{run.folder}: name one --row, --benchmark and --seed. It holds: {present or 'no score yet'}.")
-    name, source = chosen[0]
+    if len(matches) != 1:
+        choices = ", ".join(f"{name} {source.benchmark} seed {number}" for name, number, source in sources)
+        raise UserError(f"{run.folder}: name one --row, --benchmark and --seed. It holds: {choices or 'no score yet'}.")
+    name, source = matches[0]
     return AnswerSet(
         source.benchmark,
         split_judge(record.recipe["benchmarks"][source.benchmark])[1],
@@ -152,5 +154,5 @@ def export_answers(
     official = next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")
     judgments = answers.judgments if adapter.needs_judge else ()
     names = {"judge": judge or answers.judge, "baseline": answers.baseline or official}
-    exported = ExportedResults(model or answers.model, questions, answers.answers, judgments, **names)
-    return export_files(out, exported, answers.benchmark)
+    export = ExportedResults(model or answers.model, questions, answers.answers, judgments, **names)
+    return export_files(out, export, answers.benchmark)

@@ -87,19 +87,20 @@ def packages() -> MachineFinding:
         requirements = [Requirement(text) for text in requires("distilbench") or []]
     except PackageNotFoundError:
         return MachineFinding("warn", "distilbench itself is not installed", "Run `pip install -e .` in the checkout.")
-    required = [need for need in requirements if need.marker is None or need.marker.evaluate({"extra": ""})]
+    # A marker that does not hold names another platform, or an extra that need not be installed.
+    requirements = [line for line in requirements if line.marker is None or line.marker.evaluate({"extra": ""})]
     wrong = []
-    for requirement in required:
+    for requirement in requirements:
         try:
-            installed = version(requirement.name)
+            installed_version = version(requirement.name)
         except PackageNotFoundError:
-            installed = "missing"
-        if installed == "missing" or not requirement.specifier.contains(installed, prereleases=True):
-            wrong.append(f"{requirement.name} is {installed}, needed is {requirement.specifier}")
+            installed_version = "missing"
+        if installed_version == "missing" or not requirement.specifier.contains(installed_version, prereleases=True):
+            wrong.append(f"{requirement.name} is {installed_version}, needed is {requirement.specifier}")
     if wrong:
         remedy = "Run `pip install -e . -c constraints.txt` in the checkout."
         return MachineFinding("fail", "packages: " + "; ".join(wrong), remedy)
-    return MachineFinding("ok", f"packages: all {len(required)} within the stated ranges")
+    return MachineFinding("ok", f"packages: all {len(requirements)} within the stated ranges")
 
 
 def torch() -> MachineFinding:
@@ -108,20 +109,20 @@ def torch() -> MachineFinding:
     except Exception as error:  # noqa: BLE001 - a broken installation raises whatever its loader finds first
         remedy = "Install it again; on a machine without a GPU use the CPU build, see the README."
         return MachineFinding("fail", f"torch cannot be imported: {type(error).__name__}: {error}", remedy)
-    place = f"the CPU: {library.get_num_threads()} threads, {os.cpu_count() or 1} cores, no CUDA device"
+    device = f"the CPU: {library.get_num_threads()} threads, {os.cpu_count() or 1} cores, no CUDA device"
     if library.cuda.is_available():
         names = ", ".join(library.cuda.get_device_name(index) for index in range(library.cuda.device_count()))
-        place = f"{names} ({'with' if library.cuda.is_bf16_supported() else 'without'} bfloat16)"
-    return MachineFinding("ok", f"torch {library.__version__} on {place}")
+        device = f"{names} ({'with' if library.cuda.is_bf16_supported() else 'without'} bfloat16)"
+    return MachineFinding("ok", f"torch {library.__version__} on {device}")
 
 
 def disk(runs: Path) -> MachineFinding:
-    place = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
-    if not os.access(place, os.W_OK):
+    existing_folder = next(folder for folder in (runs.absolute(), *runs.absolute().parents) if folder.exists())
+    if not os.access(existing_folder, os.W_OK):
         remedy = "Point --runs (or DISTILBENCH_RUNS) to a folder of yours."
-        return MachineFinding("fail", f"disk: {place} cannot be written", remedy)
-    free = shutil.disk_usage(place).free
-    text = f"disk: {free / GIB:.1f} GiB free at {place}"
+        return MachineFinding("fail", f"disk: {existing_folder} cannot be written", remedy)
+    free = shutil.disk_usage(existing_folder).free
+    text = f"disk: {free / GIB:.1f} GiB free at {existing_folder}"
     if free > ENOUGH_DISK:
         return MachineFinding("ok", text)
     remedy = "Free some space, or point --runs (or DISTILBENCH_RUNS) elsewhere."
@@ -203,11 +204,11 @@ def ask_canary(
     entries = reader.judges({JUDGE: judge_entry(judge, registry)})
     if reader.problems:
         raise RecipeError(reader.problems, "--judge")
-    configured = ConfiguredJudge(registry.judges[entries[JUDGE].kind], entries[JUDGE].config)
-    client = configured.kind.make(configured.config)
+    configured_judge = ConfiguredJudge(registry.judges[entries[JUDGE].kind], entries[JUDGE].config)
+    client = configured_judge.kind.make(configured_judge.config)
     if problem := client.check():
         raise UserError(problem)
-    before = rounds(client, ledger)
-    now, outcomes = ask_round(client, ledger, AskOptions(timeout=timeout), configured.billing())
+    earlier_rounds = rounds(client, ledger)
+    new_round, outcomes = ask_round(client, ledger, AskOptions(timeout=timeout), configured_judge.billing())
     errors = [outcome for outcome in outcomes if isinstance(outcome, JudgeError)]
-    return client, [*before, now], errors
+    return client, [*earlier_rounds, new_round], errors

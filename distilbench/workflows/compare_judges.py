@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from reports.judge_comparison.compare import JudgeComparison
     from reports.judge_comparison.panel import JudgeProfile, Panel
 
-_NAMED = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
-_SHARED = ("seeds", "baseline", "statistics", "compute")  # sections of a run's recipe that its judge passes share
+_NAMED_JUDGE = re.compile(r"([A-Za-z0-9][\w.+-]*)=(.+)", re.DOTALL)
+_SHARED_SECTIONS = ("seeds", "baseline", "statistics", "compute")  # of a run's recipe: its judge passes share them
 
 
 class ComparisonOptions(TypedDict, total=False):
@@ -74,12 +74,12 @@ class JudgedRun:
     @cached_property
     def sources(self) -> dict[str, dict[tuple[str, int], ScoreSource]]:
         """Benchmark that a judge judges to row and seed to answers and judgments."""
-        result: dict[str, dict[tuple[str, int], ScoreSource]] = {}
+        sources: dict[str, dict[tuple[str, int], ScoreSource]] = {}
         for (row, _, seed), source in self.results.sources.items():
             benchmark = self.registry.benchmarks.get(source.benchmark)
             if benchmark is not None and benchmark.needs_judge:
-                result.setdefault(source.benchmark, {})[row, seed] = source
-        return result
+                sources.setdefault(source.benchmark, {})[row, seed] = source
+        return sources
 
     def calls(self, benchmarks: Collection[str]) -> int:
         """Judge calls of one pass over these benchmarks, as the run asked."""
@@ -111,27 +111,27 @@ def compare_judges(
     from reports.judge_comparison.annotations import check_own_rows
     from reports.judge_comparison.run_panel import run_panel
 
-    judged = _judged_run(run, options)
-    work = _plan(judged, judges, options)
+    judged_run = _judged_run(run, options)
+    work = _plan(judged_run, judges, options)
     plans = {next(iter(plan.recipe.judges)): plan for plan in work.plans.values()}
-    rows, family, own_rows = judged.run.rows, judged.run.family, options.get("own_rows", {})
+    rows, family, own_rows = judged_run.run.rows, judged_run.run.family, options.get("own_rows", {})
     check_own_rows(own_rows, list(plans), [row.id for row in rows])
     benchmarks = work.first.graph.benchmarks
-    humans = _humans(judged, benchmarks, options)  # read before any judge is asked
+    humans = _humans(judged_run, benchmarks, options)  # read before any judge is asked
     # A pass is planned with placeholders for models: its record names those of the run that was judged again.
-    finished = execute(
+    finished_run = execute(
         work, force=force, listener=listener, edit=lambda record: replace(record, rows=rows, family=family, notes=())
     )
-    errors = finished.outcome.errors if finished.outcome else {}
+    errors = finished_run.outcome.errors if finished_run.outcome else {}
     if errors:
         reason = next(iter(errors.values())).strip().splitlines()[-1]
         raise UserError(f"a judge gave no complete result: {reason} The same command asks only for what is missing.")
-    passes = {name: read_results(judged.folder / JUDGES / name / "run.json", judged.store) for name in plans}
-    profiles = {name: _profile(plan, name, judged, own_rows.get(name)) for name, plan in plans.items()}
-    target, notes = TARGETS.get(judged.folder.name, EVAL), _changed_options(work.first, judged.run)
-    panel = run_panel(passes, profiles, benchmarks, judged.store, target, notes)
-    panel = replace(panel, calls=judged.calls(benchmarks))
-    return _compare(panel, humans, options, judged.folder / JUDGES)
+    passes = {name: read_results(judged_run.folder / JUDGES / name / "run.json", judged_run.store) for name in plans}
+    profiles = {name: _profile(plan, name, judged_run, own_rows.get(name)) for name, plan in plans.items()}
+    target, notes = TARGETS.get(judged_run.folder.name, EVAL), _changed_options(work.first, judged_run.run)
+    panel = run_panel(passes, profiles, benchmarks, judged_run.store, target, notes)
+    panel = replace(panel, calls=judged_run.calls(benchmarks))
+    return _compare(panel, humans, options, judged_run.folder / JUDGES)
 
 
 def compare_annotations(
@@ -178,13 +178,14 @@ def stored_calls(work: WorkPlan) -> int:
     from judges.ledger.ledger import Ledger, request_key
 
     # A stage is missing as a whole: the run asked some of its requests in one order, or a killed pass asked part of it.
-    file, missing, total = work.runs / "ledger.sqlite", {stage.key for stage in work.pending_stages}, 0
+    file, pending_keys, total = work.runs / "ledger.sqlite", {stage.key for stage in work.pending_stages}, 0
     if not file.is_file():
         return 0
     with Ledger(file, create=False) as ledger:
         for plan in work.plans.values():
             (judge,) = (judge.kind.make(judge.config) for judge in plan.graph.judges.values())
-            for stage in (stage for row in plan.entrants for stage in row.judgments.values() if stage.key in missing):
+            stages = [stage for row in plan.entrants for stage in row.judgments.values()]
+            for stage in (stage for stage in stages if stage.key in pending_keys):
                 benchmark, lineage = plan.graph.benchmarks[stage.params["benchmark"]], Lineage(work.store)
                 questions, answers = benchmark.questions, lineage.answers(stage.inputs["answers"])
                 if "baseline" in stage.inputs:
@@ -200,16 +201,16 @@ def stored_calls(work: WorkPlan) -> int:
     return total
 
 
-def _plan(judged: JudgedRun, judges: Sequence[str], options: ComparisonOptions) -> WorkPlan:
-    chosen = options.get("benchmarks") or list(judged.sources)
-    missing = [name for name in chosen if name not in judged.sources]
-    if missing or not chosen:
-        lack, have = ", ".join(missing) or "at all", ", ".join(judged.sources) or "none"
-        raise UserError(f"run {judged.run.name!r} has no judged benchmark {lack}; it has: {have}.")
-    titles, plans = {row.id: row.title for row in judged.run.rows}, {}
-    for name, entry in judge_entries(judges, judged.run, judged.registry).items():
-        planner = RejudgingPlanner(_pass_recipe(judged, name, entry, chosen, options), judged)
-        plans[f"{judged.folder.name}/{JUDGES}/{name}"] = plan_rows(planner, list(titles), titles)
+def _plan(judged_run: JudgedRun, judges: Sequence[str], options: ComparisonOptions) -> WorkPlan:
+    names = options.get("benchmarks") or list(judged_run.sources)
+    absent_names = [name for name in names if name not in judged_run.sources]
+    if absent_names or not names:
+        lack, have = ", ".join(absent_names) or "at all", ", ".join(judged_run.sources) or "none"
+        raise UserError(f"run {judged_run.run.name!r} has no judged benchmark {lack}; it has: {have}.")
+    titles, plans = {row.id: row.title for row in judged_run.run.rows}, {}
+    for name, entry in judge_entries(judges, judged_run.run, judged_run.registry).items():
+        planner = RejudgingPlanner(_pass_recipe(judged_run, name, entry, names, options), judged_run)
+        plans[f"{judged_run.folder.name}/{JUDGES}/{name}"] = plan_rows(planner, list(titles), titles)
     work = WorkPlan(plans, Path(options.get("runs", "runs")), tuple(options.get("plugins", ())))
     max_cost, dollars = options.get("max_cost"), work.cost(work.pending_stages).dollars
     if max_cost is not None and dollars is not None and dollars > max_cost:  # each pass alone may be cheap enough
@@ -220,8 +221,8 @@ def _plan(judged: JudgedRun, judges: Sequence[str], options: ComparisonOptions) 
 def _judged_run(run: str, options: ComparisonOptions) -> JudgedRun:
     runs = Path(options.get("runs", "runs"))
     check_runs(runs)
-    finished, registry = load(runs / run), load_registry(options.get("plugins", ()))
-    return JudgedRun(finished.folder / finished.choose(), finished.results(), finished.store, registry)
+    finished_run, registry = load(runs / run), load_registry(options.get("plugins", ()))
+    return JudgedRun(finished_run.folder / finished_run.choose(), finished_run.results(), finished_run.store, registry)
 
 
 class RejudgingPlanner(Planner):
@@ -229,58 +230,60 @@ class RejudgingPlanner(Planner):
 
     read_later = frozenset({"judge"})  # the judges are compared verdict by verdict
 
-    def __init__(self, recipe: Recipe, judged: JudgedRun) -> None:
-        super().__init__(recipe, judged.registry)
-        self.judged_run = judged
+    def __init__(self, recipe: Recipe, judged_run: JudgedRun) -> None:
+        super().__init__(recipe, judged_run.registry)
+        self.judged_run = judged_run
 
     def row(self, row: str, seed: int) -> PlannedRow:
         judge, answers, judgments = next(iter(self.recipe.judges)), {}, {}
         for name, sources in self.judged_run.sources.items():
             if name in self.recipe.benchmarks and (row, seed) in sources:
-                answers[name] = self.stored(sources[row, seed].answers, sources[row, seed], row, seed)
+                answers[name] = self.stored_stage(sources[row, seed].answers, sources[row, seed], row, seed)
                 baseline = self.baseline(name)
                 judgments[name] = judge_stage(self.graph, name, answers[name], baseline, f"by {judge}")
         return PlannedRow(row, seed, answers, judgments)
 
     def baseline(self, benchmark: str) -> Stage | None:
         source = next(iter(self.judged_run.sources[benchmark].values()))
-        return None if source.baseline is None else self.stored(source.baseline, source, source.baseline_row, None)
+        if source.baseline is None:
+            return None
+        return self.stored_stage(source.baseline, source, source.baseline_row, None)
 
-    def stored(self, answers: Ref, source: ScoreSource, row: str, seed: int | None) -> Stage:
+    def stored_stage(self, answers: Ref, source: ScoreSource, row: str, seed: int | None) -> Stage:
         """The stage that made an artifact; another run may have made it for a row of another name."""
         return replace(Stage.of(self.judged_run.marker(answers, source)), row=row, seed=seed)
 
 
 def _pass_recipe(
-    judged: JudgedRun, name: str, entry: Mapping[str, object], benchmarks: Sequence[str], options: ComparisonOptions
+    judged_run: JudgedRun, name: str, entry: Mapping[str, object], benchmarks: Sequence[str], options: ComparisonOptions
 ) -> Recipe:
     """The run's recipe with another judge, asked in both orders and with repeats where a benchmark can."""
-    original = judged.run.recipe
-    tree: dict[str, object] = {section: original[section] for section in _SHARED if section in original}
+    original = judged_run.run.recipe
+    tree: dict[str, object] = {section: original[section] for section in _SHARED_SECTIONS if section in original}
     # Only pairs of calls that differ in nothing but the order, or in nothing, can tell a bias from noise.
     changes, specs = {"order": "both", "repeats": options.get("repeats", 2)}, {}
     for benchmark in benchmarks:
-        fields = judged.registry.benchmarks[benchmark].config.__dataclass_fields__
-        changed = {key: value for key, value in changes.items() if key in fields}
-        specs[benchmark] = {**original["benchmarks"][benchmark], **changed, "judge": name}
+        fields = judged_run.registry.benchmarks[benchmark].config.__dataclass_fields__
+        benchmark_changes = {key: value for key, value in changes.items() if key in fields}
+        specs[benchmark] = {**original["benchmarks"][benchmark], **benchmark_changes, "judge": name}
     tree |= {
-        "name": judged.run.name,
+        "name": judged_run.run.name,
         "title": f"judged by {name}",
         "judges": {name: dict(entry)},
         "benchmarks": specs,
         # A failed call is asked again, never counted: judges would be compared on different items.
         "ask": {**original.get("ask", {}), "accept_failures": False, "max_cost": options.get("max_cost")},
         # Nothing is trained or answered, so the models of the run need not be there.
-        "family": {"name": judged.run.family.name, "teacher": PLACEHOLDER, "student": PLACEHOLDER},
+        "family": {"name": judged_run.run.family.name, "teacher": PLACEHOLDER, "student": PLACEHOLDER},
     }
-    recipe, problems = check_tree(tree, judged.registry)
+    recipe, problems = check_tree(tree, judged_run.registry)
     if problems or recipe is None:
         raise RecipeError(problems, "--judges")
     return recipe
 
 
 def _humans(
-    judged: JudgedRun, benchmarks: Mapping[str, ConfiguredBenchmark], options: ComparisonOptions
+    judged_run: JudgedRun, benchmarks: Mapping[str, ConfiguredBenchmark], options: ComparisonOptions
 ) -> tuple[pd.DataFrame, list[str]] | None:
     """Votes on the run's answers to the first benchmark that compares answers, and notes."""
     from reports.judge_comparison.annotations import read_humans
@@ -295,66 +298,67 @@ def _humans(
     name = next((name for name, benchmark in benchmarks.items() if benchmark.benchmark.pairwise), None)
     if name is None:
         raise UserError("--humans: no benchmark here compares answers with a baseline.")
-    items = run_judgments(judged.results, judged.store, {name: benchmarks[name]})
-    return read_humans(file, items, name) if file is not None else simulated_humans(items, people or 0)
+    judgments = run_judgments(judged_run.results, judged_run.store, {name: benchmarks[name]})
+    return read_humans(file, judgments, name) if file is not None else simulated_humans(judgments, people or 0)
 
 
-def _changed_options(plan: Plan, judged: Run) -> tuple[str, ...]:
+def _changed_options(plan: Plan, run: Run) -> tuple[str, ...]:
     """Why the run's own judge has other values here than in the run's tables; nothing where it has not."""
-    titles = {metric.id.partition(".")[0]: metric.group for metric in judged.columns}
+    titles = {metric.id.partition(".")[0]: metric.group for metric in run.columns}
     benchmarks: dict[str, list[str]] = {}
     for name, benchmark in plan.graph.benchmarks.items():
-        before, now = judged.recipe["benchmarks"][name], benchmark.options
-        if before.get("repeats", now.get("repeats")) != now.get("repeats"):
-            text = f"{_times(before['repeats'])} per answer, not {_times(now['repeats'])}"
+        run_options, pass_options = run.recipe["benchmarks"][name], benchmark.options
+        if run_options.get("repeats", pass_options.get("repeats")) != pass_options.get("repeats"):
+            text = f"{_times(run_options['repeats'])} per answer, not {_times(pass_options['repeats'])}"
             benchmarks.setdefault(text, []).append(titles[name])
-        if before.get("order", now.get("order")) != now.get("order"):
+        if run_options.get("order", pass_options.get("order")) != pass_options.get("order"):
             benchmarks.setdefault("in one order, not in both", []).append(titles[name])
-    changed = " and ".join(f"{text} ({', '.join(names)})" for text, names in benchmarks.items())
-    return (f"Values differ from the run's own tables, which ask the judge {changed}.",) if changed else ()
+    differences = " and ".join(f"{text} ({', '.join(names)})" for text, names in benchmarks.items())
+    return (f"Values differ from the run's own tables, which ask the judge {differences}.",) if differences else ()
 
 
 def _times(number: object) -> str:
     return "once" if number == 1 else "twice" if number == 2 else f"{number} times"
 
 
-def _profile(plan: Plan, name: str, judged: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:
+def _profile(plan: Plan, name: str, judged_run: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:
     """What the judge stages of a pass measured, and what the judge's name tells."""
     from reports.judge_comparison.compare import own_family_rows
     from reports.judge_comparison.panel import JudgeProfile
 
     judge = plan.graph.judges[name]
     refs = {stage.ref for entrant in plan.entrants for stage in entrant.judgments.values()}
-    measured = [judged.store.meta(*ref)["measurements"] for ref in refs]
+    measurements = [judged_run.store.meta(*ref)["measurements"] for ref in refs]
     counts = ("calls", "prompt_tokens", "completion_tokens")
-    calls, prompt, completion = (sum(item[count] for item in measured) for count in counts)
-    model = next((served for item in measured for served in item["served"]), "")
+    calls, prompt, completion = (sum(measurement[count] for measurement in measurements) for count in counts)
+    model = next((served_model for measurement in measurements for served_model in measurement["served"]), "")
     if own_rows is None:
-        trained = [row.id for row in judged.run.rows if not row.baseline]
-        own_rows = own_family_rows(model, judged.run.family, trained)
+        trained_rows = [row.id for row in judged_run.run.rows if not row.baseline]
+        own_rows = own_family_rows(model, judged_run.run.family, trained_rows)
     dollars = judge.kind.price(judge.config, prompt, completion)
     thousand = None if dollars is None or not calls else 1000 * dollars / calls
     tokens = (prompt + completion) / calls if calls else None
     return JudgeProfile(model, tuple(own_rows), thousand, tokens, judge.kind.length_words(judge.config))
 
 
-def judge_entries(texts: Sequence[str], judged: Run, registry: Registry) -> dict[str, dict[str, object]]:
+def judge_entries(texts: Sequence[str], run: Run, registry: Registry) -> dict[str, dict[str, object]]:
     """Name to a judge's entry in a recipe. Raises UserError for one that cannot be read, or a name given twice."""
-    own: Mapping[str, Mapping[str, object]] = judged.recipe.get("judges", {})
-    if not texts and not own:
-        raise UserError(f"run {judged.name!r} names no judges: give --judges.")
+    run_judges: Mapping[str, Mapping[str, object]] = run.recipe.get("judges", {})
+    if not texts and not run_judges:
+        raise UserError(f"run {run.name!r} names no judges: give --judges.")
     entries: dict[str, dict[str, object]] = {}
-    for text in texts or own:
-        named = _NAMED.fullmatch(text)
-        spec = named[2] if named else text
+    for text in texts or run_judges:
+        match = _NAMED_JUDGE.fullmatch(text)
+        spec = match[2] if match else text
         kind, _, model = spec.partition(":")
         fields = registry.judges[kind].config.__dataclass_fields__ if model and kind in registry.judges else {}
         option = next((option for option in ("model", "path") if option in fields), None)
-        entry = (
-            dict(own[spec]) if spec in own else {"kind": kind, option: model} if option else judge_entry(spec, registry)
-        )
+        if spec in run_judges:
+            entry = dict(run_judges[spec])
+        else:
+            entry = {"kind": kind, option: model} if option else judge_entry(spec, registry)
         model = str(entry.get("model") or entry.get("path") or entry["kind"])
-        name = named[1] if named else spec if spec in own else re.sub(r"[^\w.+-]", "-", model.rpartition("/")[2])
+        name = match[1] if match else spec if spec in run_judges else re.sub(r"[^\w.+-]", "-", model.rpartition("/")[2])
         if name in entries:
             raise UserError(f"--judges: two judges are called {name!r}; name one of them: NAME={spec}.")
         entries[name] = entry

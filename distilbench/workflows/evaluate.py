@@ -55,9 +55,9 @@ def evaluate(
     under ``runs/NAME/report``. Raises UserError, before anything is asked, with everything that is wrong.
     """
     work = plan_evaluation(models, judge, **options)
-    finished = execute(work, force=force, listener=listener, edit=without_training)
-    finished.write(min_coverage, notes)
-    return finished
+    finished_run = execute(work, force=force, listener=listener, edit=without_training)
+    finished_run.write(min_coverage, notes)
+    return finished_run
 
 
 def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: Unpack[EvaluationOptions]) -> WorkPlan:
@@ -71,10 +71,10 @@ def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: 
     rows = [model.row for model in candidates]
     recipe = evaluation_recipe(candidates, judge, options, registry)
     if (baseline := options.get("baseline")) is not None:
-        known = next((model.row for model in candidates if baseline in (model.row, model.text)), None)
-        if known is None:  # it answers, and is no row of the table
+        baseline_row = next((model.row for model in candidates if baseline in (model.row, model.text)), None)
+        if baseline_row is None:  # it answers, and is no row of the table
             candidates.append(candidate(baseline, rows))
-        recipe = replace(recipe, baseline=known or candidates[-1].row)
+        recipe = replace(recipe, baseline=baseline_row or candidates[-1].row)
     return WorkPlan({EVAL.name: make_evaluation(recipe, registry, candidates, rows)}, runs, plugins)
 
 
@@ -82,10 +82,10 @@ def evaluation_recipe(
     candidates: Sequence[Candidate], judge: str | None, options: EvaluationOptions, registry: Registry
 ) -> Recipe:
     benchmarks = {name: find_benchmark(name, registry) for name in options.get("benchmarks") or PAPER}
-    judged = [name for name, benchmark in benchmarks.items() if benchmark.needs_judge]
-    if judged and judge is None:
+    judged_names = [name for name, benchmark in benchmarks.items() if benchmark.needs_judge]
+    if judged_names and judge is None:
         raise UserError(
-            f"{', '.join(judged)} need a judge: give --judge NAME@URL (any OpenAI-compatible server), "
+            f"{', '.join(judged_names)} need a judge: give --judge NAME@URL (any OpenAI-compatible server), "
             "--judge NAME@openai, a checkpoint, or pocket."
         )
     rows = "-".join(model.row for model in candidates)
@@ -109,12 +109,12 @@ def evaluation_recipe(
         "benchmarks": sections,
         "seeds": [options.get("seed", 0)],
     }
-    if judged:
+    if judged_names:
         tree["judges"] = {JUDGE: judge_entry(str(judge), registry)}
     changes, problems = read_overrides(changes_of(options, SHORTCUTS))
-    recipe, more = check_tree(expand_name_lists(merge(tree, changes), problems), registry)
-    if problems or more or recipe is None:
-        raise RecipeError([*problems, *more], "eval")
+    recipe, tree_problems = check_tree(expand_name_lists(merge(tree, changes), problems), registry)
+    if problems or tree_problems or recipe is None:
+        raise RecipeError([*problems, *tree_problems], "eval")
     return recipe
 
 

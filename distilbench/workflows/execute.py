@@ -53,9 +53,9 @@ def refuse(findings: Iterable[PlanIssue], force: bool) -> None:
     """Raise UserError that lists the problems; with ``force`` only if one of them cannot be passed over."""
     stopping = [finding for finding in findings if finding.problem and not (force and finding.forceable)]
     if stopping:
-        listed = "\n".join(f"  - {finding.text}" for finding in stopping)
+        lines = "\n".join(f"  - {finding.text}" for finding in stopping)
         remedy = ", or run all the same with --force" if all(finding.forceable for finding in stopping) else ""
-        raise UserError(f"nothing was started, because of:\n{listed}\nFix it{remedy}.")
+        raise UserError(f"nothing was started, because of:\n{lines}\nFix it{remedy}.")
 
 
 def describe(plan: Plan, store: Store, outcome: RunOutcome | None = None) -> Run:
@@ -137,19 +137,19 @@ def judge_name(plan: Plan, name: str | None) -> str:
 
 def cells(plan: Plan, store: Store, errors: Mapping[str, str]) -> Iterator[Cell]:
     for benchmark in plan.recipe.benchmarks:
-        judged = [entrant for entrant in plan.entrants if benchmark in entrant.judgments]
+        judged_rows = [entrant for entrant in plan.entrants if benchmark in entrant.judgments]
         # After failures the score is over what is in the store: a row that was blocked has no error of its own.
-        scored = [entrant for entrant in judged if not errors or store.has(entrant.judgments[benchmark])]
-        score = plan.planner.scores(benchmark, scored).key if scored else ""
+        scored_rows = [entrant for entrant in judged_rows if not errors or store.has(entrant.judgments[benchmark])]
+        score = plan.planner.scores(benchmark, scored_rows).key if scored_rows else ""
         for entrant in plan.entrants:
-            reason = unavailable(entrant, benchmark, errors, entrant in scored)
-            place = (score, entrant.name) if reason is None else ("", "")
+            reason = unavailable(entrant, benchmark, errors, entrant in scored_rows)
+            score_key = (score, entrant.name) if reason is None else ("", "")
             for metric in plan.graph.registry.benchmarks[benchmark].metrics:
-                yield Cell(entrant.row, metric.id, entrant.seed, *place, unavailable=reason)
+                yield Cell(entrant.row, metric.id, entrant.seed, *score_key, unavailable=reason)
 
 
-def unavailable(entrant: PlannedRow, benchmark: str, errors: Mapping[str, str], scored: bool) -> str | None:
-    if entrant.unavailable or scored:
+def unavailable(entrant: PlannedRow, benchmark: str, errors: Mapping[str, str], is_scored: bool) -> str | None:
+    if entrant.unavailable or is_scored:
         return entrant.unavailable
     if benchmark not in entrant.judgments:
         return "the baseline of this column" if benchmark in entrant.answers else "no answers given"

@@ -91,9 +91,9 @@ class WorkPlan:
         pending = {stage.key for stage in self.pending_stages}
         for plan in self.plans.values():
             # Work that two plans share is checked with the first, so that disk and cost are not counted twice.
-            unchecked = [stage for stage in plan.stages if stage.key in pending]
-            pending -= {stage.key for stage in unchecked}
-            texts |= {finding.text: finding for finding in check(plan, unchecked, self.runs)}
+            unchecked_stages = [stage for stage in plan.stages if stage.key in pending]
+            pending -= {stage.key for stage in unchecked_stages}
+            texts |= {finding.text: finding for finding in check(plan, unchecked_stages, self.runs)}
         return list(texts.values())
 
     def cost(self, stages: Iterable[Stage]) -> Cost:
@@ -125,8 +125,8 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
                 # Head-to-head is judged in both orders unless ``set`` says otherwise: the judges' position bias would
                 # decide between two models that are this close. Only a checked recipe knows which of its benchmarks
                 # have the option, so it is read twice.
-                ordered = [name for name, spec in resolved_recipe.benchmarks.items() if hasattr(spec.config, "order")]
-                both_orders = [(f'benchmarks."{name}".order', "both") for name in ordered]
+                names = [name for name, spec in resolved_recipe.benchmarks.items() if hasattr(spec.config, "order")]
+                both_orders = [(f'benchmarks."{name}".order', "both") for name in names]
                 resolved_recipe = load_recipe(recipe, [*both_orders, *changes], registry, target)
         except NotApplicable as error:
             unfit.append(str(error))
@@ -156,10 +156,10 @@ def rows_of(target: Target, recipe: Recipe, selection: Sequence[str]) -> list[st
         rows = [row for row in target.rows if row in MODELS or row in names]
         return rows + [name for name in names if name not in rows]
     choices = [*MODELS, *recipe.methods]
-    unknown = [name for name in selection if name not in choices]
-    if unknown:
-        guesses = [f"Did you mean {guess!r} for {name!r}? " for name in unknown if (guess := near(name, choices))]
+    unknown_names = [name for name in selection if name not in choices]
+    if unknown_names:
+        guesses = [f"Did you mean {guess!r} for {name!r}? " for name in unknown_names if (guess := near(name, choices))]
         choice = f"{''.join(guesses)}It has: {', '.join(choices)}."
-        raise UserError(f"--methods: the recipe has no {', '.join(unknown)}. {choice}")
+        raise UserError(f"--methods: the recipe has no {', '.join(unknown_names)}. {choice}")
     models = [name for name in MODELS if target.open or name in target.rows]
     return [*(name for name in models if name not in selection), *selection]

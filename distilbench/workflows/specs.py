@@ -131,7 +131,7 @@ def parse_options(
 ) -> T:
     """A config with these options. Raises RecipeError that lists everything that is wrong."""
     values, problems = read_overrides(overrides_of(changes))
-    config, more = read_options(kind, {**defaults, **values}, ())
+    config, option_problems = read_options(kind, {**defaults, **values}, ())
     if problems or config is None:
-        raise RecipeError([*problems, *more], "--set")
+        raise RecipeError([*problems, *option_problems], "--set")
     return config

@@ -33,9 +33,9 @@ class RedactingFormatter(logging.Formatter):
 
 def start_logging(level: int) -> None:
     """Log to stderr from a level of ``logging`` on; for debugging with the place of each message."""
-    place = " (%(filename)s:%(lineno)d)" if level <= logging.DEBUG else ""
+    location = " (%(filename)s:%(lineno)d)" if level <= logging.DEBUG else ""
     handler = logging.StreamHandler()
-    handler.setFormatter(RedactingFormatter(f"%(asctime)s %(levelname)s %(name)s: %(message)s{place}", "%H:%M:%S"))
+    handler.setFormatter(RedactingFormatter(f"%(asctime)s %(levelname)s %(name)s: %(message)s{location}", "%H:%M:%S"))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
