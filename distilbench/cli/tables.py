@@ -154,9 +154,8 @@ def check_command(entry: str) -> Callable[..., None]:
         failure_count, names = 0, set()
         for checked_entry, finding in run_checks(f"{entry}s", name_or_file, overrides or [], plugins or []):
             if checked_entry.name not in names:  # a file may bring several entries: each has a heading
-                typer.echo(
-                    f"{checked_entry.name}: {getattr(checked_entry, 'paper', '') or getattr(checked_entry, 'summary', '')}"
-                )
+                about = getattr(checked_entry, "paper", "") or getattr(checked_entry, "summary", "")
+                typer.echo(f"{checked_entry.name}: {about}")
             names.add(checked_entry.name)
             failure_count += finding.problem is not None
             state = "ok    " if finding.problem is None else "FAILED"
