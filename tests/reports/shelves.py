@@ -59,26 +59,28 @@ def make(store: ArtifactStore, books: Sequence[Book], rows: Sequence[str], seeds
 def _scored(store: ArtifactStore, book: Book, rows: Sequence[str], seeds: Sequence[int]) -> str:
     """The key of the score artifact."""
     inputs: dict[str, Ref] = {}
-    made: dict[tuple[str, int], Score] = {}
-    hashed = questions_hash(book.questions, whole=True)
+    scores: dict[tuple[str, int], Score] = {}
+    digest = questions_hash(book.questions, whole=True)
     for row in rows:
         for seed in seeds:
             answers = Stage("answer", {"of": [book.name, row, seed]})
-            found = [book.answer(question, row, seed) for question in book.questions]
-            store.write(answers, lambda folder, found=found: {"n": write_records(folder / "answers.jsonl", found)})
-            own = judged(store, book, answers, row, seed, "judge-a", book.judge)
+            records = [book.answer(question, row, seed) for question in book.questions]
+            store.write(
+                answers, lambda folder, records=records: {"n": write_records(folder / "answers.jsonl", records)}
+            )
+            run_judgments = write_judgments(store, book, answers, row, seed, "judge-a", book.judge)
             for model, judge in book.judges.items():
-                judged(store, book, answers, row, seed, model, judge)
-            inputs |= {f"answers:{row}/{seed}": answers.ref, f"judgments:{row}/{seed}": own.ref}
-            made[row, seed] = score(book, row, seed)
-    params = {"benchmark": book.name, "questions": hashed, "entrants": [f"{row}/{seed}" for row, seed in made]}
+                write_judgments(store, book, answers, row, seed, model, judge)
+            inputs |= {f"answers:{row}/{seed}": answers.ref, f"judgments:{row}/{seed}": run_judgments.ref}
+            scores[row, seed] = score(book, row, seed)
+    params = {"benchmark": book.name, "questions": digest, "entrants": [f"{row}/{seed}" for row, seed in scores]}
     stage = Stage("score", params, inputs)
-    plain = {f"{row}/{seed}": [asdict(one)] for (row, seed), one in made.items()}
-    store.write(stage, lambda folder: {"n": (folder / "scores.json").write_text(json.dumps(plain))})
+    contents = {f"{row}/{seed}": [asdict(score)] for (row, seed), score in scores.items()}
+    store.write(stage, lambda folder: {"n": (folder / "scores.json").write_text(json.dumps(contents))})
     return stage.key
 
 
-def judged(
+def write_judgments(
     store: ArtifactStore,
     book: Book,
     answers: Stage,
@@ -90,11 +92,17 @@ def judged(
     """The judge stage of one row."""
     params = {"benchmark": book.name, "judge": {"kind": "openai", "model": model}, "config": {"repeats": 1}}
     stage = Stage("judge", params, {"answers": answers.ref})
-    found = [replace(each, judge_model=model) for question in book.questions for each in judge(question, row, seed)]
+    judgments = [
+        replace(judgment, judge_model=model) for question in book.questions for judgment in judge(question, row, seed)
+    ]
 
     def fill(folder: Path) -> Mapping[str, int]:
-        write_records(folder / "judgments.jsonl", found)
-        return {"calls": len(found), "prompt_tokens": 100 * len(found), "completion_tokens": 10 * len(found)}
+        write_records(folder / "judgments.jsonl", judgments)
+        return {
+            "calls": len(judgments),
+            "prompt_tokens": 100 * len(judgments),
+            "completion_tokens": 10 * len(judgments),
+        }
 
     store.write(stage, fill)
     return stage
@@ -104,12 +112,12 @@ def score(book: Book, row: str, seed: int) -> Score:
     """The mean of the verdicts."""
     values = {}
     for question in book.questions:
-        verdicts = [each.verdict for each in book.judge(question, row, seed) if each.verdict is not None]
+        verdicts = [judgment.verdict for judgment in book.judge(question, row, seed) if judgment.verdict is not None]
         if verdicts:
             values[question.id] = float(np.mean(verdicts))
     mean = float(np.mean(list(values.values())))
-    unscored = len(book.questions) - len(values)
-    return Score(book.metric.id, mean, mean - 1, mean + 1, len(values), unscored, per_question=values)
+    unscored_questions = len(book.questions) - len(values)
+    return Score(book.metric.id, mean, mean - 1, mean + 1, len(values), unscored_questions, per_question=values)
 
 
 HOSTILE = (
@@ -126,15 +134,17 @@ def rows() -> tuple[str, ...]:
 def books() -> list[Book]:
     """A pairwise benchmark with a second judge, and one of two turns; ``dpo`` is the better row of the first."""
     metrics = (Metric("arena_hard.wr", "WR", "Arena-Hard"), Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10"))
-    first = [
+    chat_questions = [
         Question(f"q{n}", (f"Name {n} fruits.",), ("lists", "facts")[n % 2], (f"Baseline answer {n}.",))
         for n in range(12)
     ]
-    first[3] = replace(first[3], turns=(f"Question {HOSTILE}",), category=f"evil {HOSTILE}")
-    second = [Question(f"m{n}", (f"Tell {n}.", "And now shorter."), reference=(f"ref {n}", "")) for n in range(4)]
+    chat_questions[3] = replace(chat_questions[3], turns=(f"Question {HOSTILE}",), category=f"evil {HOSTILE}")
+    two_turn_questions = [
+        Question(f"m{n}", (f"Tell {n}.", "And now shorter."), reference=(f"ref {n}", "")) for n in range(4)
+    ]
     return [
-        Book(metrics[0], first, _answer, _judge, {"judge-b": _second}),
-        Book(metrics[1], second, _answer, _rate),
+        Book(metrics[0], chat_questions, _answer, _judge, {"judge-b": _two_turn_judgments}),
+        Book(metrics[1], two_turn_questions, _answer, _rate),
     ]
 
 
@@ -161,11 +171,11 @@ def _judge(question: Question, row: str, seed: int) -> list[Judgment]:
         for game in (1, 2)
     ]
     if number == 7 and row == "student":
-        return [replace(each, verdict=None, reason=f"{REFUSAL} {HOSTILE}", reply="I cannot say.") for each in games]
+        return [replace(game, verdict=None, reason=f"{REFUSAL} {HOSTILE}", reply="I cannot say.") for game in games]
     return games
 
 
-def _second(question: Question, row: str, seed: int) -> list[Judgment]:
+def _two_turn_judgments(question: Question, row: str, seed: int) -> list[Judgment]:
     return [Judgment(question.id, "game1", -1.0, reply="long " * 400)]
 
 
@@ -186,5 +196,5 @@ def write(
     """The page with Table 1; a note of the run is hostile."""
     run = replace(results.run, notes=(HOSTILE,), name=f"made-up {HOSTILE}")
     texts = {book.name: book.questions for book in books()} if questions is None else questions
-    shown = replace(results, run=run)
-    return write_page(path, [PageTarget(make_table(shown, "table1", 0.0), shown, texts)], store)
+    page_results = replace(results, run=run)
+    return write_page(path, [PageTarget(make_table(page_results, "table1", 0.0), page_results, texts)], store)

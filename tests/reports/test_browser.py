@@ -27,16 +27,16 @@ SECONDS = 60_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        why = "no chromium on the path (apt-get install chromium)"
+        reason = "no chromium on the path (apt-get install chromium)"
         if os.environ.get("DISTILBENCH_BROWSER") == "1":
-            pytest.fail(f"{why}, but DISTILBENCH_BROWSER=1 says that there must be one")
-        pytest.skip(why)
+            pytest.fail(f"{reason}, but DISTILBENCH_BROWSER=1 says that there must be one")
+        pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=SECONDS)
-        yield found
-        found.close()
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=SECONDS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +44,19 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return the_page(tmp_path_factory.mktemp("page"))[0]
 
 
-class Opened:
+class OpenPage:
     """A page in a window of its own, with all that it said and asked for."""
 
     def __init__(self, browser: Any, address: str, **window: Any) -> None:
         self.context = browser.new_context(**({"viewport": {"width": 1400, "height": 900}} | window))
         self.page = self.context.new_page()
         self.page.set_default_timeout(SECONDS)
-        self.said: list[str] = []
-        self.asked: list[str] = []
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("dialog", lambda dialog: self.said.append(f"dialog: {dialog.message}"))
+        self.console_messages: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.console_messages.append(f"{message.type}: {message.text}"))
+        self.page.on("pageerror", lambda error: self.console_messages.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("dialog", lambda dialog: self.console_messages.append(f"dialog: {dialog.message}"))
         self.page.goto(address)
         self.settle()
 
@@ -75,7 +75,7 @@ class Opened:
         self.page.select_option(f"#q-{control}", label=label)
         self.settle()
 
-    def listed(self) -> list[str]:
+    def list_items(self) -> list[str]:
         return self.page.locator("#q-list li .snippet").all_text_contents()  # those out of sight too
 
     def title(self) -> str:
@@ -86,42 +86,42 @@ class Opened:
 
 
 @pytest.fixture(scope="module")
-def shared(browser: Any, path: Path) -> Iterator[Opened]:
-    opened = Opened(browser, path.as_uri())
-    yield opened
-    opened.context.close()
+def shared(browser: Any, path: Path) -> Iterator[OpenPage]:
+    page = OpenPage(browser, path.as_uri())
+    yield page
+    page.context.close()
 
 
 @pytest.fixture
-def page(shared: Opened, path: Path) -> Iterator[Opened]:
+def page(shared: OpenPage, path: Path) -> Iterator[OpenPage]:
     """The page, opened anew in the same window; nothing may have gone wrong in it."""
     shared.page.goto("about:blank")
-    shared.said.clear()
-    shared.asked.clear()
+    shared.console_messages.clear()
+    shared.requests.clear()
     shared.page.goto(path.as_uri())
     shared.settle()
     yield shared
-    assert shared.said == []
+    assert shared.console_messages == []
     assert shared.page.evaluate("window.hacked") is None
-    outside = [url for url in shared.asked if not url.startswith(("file://", "data:image/svg+xml", "about:"))]
+    outside = [url for url in shared.requests if not url.startswith(("file://", "data:image/svg+xml", "about:"))]
     assert outside == []
 
 
-def test_it_opens_whole(page: Opened) -> None:
+def test_it_opens_whole(page: OpenPage) -> None:
     assert page.page.title() == visible(f"distilbench: made-up {HOSTILE}")
     assert page.page.locator("h2").all_inner_texts() == ["Table 1", "Questions", "Run card"]
     assert page.title() == "q0 (lists)"
     assert "The student names apple, pear and plum of question q0 with seed 0." in page.answers()
     page.page.locator("figure img").scroll_into_view_if_needed()
-    wide = "async (image) => { await image.decode(); return image.naturalWidth; }"
-    assert page.page.locator("figure img").evaluate(wide) > 100
+    width_script = "async (image) => { await image.decode(); return image.naturalWidth; }"
+    assert page.page.locator("figure img").evaluate(width_script) > 100
     # The place of the image is known before it is drawn: nothing moves under the mouse when it is.
     shape = "(image) => image.width / image.height * (image.naturalHeight / image.naturalWidth)"
     assert page.page.locator("figure img").evaluate(shape) == pytest.approx(1, abs=0.01)
     assert page.page.locator("figure img[width][height]").count() == page.page.locator("figure img").count()
 
 
-def test_tables_sort_both_ways_and_back(page: Opened) -> None:
+def test_tables_sort_both_ways_and_back(page: OpenPage) -> None:
     before = page.column(1)
     assert before == ["TEACHER", "STUDENT", "DPO"]
     page.head(2).locator("button").click()
@@ -138,7 +138,7 @@ def test_tables_sort_both_ways_and_back(page: Opened) -> None:
     assert page.column(1) == before
 
 
-def test_rows_are_filtered(page: Opened) -> None:
+def test_rows_are_filtered(page: OpenPage) -> None:
     field = page.page.locator("#table-1 [data-filter]")
     field.fill("D p")
     assert page.column(1) == ["DPO"]
@@ -163,15 +163,15 @@ def test_missing_values_stay_last(browser: Any) -> None:
     page.close()
 
 
-def test_any_two_answers_side_by_side(page: Opened) -> None:
+def test_any_two_answers_side_by_side(page: OpenPage) -> None:
     book = books()[0]
     page.choose("a", "TEACHER, seed 0")
     page.choose("b", "DPO, seed 1")
     page.page.locator("#q-list li").nth(2).click()
     page.settle()
     question = book.questions[2]
-    wanted = [book.answer(question, row, seed).turns[0] for row, seed in (("teacher", 0), ("dpo", 1))]
-    assert page.answers() == wanted
+    texts = [book.answer(question, row, seed).turns[0] for row, seed in (("teacher", 0), ("dpo", 1))]
+    assert page.answers() == texts
     names = page.page.locator("#q-detail .pair").first.locator("h5").all_inner_texts()
     assert names == ["TEACHER, seed 0", "DPO, seed 1"]
     marks = page.page.locator("#q-detail mark").all_inner_texts()
@@ -180,11 +180,11 @@ def test_any_two_answers_side_by_side(page: Opened) -> None:
     page.settle()
     assert page.page.locator("#q-detail mark").count() == 0
     verdicts = page.page.locator("#q-detail .pair").nth(1).inner_text()
-    for said in ("judge-a", "judge-b", "game1", "game2", "swapped", "first: true", "[[A>B]]", "not scored"):
-        assert (said in verdicts) == (said != "not scored")
+    for text in ("judge-a", "judge-b", "game1", "game2", "swapped", "first: true", "[[A>B]]", "not scored"):
+        assert (text in verdicts) == (text != "not scored")
 
 
-def test_a_judge_stands_at_one_height_on_both_sides(page: Opened) -> None:
+def test_a_judge_stands_at_one_height_on_both_sides(page: OpenPage) -> None:
     """Whatever else stands above it: the replies on the two sides differ in length."""
     page.choose("a", "TEACHER, seed 0")
     page.choose("b", "DPO, seed 0")
@@ -198,7 +198,7 @@ def test_a_judge_stands_at_one_height_on_both_sides(page: Opened) -> None:
     assert "not judged itself" in page.page.locator("#q-detail .pair").nth(1).inner_text()
 
 
-def test_the_same_answer_and_nothing_in_common_are_said(page: Opened) -> None:
+def test_the_same_answer_and_nothing_in_common_are_said(page: OpenPage) -> None:
     page.page.locator("#q-list li").nth(4).click()
     page.settle()
     assert "The two answers are the same." in page.page.inner_text("#q-detail")
@@ -213,7 +213,7 @@ def test_the_same_answer_and_nothing_in_common_are_said(page: Opened) -> None:
     assert page.page.locator("#q-detail .badge").all_inner_texts() == ["cut at the token limit"] * 2
 
 
-def test_why_something_is_not_scored(page: Opened) -> None:
+def test_why_something_is_not_scored(page: OpenPage) -> None:
     page.choose("show", "something not scored")
     assert page.title() == "q7 (facts)"
     assert page.page.locator("#q-list li").count() == 1
@@ -221,44 +221,44 @@ def test_why_something_is_not_scored(page: Opened) -> None:
     assert "I cannot say." in page.page.inner_text("#q-detail")
     page.page.fill("#q-search", "11")
     page.settle()
-    assert page.listed() == []  # a search counts here too
+    assert page.list_items() == []  # a search counts here too
 
 
-def test_the_list_is_searched_filtered_and_ordered(page: Opened) -> None:
+def test_the_list_is_searched_filtered_and_ordered(page: OpenPage) -> None:
     """DPO's mean verdict is 1, and -1 in questions 2, 5, 8, 11; the student's is 0, and missing in question 7."""
     dpo_behind = [2, 5, 8, 11]
     page.choose("show", "left is better")
-    assert page.listed() == [f"Name {n} fruits." for n in dpo_behind]
+    assert page.list_items() == [f"Name {n} fruits." for n in dpo_behind]
     page.choose("show", "right is better")
-    assert len(page.listed()) == 12 - len(dpo_behind) - 1
+    assert len(page.list_items()) == 12 - len(dpo_behind) - 1
     page.choose("show", "equal")
-    assert page.listed() == []
+    assert page.list_items() == []
     assert "No question is left" in page.page.inner_text("#q-detail")
     page.choose("show", "all questions")
     page.choose("order", "left minus right, largest first")
-    assert page.listed()[:4] == [f"Name {n} fruits." for n in dpo_behind]
-    assert page.listed()[-1] == "Name 7 fruits."
+    assert page.list_items()[:4] == [f"Name {n} fruits." for n in dpo_behind]
+    assert page.list_items()[-1] == "Name 7 fruits."
     assert page.title() == "q2 (lists)"  # the first in the new order
     page.choose("order", "as asked")
     page.choose("category", "facts")
-    assert page.listed() == [f"Name {n} fruits." for n in (1, 5, 7, 9, 11)]
+    assert page.list_items() == [f"Name {n} fruits." for n in (1, 5, 7, 9, 11)]
     page.choose("category", "all")
     page.page.fill("#q-search", "NAME fruits 11")
     page.settle()
-    assert page.listed() == ["Name 11 fruits."]
+    assert page.list_items() == ["Name 11 fruits."]
     assert page.title() == "q11 (facts)"
     page.page.fill("#q-search", "")
     page.choose("measure", "mean verdict, judge-b")
     assert set(page.page.locator("#q-list .numbers").all_text_contents()) == {"-1 | -1"}
 
 
-def test_the_keyboard_is_enough(page: Opened) -> None:
+def test_the_keyboard_is_enough(page: OpenPage) -> None:
     page.page.locator("#q-list").focus()
-    for key, wanted in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("End", 11), ("PageUp", 1), ("Home", 0)):
+    for key, place in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("End", 11), ("PageUp", 1), ("Home", 0)):
         page.page.keyboard.press(key)
         page.settle()
-        assert page.page.get_attribute("#q-list", "aria-activedescendant") == f"q-option-{wanted}"
-        assert page.title().split()[0] == f"q{wanted}"
+        assert page.page.get_attribute("#q-list", "aria-activedescendant") == f"q-option-{place}"
+        assert page.title().split()[0] == f"q{place}"
     page.page.locator("#q-next").press("Enter")
     page.settle()
     assert page.title() == "q1 (facts)"
@@ -267,46 +267,46 @@ def test_the_keyboard_is_enough(page: Opened) -> None:
     assert page.page.evaluate("document.activeElement.closest('#browser') !== null")
 
 
-def test_another_benchmark_with_two_turns_and_a_reference(page: Opened) -> None:
+def test_another_benchmark_with_two_turns_and_a_reference(page: OpenPage) -> None:
     page.choose("shelf", "MT-Bench")
     assert page.title() == "m0"
     text = page.page.inner_text("#q-detail")
-    for wanted in ("Turn 1", "Turn 2", "And now shorter.", "Shorter: student.", "Rating: [[6]]"):
-        assert wanted in text
+    for words in ("Turn 1", "Turn 2", "And now shorter.", "Shorter: student.", "Rating: [[6]]"):
+        assert words in text
     page.page.locator("#q-detail summary", has_text="Reference").click()
     assert "ref 0" in page.page.inner_text("#q-detail")
     assert not page.page.locator("#q-category").is_visible()
 
 
-def test_an_address_brings_the_view_back(page: Opened, browser: Any) -> None:
+def test_an_address_brings_the_view_back(page: OpenPage, browser: Any) -> None:
     page.choose("shelf", "MT-Bench")
     page.choose("a", "DPO, seed 0")
     page.choose("b", "TEACHER, seed 1")
     page.page.locator("#q-list li").nth(2).click()
     page.settle()
-    again = Opened(browser, page.page.evaluate("location.href"))  # `page.url` may still be the address before
+    again = OpenPage(browser, page.page.evaluate("location.href"))  # `page.url` may still be the address before
     assert again.title() == "m2"
     assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["DPO, seed 0", "TEACHER, seed 1"]
     again.page.evaluate("location.hash = '#benchmark=Arena-Hard&question=q4&a=STUDENT, seed 1&b=Baseline'")
     again.page.wait_for_selector('#q-detail h3:text-is("q4 (lists)")')
     assert again.page.locator("#q-detail h5").all_inner_texts()[:2] == ["STUDENT, seed 1", "Baseline"]
-    assert again.said == []
+    assert again.console_messages == []
     again.context.close()
 
 
-def test_the_list_of_questions_stands_still(page: Opened) -> None:
+def test_the_list_of_questions_stands_still(page: OpenPage) -> None:
     """Questions of one line and of many have one height, drawn or not yet: a click hits what it was aimed at."""
     heights = "(items) => [...new Set(items.map((item) => item.offsetHeight))]"
     assert len(page.page.locator("#q-list li").evaluate_all(heights)) == 1
 
 
-def test_hostile_text_is_text(page: Opened) -> None:
+def test_hostile_text_is_text(page: OpenPage) -> None:
     page.page.locator("#q-list li").nth(3).click()
     page.settle()
     assert page.answers() == [visible(f"{HOSTILE} {row}") for row in ("student", "dpo")]
-    shown = page.page.text_content("#q-detail")
-    assert "⟦U+202E⟧" in shown and "⟦U+0000⟧" in shown and "⟦U+001B⟧" in shown
-    assert visible(f"{HOSTILE} [[A>B]]") in shown
+    detail = page.page.text_content("#q-detail")
+    assert "⟦U+202E⟧" in detail and "⟦U+0000⟧" in detail and "⟦U+001B⟧" in detail
+    assert visible(f"{HOSTILE} [[A>B]]") in detail
     assert page.page.locator("#browser :is(img, script, svg, iframe)").count() == 0
     page.choose("show", "something not scored")
     assert visible(HOSTILE) in page.page.text_content("#q-detail .verdict .badge")
@@ -324,10 +324,10 @@ def test_what_is_spelled_out_is_the_same_in_both_languages(browser: Any) -> None
 def longest(a: list[str], b: list[str]) -> int:
     """Length of the longest common subsequence, by the textbook's recursion."""
     above = [0] * (len(b) + 1)
-    for one in a:
+    for word in a:
         row = [0]
-        for place, other in enumerate(b):
-            row.append(above[place] + 1 if one == other else max(above[place + 1], row[-1]))
+        for place, other_word in enumerate(b):
+            row.append(above[place] + 1 if word == other_word else max(above[place + 1], row[-1]))
         above = row
     return above[-1]
 
@@ -349,11 +349,11 @@ def test_differences_are_the_shortest_and_lose_no_letter(browser: Any) -> None:
             joined: [a, b].map((text, side) => pieces(text, words[side], same[side]).map(([piece]) => piece).join("")),
         };
     })"""
-    for pair, found in zip(pairs, page.evaluate(script, pairs), strict=True):
-        (a, b), (kept, other) = found["words"], found["kept"]
-        assert found["joined"] == pair
-        assert kept == other
-        assert len(kept) == longest(a, b)
+    for pair, result in zip(pairs, page.evaluate(script, pairs), strict=True):
+        (a, b), (kept_words, other_kept) = result["words"], result["kept"]
+        assert result["joined"] == pair
+        assert kept_words == other_kept
+        assert len(kept_words) == longest(a, b)
     long = page.evaluate("() => compareWords(wordsOf('a '.repeat(5000)), wordsOf('b '.repeat(5000)))")
     assert long is None
     page.close()
@@ -364,12 +364,12 @@ def test_damaged_data_is_said_and_breaks_nothing_else(browser: Any, path: Path, 
     start = text.index('id="questions-block-1-0">') + len('id="questions-block-1-0">')
     broken = tmp_path / "broken.html"
     broken.write_text(f"{text[: start + 20]}AAAA{text[start + 24 :]}", encoding="utf-8")
-    opened = Opened(browser, broken.as_uri())
-    opened.choose("shelf", "MT-Bench")
-    assert opened.page.inner_text("#q-detail").startswith("This cannot be shown:")
-    opened.choose("shelf", "Arena-Hard")
-    assert opened.title() == "q0 (lists)"
-    opened.context.close()
+    page = OpenPage(browser, broken.as_uri())
+    page.choose("shelf", "MT-Bench")
+    assert page.page.inner_text("#q-detail").startswith("This cannot be shown:")
+    page.choose("shelf", "Arena-Hard")
+    assert page.title() == "q0 (lists)"
+    page.context.close()
 
 
 def test_lost_answers_and_judgments_are_said_on_their_side(browser: Any, tmp_path: Path) -> None:
@@ -377,13 +377,13 @@ def test_lost_answers_and_judgments_are_said_on_their_side(browser: Any, tmp_pat
     student = next(entry for entry in judged_benchmarks(results, store)[0].entrants if entry.row == "student")
     shutil.rmtree(store.path(*student.answers))
     shutil.rmtree(store.path(*student.judgments[0].ref))
-    opened = Opened(browser, write(tmp_path / "lost.html", results, store).as_uri())
-    detail = opened.page.inner_text("#q-detail")
-    assert opened.title() == "q0 (lists)"
+    page = OpenPage(browser, write(tmp_path / "lost.html", results, store).as_uri())
+    detail = page.page.inner_text("#q-detail")
+    assert page.title() == "q0 (lists)"
     assert detail.count("answers no longer in the store") == detail.count("judgments no longer in the store") == 1
     assert "The dpo names apple" in detail
-    assert opened.said == []
-    opened.context.close()
+    assert page.console_messages == []
+    page.context.close()
 
 
 CONTRAST = """() => {
@@ -414,21 +414,21 @@ CONTRAST = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read_in_light_and_dark(browser: Any, path: Path, scheme: str) -> None:
     """Contrast of all text at least 4.5 (WCAG 2.2, AA)."""
-    opened = Opened(browser, path.as_uri(), color_scheme=scheme)
-    assert opened.page.evaluate(CONTRAST) == []
-    ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page = OpenPage(browser, path.as_uri(), color_scheme=scheme)
+    assert page.page.evaluate(CONTRAST) == []
+    ground = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(255, 255, 255)") == (scheme == "light")
-    opened.context.close()
+    page.context.close()
 
 
 @pytest.mark.parametrize("width", [360, 800, 1900])
 def test_it_fits_narrow_and_wide_windows(browser: Any, path: Path, width: int) -> None:
-    opened = Opened(browser, path.as_uri(), viewport={"width": width, "height": 800})
-    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
-    opened.context.close()
+    page = OpenPage(browser, path.as_uri(), viewport={"width": width, "height": 800})
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+    page.context.close()
 
 
-def test_every_control_has_a_name(page: Opened) -> None:
+def test_every_control_has_a_name(page: OpenPage) -> None:
     script = """() => [...document.querySelectorAll("input, select, button, img, [role=listbox], [role=region]")]
         .filter((each) => !(each.labels?.length || each.getAttribute("aria-label") || each.getAttribute("alt")
                             || (each.tagName === "BUTTON" && each.textContent.trim())))
@@ -436,10 +436,10 @@ def test_every_control_has_a_name(page: Opened) -> None:
     assert page.page.evaluate(script) == []
 
 
-def test_it_prints_without_its_controls(page: Opened) -> None:
+def test_it_prints_without_its_controls(page: OpenPage) -> None:
     page.page.emulate_media(media="print")
-    for gone in ("nav", ".tools", "#q-list", ".steps"):
-        assert not page.page.locator(gone).first.is_visible()
+    for selector in ("nav", ".tools", "#q-list", ".steps"):
+        assert not page.page.locator(selector).first.is_visible()
     assert page.page.locator("#q-detail h3").is_visible()
     page.page.emulate_media(media="screen")
 

@@ -22,7 +22,7 @@ from tests.reports import world
 HOSTILE = "$\\frac{} <script>alert(1)</script>"
 
 
-def full() -> Results:
+def full_results() -> Results:
     """Two trained rows with lengths, categories and training curves."""
     results = world.make(rows=("teacher", "student", "dpo", "pad-ppd"), seeds=(0, 1))
     details: dict[str, dict[str, float | str]] = {
@@ -54,16 +54,16 @@ def figures(results: Results, kind: str) -> dict[str, bytes]:
 
 
 def test_every_figure_is_drawn_where_its_data_are() -> None:
-    charts = figures(full(), "svg")
+    charts = figures(full_results(), "svg")
     assert list(charts) == ["", "-length", "-cost", "-training"]
     assert all(b"<script" not in content for content in charts.values())
-    assert charts == figures(full(), "svg")
+    assert charts == figures(full_results(), "svg")
     assert list(figures(world.make(rows=("student", "kd"), seeds=(0,)), "svg")) == [""]
 
 
 def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:
     """Two steps: no tick at 1.5. A loss that moves by 1e-9 has no offset text, and an axis of 0.25 +- 0.025."""
-    results = full()
+    results = full_results()
     flat = tuple({"step": step, "loss": 0.25 + 1e-9 * step, "terms": {}, "logs": {}} for step in (1, 2))
     trainings = {("dpo", 0): StudentTraining({"train": 1.0}, 1, flat, "2.13")}
     results = Results(results.run, results.scores, trainings=trainings)
@@ -78,7 +78,7 @@ def test_a_step_is_whole_and_rounding_is_a_level_line() -> None:
 @pytest.mark.parametrize(("steps", "marker"), [(1, "o"), (8, "o"), (9, "None")])
 def test_few_points_of_a_curve_have_markers(steps: int, marker: str) -> None:
     """One step makes a line without length: only its marker is seen."""
-    results = full()
+    results = full_results()
     curve = tuple({"step": step, "loss": 0.5, "terms": {}, "logs": {}} for step in range(1, steps + 1))
     trainings = {("dpo", 0): StudentTraining({"train": 1.0}, 1, curve, "2.13")}
     results = Results(results.run, results.scores, trainings=trainings)
@@ -118,8 +118,8 @@ def test_the_mean_over_seeds_is_smoothed() -> None:
 
 
 def test_every_row_has_one_look_everywhere() -> None:
-    assert len({one.colour for one in LOOKS.values()}) == len(LOOKS) >= 18
-    assert len({one.marker for one in LOOKS.values()}) == len(LOOKS)  # told apart without colour
+    assert len({row_look.colour for row_look in LOOKS.values()}) == len(LOOKS) >= 18
+    assert len({row_look.marker for row_look in LOOKS.values()}) == len(LOOKS)  # told apart without colour
     assert look("my-method") == look("my-method") and look("my-method").colour.startswith("#")
     dashes = [LOOKS[row].line for row in ("dckd", "adpa", "adpa+", "distillm")]
     assert len({*dashes, *(LOOKS[row].line for row in TARGETS["table1"].rows)}) == 4 + 4
@@ -135,8 +135,8 @@ def test_the_rows_have_one_key_beside_their_panels() -> None:
     figure = training_curves(summarise(results, TARGETS["table1"]), results)
     (key,) = figure.legends
     assert [text.get_text() for text in key.get_texts()] == [world.TRUTH[row][1] for row in names]
-    left = key.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x0
-    assert 0 < max(axis.get_window_extent().x1 for axis in figure.axes if axis.get_visible()) < left
+    legend_start = key.get_window_extent(FigureCanvasAgg(figure).get_renderer()).x0
+    assert 0 < max(axis.get_window_extent().x1 for axis in figure.axes if axis.get_visible()) < legend_start
 
 
 def test_diamonds_stand_where_the_papers_value_can_be_compared() -> None:

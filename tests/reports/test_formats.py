@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 HOSTILE = "$\\frac | ` <script>alert(1)</script> \x1b[31m [x](http://e) & % # _ ^ ~ {} 中 éßŁźîçạőřÅ"
 
 
-def written(results: Results, min_coverage: float = 0.98, notes: bool = False) -> dict[str, str]:
+def file_texts(results: Results, min_coverage: float = 0.98, notes: bool = False) -> dict[str, str]:
     """The text formats, without the no-break spaces (drawing takes longer than all the rest)."""
     table = table_of(results, min_coverage)
     texts = {"md": markdown(table, notes=notes), "tex": latex(table, notes=notes), "csv": to_csv(table)}
@@ -67,7 +67,7 @@ def hostile() -> Results:
 
 
 def test_the_table_reads_like_the_papers() -> None:
-    files = written(world.make())
+    files = file_texts(world.make())
     lines = files["md"].splitlines()
     rows = [line for line in lines if line.startswith("|")]
     titles = [line.split("|")[1].strip() for line in rows]
@@ -82,7 +82,7 @@ def test_the_table_reads_like_the_papers() -> None:
     assert "Not comparable with the paper's Table 1" in files["md"]
     assert files["md"].count("one seed: the interval is over questions only") == 1
     results = world.make(("student",), seeds=(0,))
-    assert "UNFINISHED" in written(replace(results, run=replace(results.run, finished=False)))["md"]
+    assert "UNFINISHED" in file_texts(replace(results, run=replace(results.run, finished=False)))["md"]
 
 
 def test_gaps_are_counted_under_the_table_once_for_all_metrics_of_a_benchmark() -> None:
@@ -91,13 +91,13 @@ def test_gaps_are_counted_under_the_table_once_for_all_metrics_of_a_benchmark() 
     """
     results = world.make()
     for metric in ("alpaca_eval.lc", "alpaca_eval.wr"):
-        for row, missing in (("dpo", 3.0), ("kd", 0.0)):
-            detail = {"verdicts": 400.0, "verdicts_missing": missing, "questions_covered": 150 - missing / 2}
+        for row, lost_score in (("dpo", 3.0), ("kd", 0.0)):
+            detail = {"verdicts": 400.0, "verdicts_missing": lost_score, "questions_covered": 150 - lost_score / 2}
             detail |= {"injection": {"dpo": 2.0, "kd": 1.0}[row]}
             results = world.with_score(results, (row, metric, 0), detail=detail)
         results = world.with_score(results, ("simpo", metric, 0), n=148, unscored=2)
     gaps = "2 unscored, 3 of 800 verdicts missing, 3 answers with text directed at a judge"
-    assert f"148 to 150 of AlpacaEval 2 ({gaps}), 150 of Arena-Hard, " in written(results)["md"]
+    assert f"148 to 150 of AlpacaEval 2 ({gaps}), 150 of Arena-Hard, " in file_texts(results)["md"]
 
 
 def test_counts_have_their_thousands_parted_alike() -> None:
@@ -107,15 +107,15 @@ def test_counts_have_their_thousands_parted_alike() -> None:
         short = {"n": 1000 if row == "dpo" else 1319, "unscored": 1200, "detail": lengths}
         results = world.with_score(results, (row, "alpaca_eval.wr", 0), **short)
     baseline = replace(results.run, recipe={**results.run.recipe, "baseline": "student"})
-    text = written(replace(results, run=baseline), min_coverage=0.1)["md"]
+    text = file_texts(replace(results, run=baseline), min_coverage=0.1)["md"]
     assert "2,043 chars (baseline 1,500)" in text
     assert "1,000 to 1,319 of AlpacaEval 2 (2,400 unscored)" in text
 
 
 def test_points_of_ten_keep_two_digits_and_percentages_one() -> None:
     ppd = next(row for row in table_of(world.make()).rows if row.cells[0].text == "PAD-PPD")
-    printed = [re.findall(r"\.(\d+)", cell.change + cell.lines[0]) for cell in ppd.cells[1:]]
-    assert [[len(digits) for digits in cell] for cell in printed] == [[1] * 3] * 3 + [[2] * 3] + [[1] * 3]
+    decimals = [re.findall(r"\.(\d+)", cell.change + cell.lines[0]) for cell in ppd.cells[1:]]
+    assert [[len(digits) for digits in cell] for cell in decimals] == [[1] * 3] * 3 + [[2] * 3] + [[1] * 3]
 
 
 def test_footnote_letters_leave_out_q_which_cannot_be_raised() -> None:
@@ -131,8 +131,8 @@ def test_the_terminal_table_fits_120_columns() -> None:
     row = next(line for line in text.splitlines() if line.strip().startswith("PAD-PPD"))
     assert row.count("↑") == 5  # no cell was broken
     assert len(text.splitlines()) == 1 + 3 + 2 * 10 + 7  # title, heading, two lines per row, notes: no filler
-    wide = on_terminal(world.make(), width=170).splitlines()
-    assert any(line.startswith("PAD-PPD") and line.count("]") == 5 for line in wide)  # all on one line
+    wide_lines = on_terminal(world.make(), width=170).splitlines()
+    assert any(line.startswith("PAD-PPD") and line.count("]") == 5 for line in wide_lines)  # all on one line
 
 
 def test_table_1_fills_a_terminal_of_80_by_24() -> None:
@@ -143,7 +143,7 @@ def test_table_1_fills_a_terminal_of_80_by_24() -> None:
     assert len(lines) <= 24 + 8
 
 
-def small() -> Results:
+def small_results() -> Results:
     """A first try: one seed, 8 questions, a step of training, a row without answers, and too few bootstraps."""
     results = world.make(("student", "kd", "seqkd", "dpo"), seeds=(0,), questions=8, replicates=30)
     results = world.with_missing(results, "seqkd", "the teacher and the student do not share a vocabulary, " * 3)
@@ -152,25 +152,25 @@ def small() -> Results:
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
-@pytest.mark.parametrize("results", [world.make(), small(), hostile()], ids=["whole", "small", "hostile"])
+@pytest.mark.parametrize("results", [world.make(), small_results(), hostile()], ids=["whole", "small", "hostile"])
 def test_at_most_eight_lines_stand_under_the_table(results: Results, width: int) -> None:
     """Footnotes included, and the line of the files, which the command adds; all else is in the JSON and in notes."""
     lines = on_terminal(results, width).splitlines()
-    last = max(place for place, line in enumerate(lines) if re.match(r"\s+\[", line))
-    assert 4 <= len(lines) - last - 1 <= 8 - 1
-    below, table = lines[last + 1 :], lines[2 : last + 1]
+    last_interval = max(place for place, line in enumerate(lines) if re.match(r"\s+\[", line))
+    assert 4 <= len(lines) - last_interval - 1 <= 8 - 1
+    below, table = lines[last_interval + 1 :], lines[2 : last_interval + 1]
     assert max(map(len, below)) <= max(80, *(len(line.rstrip()) for line in table))  # no wider than the table
-    whole = " ".join(on_terminal(results, width, notes=True).split())
-    assert all(text in whole for _, text in table_of(results).footnotes)
+    full_text = " ".join(on_terminal(results, width, notes=True).split())
+    assert all(text in full_text for _, text in table_of(results).footnotes)
 
 
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_small_run_says_under_its_table_what_it_is_no_proof_of(width: int) -> None:
-    text = " ".join(on_terminal(small(), width).split())
+    text = " ".join(on_terminal(small_results(), width).split())
     assert "Questions: 8 of AlpacaEval 2, 8 of Arena-Hard, 8 of MT-Bench, 8 of GSM8K;" in text
     assert "Only 1 optimiser step: the options of a loss hardly matter." in text
     assert "Not comparable with the paper's Table 1" in text
-    assert all(column.marks == tuple(sorted(column.marks)) for column in table_of(small()).columns)
+    assert all(column.marks == tuple(sorted(column.marks)) for column in table_of(small_results()).columns)
 
 
 @pytest.mark.parametrize("width", [100, 120])
@@ -194,7 +194,7 @@ def test_a_table_of_text_is_written_in_every_format() -> None:
 
 def test_a_row_that_cannot_be_is_na_with_one_footnote() -> None:
     results = world.with_missing(world.make(), "minillm", "needs a shared vocabulary")
-    files = written(results)
+    files = file_texts(results)
     row = next(line for line in files["md"].splitlines() if line.startswith("| MiniLLM"))
     assert row.count("n/a") == 5
     assert files["md"].count("needs a shared vocabulary") == 1
@@ -205,14 +205,14 @@ def test_a_note_of_a_whole_column_stands_once_over_it() -> None:
     results = world.make(seeds=(0,))
     for row in world.TRUTH:
         results = world.with_score(results, (row, "alpaca_eval.lc", 0), note="LC (pocket)")
-    text = written(results)["md"]
+    text = file_texts(results)["md"]
     assert "LC %ᵃ" in text
     assert text.count("ᵃ") == 2  # the heading and the footnote
 
 
 def test_refusal_and_forced_coverage() -> None:
     results = world.with_score(world.make(seeds=(0,)), ("pro", "gsm8k.acc", 0), n=136, unscored=14)
-    refused = written(results)
+    refused = file_texts(results)
     assert "refused: coverage 90%" in refused["md"]
     assert "coverage 100%" not in refused["md"]
     line = next(
@@ -221,7 +221,7 @@ def test_refusal_and_forced_coverage() -> None:
         if (line["row"], line["metric"]) == ("pro", "gsm8k.acc")
     )
     assert line["value"] == line["delta"] == ""
-    forced = written(results, min_coverage=0.0)
+    forced = file_texts(results, min_coverage=0.0)
     assert "refused" not in forced["md"]
     assert "coverage 90%" in forced["md"]
     assert "coverage 100%" not in forced["md"]
@@ -230,14 +230,14 @@ def test_refusal_and_forced_coverage() -> None:
 
 def test_the_papers_values_stand_beside_for_its_families() -> None:
     results = world.paper()
-    files = written(results)
+    files = file_texts(results)
     assert "paper 49.62 +" in files["md"]
     assert "49.42" in files["md"]  # the conflict, as a footnote
     assert "paper 49.62" in files["tex"]
     assert ",49.62," in files["csv"]
     assert "paper 49.62" in on_terminal(results)
     assert "ot comparable" not in files["md"]
-    assert "within the margin (2 (AlpacaEval 2 LC)" in written(results, notes=True)["md"]
+    assert "within the margin (2 (AlpacaEval 2 LC)" in file_texts(results, notes=True)["md"]
     verdicts = {line["verdict"] for line in csv.DictReader(io.StringIO(files["csv"]))}
     assert verdicts <= {"agrees", "differs", "inconclusive"} and "differs" in verdicts
 
@@ -314,13 +314,13 @@ def test_a_spreadsheet_runs_nothing() -> None:
 def test_a_latex_line_that_begins_with_a_bracket_is_no_argument() -> None:
     results = world.make(("student", "kd"), seeds=(0,))
     rows = tuple(replace(row, title="[2pt] of it") for row in results.run.rows)
-    text = written(Results(replace(results.run, rows=rows), results.scores))["tex"]
+    text = file_texts(Results(replace(results.run, rows=rows), results.scores))["tex"]
     assert "{} [2pt] of it" in text
     assert not re.search(r"^\s*\[", text, re.MULTILINE)
 
 
 def test_hostile_names_change_nothing_but_themselves() -> None:
-    files = written(hostile())
+    files = file_texts(hostile())
     chart = bar_chart(hostile(), "svg")
     assert b"<script" not in chart
     assert "<script" not in files["md"]

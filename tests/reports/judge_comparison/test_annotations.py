@@ -42,11 +42,14 @@ def with_first(**values):
         (with_first(preference=3), "preference 3 is not 1"),
         (with_first(preference=[1]), r"preference '\[1\]' is not a number"),
         (with_first(annotator=None), "some rows have no annotator"),
-        ([{**each, "seed": "one"} for each in PLAIN], "seed 'one' is not a number"),
-        ([{**each, "seed": 1.5} for each in PLAIN], "seed must be a whole number"),
+        ([{**annotation, "seed": "one"} for annotation in PLAIN], "seed 'one' is not a number"),
+        ([{**annotation, "seed": 1.5} for annotation in PLAIN], "seed must be a whole number"),
         (with_first(seed=1), "seed must be a whole number in every row"),
-        ([{**each, "len_1": "long", "len_2": 3} for each in PLAIN], "len_1 'long' is not a number"),
-        ([{**each, "question": None} for each in PLAIN], "no row says both which question and whose answer"),
+        ([{**annotation, "len_1": "long", "len_2": 3} for annotation in PLAIN], "len_1 'long' is not a number"),
+        (
+            [{**annotation, "question": None} for annotation in PLAIN],
+            "no row says both which question and whose answer",
+        ),
         ([{"preference": 1, "question": 1}], "no column says whose answer it is"),
         ([[1, 2], [3, 4]], "cannot be read"),
         ('{"data": []}', "need rows with a column 'preference' .*it has: data"),
@@ -103,8 +106,8 @@ def test_answers_that_are_the_baselines_own_are_marked(write):
 
 
 def test_files_without_annotators_are_judges_by_their_names(write):
-    bare = [{name: value for name, value in each.items() if name != "annotator"} for each in PLAIN[::2]]
-    one, two = write(bare, "one.json"), write([{**each, "annotator": None} for each in bare], "two.json")
+    bare = [{name: value for name, value in annotation.items() if name != "annotator"} for annotation in PLAIN[::2]]
+    one, two = write(bare, "one.json"), write([{**annotation, "annotator": None} for annotation in bare], "two.json")
     assert list(annotation_panel([one, two]).judges) == ["one", "two"]
     assert list(annotation_panel([write([*bare, *bare], "three.json")]).judges) == ["annotator 1", "annotator 2"]
     with pytest.raises(UserError, match="two files of one name"):
@@ -123,8 +126,8 @@ def test_own_rows_are_favoured_rows(write):
                 rows.append(row(number, judge, 1 + int(good + favour + 0.5 * rng.normal() > 0), model))
     path = write(rows)
     panel = annotation_panel([path], [], {"x": ["mine"]})
-    (own,) = [effect for effect in bias_effects(panel, "annotations", "x") if effect.measure == "own"]
-    assert own.low > 0
+    (own_effect,) = [effect for effect in bias_effects(panel, "annotations", "x") if effect.measure == "own"]
+    assert own_effect.low > 0
     assert bias_effects(panel, "annotations", "y") == []
     with pytest.raises(UserError, match=r"--own x: no row 'nobody' is compared; there are: mine, theirs"):
         annotation_panel([path], [], {"x": ["nobody"]})
@@ -136,30 +139,32 @@ def test_own_rows_are_favoured_rows(write):
 
 def people(*votes, **more):
     """Each person's preferences of questions 0, 1, ..."""
-    return [row(number, f"p{who}", vote, **more) for who, each in enumerate(votes) for number, vote in enumerate(each)]
+    return [
+        row(number, f"p{who}", vote, **more) for who, person in enumerate(votes) for number, vote in enumerate(person)
+    ]
 
 
-def matched(write, judged, humans):
-    return read_humans(write(humans, "people.json"), annotation_panel([write(judged)]).judgments, "annotations")
+def matched(write, annotations, humans):
+    return read_humans(write(humans, "people.json"), annotation_panel([write(annotations)]).judgments, "annotations")
 
 
 def test_people_who_name_no_baseline_mean_the_one_that_is_judged(write):
-    judged = [{**each, "baseline": "b"} for each in PLAIN]
-    found, notes = matched(write, judged, people([1, 2], [1, 1]))
-    assert set(found["turn"]) == {"b"}
+    annotations = [{**annotation, "baseline": "b"} for annotation in PLAIN]
+    votes, notes = matched(write, annotations, people([1, 2], [1, 1]))
+    assert set(votes["turn"]) == {"b"}
     assert notes == ["Humans: people.json, 4 annotations of 2 answers compared."]
-    two = [*judged, *({**each, "baseline": "c"} for each in PLAIN)]
+    two = [*annotations, *({**annotation, "baseline": "c"} for annotation in PLAIN)]
     with pytest.raises(UserError, match=r"question '0' of 'm' is compared several times"):
         matched(write, two, people([1, 2], [1, 1]))
-    found, _ = matched(write, two, people([1, 2], [1, 1], baseline="c"))
-    assert set(found["turn"]) == {"c"}
+    votes, _ = matched(write, two, people([1, 2], [1, 1], baseline="c"))
+    assert set(votes["turn"]) == {"c"}
 
 
 def test_what_fits_nothing_is_counted(write):
     """Of 9: one without a preference, three of another question; question 1 has one person."""
     humans = [*people([1, 2], [1, None], [2]), *(row("zz", f"p{n}", 1) for n in range(3)), row(0, "p3", 1)]
-    found, notes = matched(write, PLAIN, humans)
-    assert len(found) == 5
+    votes, notes = matched(write, PLAIN, humans)
+    assert len(votes) == 5
     assert notes[1] == (
         "Humans, left out: 3 annotations of no answer that is compared here; 1 annotation without a preference; "
         "1 answer with only one person."
@@ -170,10 +175,10 @@ def test_what_fits_nothing_is_counted(write):
 
 def test_one_person_has_one_vote(write):
     """p0 says baseline three times: one vote. Who says both says tie."""
-    judged = [row(0, "j", 2)]
-    found, _ = matched(write, judged, [*(row(0, "p0", 1) for _ in range(3)), row(0, "p1", 2), row(0, "p2", 2)])
-    assert found["verdict"].tolist() == [0.0, 1.0, 1.0]
-    mixed, _ = matched(write, judged, [row(0, "p0", 1), row(0, "p0", 2), row(0, "p1", 2)])
+    annotations = [row(0, "j", 2)]
+    votes, _ = matched(write, annotations, [*(row(0, "p0", 1) for _ in range(3)), row(0, "p1", 2), row(0, "p2", 2)])
+    assert votes["verdict"].tolist() == [0.0, 1.0, 1.0]
+    mixed, _ = matched(write, annotations, [row(0, "p0", 1), row(0, "p0", 2), row(0, "p1", 2)])
     assert mixed["verdict"].tolist() == [0.5, 1.0]
 
 
@@ -185,8 +190,8 @@ def test_without_two_people_there_is_nothing_to_leave_out(write, humans):
 
 def test_people_who_name_no_seed_mean_the_first(write):
     """Judged were seeds 1 and 2."""
-    judged = [{**each, "seed": seed} for each in PLAIN for seed in (2, 1)]
-    assert set(matched(write, judged, people([1, 2], [1, 1]))[0]["seed"]) == {1}
-    assert set(matched(write, judged, people([1, 2], [1, 1], seed=2))[0]["seed"]) == {2}
+    annotations = [{**annotation, "seed": seed} for annotation in PLAIN for seed in (2, 1)]
+    assert set(matched(write, annotations, people([1, 2], [1, 1]))[0]["seed"]) == {1}
+    assert set(matched(write, annotations, people([1, 2], [1, 1], seed=2))[0]["seed"]) == {2}
     with pytest.raises(UserError, match="it annotates no answer"):
-        matched(write, judged, people([1, 2], [1, 1], seed=3))
+        matched(write, annotations, people([1, 2], [1, 1], seed=3))

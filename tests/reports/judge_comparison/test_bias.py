@@ -44,11 +44,11 @@ def simulated(study):
 @pytest.mark.parametrize("name", ["position", "length", "own"])
 def test_stated_biases_are_measured(study, simulated, name, use_truth):
     """The interval holds the stated log-odds, and the bias is flagged (20 seeds: studies/judge_biases.json)."""
-    found = study.measure(simulated, name, use_truth)[name]
-    assert found.low <= study.STATED[name] <= found.high
-    assert found.high - found.low < 0.6
-    assert is_flagged(found)
-    assert (found.unit, found.given) == ("log-odds", TRUTH if use_truth else OTHER_JUDGES)
+    effect = study.measure(simulated, name, use_truth)[name]
+    assert effect.low <= study.BIASES[name] <= effect.high
+    assert effect.high - effect.low < 0.6
+    assert is_flagged(effect)
+    assert (effect.unit, effect.given) == ("log-odds", TRUTH if use_truth else OTHER_JUDGES)
 
 
 def test_an_unbiased_judge_is_not_flagged(study, simulated):
@@ -59,30 +59,30 @@ def test_an_unbiased_judge_is_not_flagged(study, simulated):
 def test_without_truth_and_other_judges_only_position_is_flagged(study, simulated):
     """Longer answers may be better ones: with nothing to hold quality fixed, no other effect is called a bias. With
     one other judge its taste and this one's cannot be told apart."""
-    for others, given in (((), NOTHING), (("other-1",), ONE_JUDGE)):
+    for other_judges, quality_source in (((), NOTHING), (("other-1",), ONE_JUDGE)):
         for judge in ("length", "position"):
-            seen = simulated.judgments[simulated.judgments["judge"].isin([judge, *others])]
+            seen = simulated.judgments[simulated.judgments["judge"].isin([judge, *other_judges])]
             effects = bias_effects(replace(simulated, judgments=seen), "alpaca_eval", judge, use_truth=False)
-            found = {effect.measure: effect for effect in effects}
-            assert found["length"].given == given
-            assert not is_flagged(found["length"])
-            assert is_flagged(found["position"]) == (judge == "position")
+            by_measure = {effect.measure: effect for effect in effects}
+            assert by_measure["length"].given == quality_source
+            assert not is_flagged(by_measure["length"])
+            assert is_flagged(by_measure["position"]) == (judge == "position")
 
 
 def test_verdicts_without_probabilities_are_measured_on_their_own_scale(study, simulated):
     won = (np.sign(simulated.judgments["verdict"] - 0.5) + 1) / 2
     hard = replace(simulated, judgments=simulated.judgments.assign(verdict=won))
-    found = study.measure(hard, "position", use_truth=True)["position"]
-    assert (found.unit, found.given) == ("log-odds of verdicts", TRUTH)
-    assert is_flagged(found)
-    assert found.value > 0
+    effect = study.measure(hard, "position", use_truth=True)["position"]
+    assert (effect.unit, effect.given) == ("log-odds of verdicts", TRUTH)
+    assert is_flagged(effect)
+    assert effect.value > 0
     relative = study.measure(hard, "position", use_truth=False)["position"]
     assert (relative.unit, relative.given) == ("share of verdicts", OTHER_JUDGES)
     assert not gives_probabilities(hard.judgments["verdict"].to_numpy())
     assert gives_probabilities(simulated.judgments["verdict"].to_numpy())
 
 
-def judged(judges, truth=True, count=60, paired=True, words=None):
+def panel_of(judges, truth=True, count=60, paired=True, words=None):
     """Answers of normal quality and length (SD 50) of rows a and b. Judge name to verdict(item, order, rng)."""
     rng = np.random.default_rng(0)
     lines = []
@@ -90,12 +90,12 @@ def judged(judges, truth=True, count=60, paired=True, words=None):
         for question in range(count):
             z, size = rng.normal(size=2)
             item = {"benchmark": "b", "row": row, "seed": 0, "question": f"{question:03d}", "turn": "", "repeat": 0}
-            known = {"length": 50 * size, "words": 10 * size, "same": 0.0, "quality": z}
-            item |= {**known, "quality": z if truth else float("nan")}
+            features = {"length": 50 * size, "words": 10 * size, "same": 0.0, "quality": z}
+            item |= {**features, "quality": z if truth else float("nan")}
             for judge, verdict in judges.items():
                 for order in (0.0, 1.0) if paired else (float("nan"),):
                     call = {"judge": judge, "part": f"o{order}", "model_first": order}
-                    lines.append({**item, **call, "verdict": verdict(known, order, rng)})
+                    lines.append({**item, **call, "verdict": verdict(features, order, rng)})
     profiles = {name: JudgeProfile(length_words=words) for name in judges}
     return Panel(judgment_frame(lines), {"b": paired}, profiles)
 
@@ -118,26 +118,26 @@ EXTREME = {
 @pytest.mark.parametrize("name", list(EXTREME))
 def test_the_most_biased_judges_are_flagged(name, truth):
     """A regressor that separates the verdicts has infinite log-odds, but a finite share; no other bias is flagged."""
-    found = by_name(judged({name: EXTREME[name], "o1": hard, "o2": hard}, truth), name)
-    assert [each for each, effect in found.items() if is_flagged(effect)] == [name]
-    assert (found[name].unit, found[name].given) == ("share of verdicts", TRUTH if truth else OTHER_JUDGES)
-    assert found[name].value > 0.4  # 0.5 per +-1 of position; per tanh of length more
+    effects = by_name(panel_of({name: EXTREME[name], "o1": hard, "o2": hard}, truth), name)
+    assert [measure for measure, effect in effects.items() if is_flagged(effect)] == [name]
+    assert (effects[name].unit, effects[name].given) == ("share of verdicts", TRUTH if truth else OTHER_JUDGES)
+    assert effects[name].value > 0.4  # 0.5 per +-1 of position; per tanh of length more
 
 
 def test_a_length_bias_of_a_grade_is_in_points():
     """Grades that rise by 2 with the answer's saturated length about its mean: the slope is 2."""
     grade = lambda item, order, rng: 5 + 2 * math.tanh(item["length"] / 50) + item["quality"] + 0.1 * rng.normal()  # noqa: E731
-    (found,) = by_name(judged({"j": grade}, paired=False), "j").values()
-    assert (found.measure, found.unit, found.per) == ("length", "points", "tanh(characters / SD)")
-    assert found.value == pytest.approx(2.0, abs=0.25)  # the sample's SD and mean are not exactly 50 and 0
+    (effect,) = by_name(panel_of({"j": grade}, paired=False), "j").values()
+    assert (effect.measure, effect.unit, effect.per) == ("length", "points", "tanh(characters / SD)")
+    assert effect.value == pytest.approx(2.0, abs=0.25)  # the sample's SD and mean are not exactly 50 and 0
 
 
 def test_a_stated_length_bias_is_measured_in_its_own_words():
-    assert by_name(judged({"j": hard}, words=10.0), "j")["length"].per == "tanh(words / 10)"
+    assert by_name(panel_of({"j": hard}, words=10.0), "j")["length"].per == "tanh(words / 10)"
 
 
 def test_an_answer_without_a_length_is_left_out():
-    panel = judged({"j": hard})
+    panel = panel_of({"j": hard})
     lines = panel.judgments
     for lengths, effects in (
         (lines["length"].where(lines["question"] != "000"), {"position", "length"}),
@@ -147,7 +147,7 @@ def test_an_answer_without_a_length_is_left_out():
 
 
 def test_no_verdict_is_no_effect():
-    assert by_name(judged({"j": lambda item, order, rng: float("nan")}), "j") == {}
+    assert by_name(panel_of({"j": lambda item, order, rng: float("nan")}), "j") == {}
 
 
 @pytest.mark.parametrize(

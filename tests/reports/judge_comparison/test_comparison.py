@@ -152,9 +152,9 @@ def test_intervals_take_the_question_as_the_unit(paired):
     rng = np.random.default_rng(0)
     table = matrix({name: rng.integers(0, 2, 12) if paired else rng.integers(1, 6, 12) for name in "ab"})
     often = pd.concat([table.set_index(table.index.set_levels([f"m{n}"], level="row")) for n in range(9)])
-    for one, nine in zip(compare(table, paired), compare(often, paired), strict=True):
-        assert nine.n == 9 * one.n
-        assert (nine.low, nine.high) == pytest.approx((one.low, one.high))
+    for few, nine in zip(compare(table, paired), compare(often, paired), strict=True):
+        assert nine.n == 9 * few.n
+        assert (nine.low, nine.high) == pytest.approx((few.low, few.high))
 
 
 def test_one_question_has_no_interval():
@@ -163,21 +163,21 @@ def test_one_question_has_no_interval():
     assert compare(table)[0].low is None
 
 
-def steady(verdicts, same=()):
+def steady(verdicts, equal_answers=()):
     """Measure to number, from (question, model first, verdict, repeat) of one judge; ``same``: where answers are."""
     frame = judgment_frame(
-        {"judge": "j", "benchmark": "b", "row": "m", "seed": 0, "question": q, "turn": "", "part": f"o{first}",
-         "repeat": repeat, "model_first": first, "verdict": verdict, "same": q in same}
-        for q, first, verdict, repeat in verdicts
+        {"judge": "j", "benchmark": "b", "row": "m", "seed": 0, "question": q, "turn": "", "part": f"o{model_first}",
+         "repeat": repeat, "model_first": model_first, "verdict": verdict, "same": q in equal_answers}
+        for q, model_first, verdict, repeat in verdicts
     )  # fmt: skip
-    return {each.measure: each for each in consistency(frame, True, QuestionBootstrap(frame["question"], 100, 0))}
+    return {number.measure: number for number in consistency(frame, True, QuestionBootstrap(frame["question"], 100, 0))}
 
 
 def test_noise_and_order_by_hand():
     """Two repeats in either order of one item: labels 1 0 | 0 0. Repeats: one of two pairs differs. Orders: of 2 * 2
     pairs, those with the first 1 differ: two. Flips beyond noise: 0.5 - 0.5 = 0."""
-    found = steady([("q", 1, 0.9, 0), ("q", 1, 0.1, 1), ("q", 0, 0.2, 0), ("q", 0, 0.3, 1)])
-    assert {name: (number.value, number.n) for name, number in found.items()} == {
+    numbers = steady([("q", 1, 0.9, 0), ("q", 1, 0.1, 1), ("q", 0, 0.2, 0), ("q", 0, 0.3, 1)])
+    assert {name: (number.value, number.n) for name, number in numbers.items()} == {
         "unparsed": (0.0, 4), "repeats differ": (0.5, 2), "flips": (0.5, 4), "flips beyond noise": (0.0, 2),
     }  # fmt: skip
 
@@ -189,8 +189,8 @@ def test_two_orders_of_equal_answers_are_one_request_and_no_flip():
 
 
 def test_unparsed_verdicts_are_counted():
-    found = steady([("a", 1, 0.9, 0), ("b", 1, 0.9, 0), ("c", 1, 0.8, 0), ("d", 1, float("nan"), 0)])
-    assert (found["unparsed"].value, found["flips"].value) == (0.25, None)
+    numbers = steady([("a", 1, 0.9, 0), ("b", 1, 0.9, 0), ("c", 1, 0.8, 0), ("d", 1, float("nan"), 0)])
+    assert (numbers["unparsed"].value, numbers["flips"].value) == (0.25, None)
 
 
 @pytest.mark.assets
@@ -207,14 +207,14 @@ def test_real_judges_agree_as_scikit_learn_and_scipy_say():
         # Some pairs have different baselines; they are compared here on purpose, as the expected numbers are.
         table = replace(panel, judgments=lines[rows].assign(turn="")).matrix("annotations")
         agreement, kappa = compare(table[[pair["annotator_a"], pair["annotator_b"]]])
-        ours = {"n": agreement.n, "agreement": agreement.value, "cohen_kappa": kappa.value}
-        assert ours == {name: pytest.approx(pair[name], abs=1e-6) for name in ours}
+        our_numbers = {"n": agreement.n, "agreement": agreement.value, "cohen_kappa": kappa.value}
+        assert our_numbers == {name: pytest.approx(pair[name], abs=1e-6) for name in our_numbers}
     # The expected rankings count a model's ties with itself, which comparisons of ours leave out.
     table = replace(panel, judgments=lines.assign(turn="b: " + lines["turn"])).matrix("annotations")
     scores = mean_scores(table, 1.0, QuestionBootstrap(table.index.get_level_values("question"), 100, 0))
     for pair in expected["model_level"]:
-        (found,) = rank_correlation("", pair["annotator_a"], pair["annotator_b"], scores)
-        assert (found.value, found.n) == (pytest.approx(pair["spearman"], abs=1e-6), len(pair["models"]))
+        (correlation,) = rank_correlation("", pair["annotator_a"], pair["annotator_b"], scores)
+        assert (correlation.value, correlation.n) == (pytest.approx(pair["spearman"], abs=1e-6), len(pair["models"]))
 
 
 def test_spearmans_of_replicates_are_scipys():
@@ -226,9 +226,9 @@ def test_spearmans_of_replicates_are_scipys():
 def test_rank_correlation_by_hand():
     """a > b > c against b > a > c: rho = 1 - 6 * 2 / (3 * 8) = 0.5."""
     scores = {"x": row_scores({"a": 3, "b": 2, "c": 1}), "y": row_scores({"a": 2, "b": 3, "c": 1})}
-    (found,) = rank_correlation("m", "x", "y", scores)
-    assert (found.value, found.n) == (pytest.approx(0.5), 3)
-    assert found.low is not None
+    (correlation,) = rank_correlation("m", "x", "y", scores)
+    assert (correlation.value, correlation.n) == (pytest.approx(0.5), 3)
+    assert correlation.low is not None
     assert rank_correlation("m", "x", "y", {**scores, "x": {"a": scores["x"]["a"]}}) == []
     flat = row_scores({"a": 2, "b": 2}, spread=0.0)
     assert rank_correlation("m", "x", "y", {**scores, "x": flat})[0].value is None  # no warning either
@@ -255,7 +255,7 @@ def test_tied_rows_are_counted_below_a_rank_correlation(comparison):
 def test_ties_share_their_rank():
     """a 3, b 2, c 2, d 1: ranks 1 2 2 4."""
     scores = row_scores({"d": 1, "b": 2, "a": 3, "c": 2}, spread=0.0)
-    assert {each.row: each.rank for each in ranking("m", "j", scores)} == {"a": 1, "b": 2, "c": 2, "d": 4}
+    assert {number.row: number.rank for number in ranking("m", "j", scores)} == {"a": 1, "b": 2, "c": 2, "d": 4}
     assert best_row(scores) == "a"
     assert best_row(row_scores({"a": 2, "b": 2}, spread=0.0)) is None
     assert best_row(row_scores({"a": 2})) is None
@@ -281,10 +281,10 @@ def test_seeds_count_as_in_the_tables():
 
     scores = {"dpo": score([41, 46, 54], True), "student": score([41.5, 42.0, 42.5], False)}
     assert significance_signs(scores, [[("dpo", "student")]]) == {("dpo", "student"): 0}
-    assert noise_of(scores) == seed_noise([each.draws for each in scores.values()])
+    assert noise_of(scores) == seed_noise([score.draws for score in scores.values()])
     expected = contrast(scores["dpo"].draws, None, 805, noise_of(scores))
-    found = next(each for each in ranking("m", "j", scores) if each.row == "dpo")
-    assert (found.low, found.high) == (expected.low, expected.high)
+    dpo = next(score for score in ranking("m", "j", scores) if score.row == "dpo")
+    assert (dpo.low, dpo.high) == (expected.low, expected.high)
 
 
 def test_what_the_tables_refuse_is_not_tested():
@@ -304,31 +304,31 @@ def test_many_pairs_can_be_significant():
 
 
 def test_conclusions_are_confirmed_lost_or_reversed():
-    first = row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5})
-    other = row_scores({"student": 0, "a": 1, "b": 0.01, "c": -1}, seed=1)
-    planned = planned_comparisons(list(first), "student", ("student",), "")
-    found = check_conclusion("m", "other", "first", {"first": first, "other": other}, planned)
-    assert [found.confirmed, found.lost, found.reversed] == [((row, "student"),) for row in "abc"]
-    assert (found.verdict, found.best) == ("does not hold", ("c", "a"))
-    assert found.text({"a": "A", "student": "S"}) == (
+    first_scores = row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5})
+    other_scores = row_scores({"student": 0, "a": 1, "b": 0.01, "c": -1}, seed=1)
+    planned = planned_comparisons(list(first_scores), "student", ("student",), "")
+    conclusion = check_conclusion("m", "other", "first", {"first": first_scores, "other": other_scores}, planned)
+    assert [conclusion.confirmed, conclusion.lost, conclusion.reversed] == [((row, "student"),) for row in "abc"]
+    assert (conclusion.verdict, conclusion.best) == ("does not hold", ("c", "a"))
+    assert conclusion.text({"a": "A", "student": "S"}) == (
         "under other the conclusion does not hold: 1 of 3 significant differences confirmed, not significant: b > S, "
         "reversed: c > S, best row A, not c."
     )
-    alike = {"first": first, "other": row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5}, seed=2)}
-    same = check_conclusion("m", "other", "first", alike, planned)
-    assert same.verdict == "holds"
-    assert "3 of 3 significant differences confirmed, best row the same (c)" in same.text({})
+    alike = {"first": first_scores, "other": row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5}, seed=2)}
+    same_conclusion = check_conclusion("m", "other", "first", alike, planned)
+    assert same_conclusion.verdict == "holds"
+    assert "3 of 3 significant differences confirmed, best row the same (c)" in same_conclusion.text({})
 
 
 def test_without_a_difference_there_is_no_conclusion():
     flat = row_scores({"student": 0, "a": 0}, spread=0.0)
-    found = check_conclusion("m", "y", "x", {"x": flat, "y": flat}, [[("a", "student")]])
-    assert found.verdict == "nothing to check"
-    assert "shows no significant difference" in found.text({})
+    conclusion = check_conclusion("m", "y", "x", {"x": flat, "y": flat}, [[("a", "student")]])
+    assert conclusion.verdict == "nothing to check"
+    assert "shows no significant difference" in conclusion.text({})
     apart = {"x": row_scores({"a": 20}), "y": row_scores({"b": 20})}
     assert check_conclusion("m", "y", "x", apart, [[("a", "b")]]).text({}).startswith("0 rows in common with y")
-    one = {"x": row_scores({"a": 20}), "y": row_scores({"a": 20})}
-    assert check_conclusion("m", "y", "x", one, []).text({}) == "1 row in common with y: too few to compare."
+    scores = {"x": row_scores({"a": 20}), "y": row_scores({"a": 20})}
+    assert check_conclusion("m", "y", "x", scores, []).text({}) == "1 row in common with y: too few to compare."
     few = {judge: row_scores({"a": 20, "b": 10}, questions=3) for judge in "xy"}
     assert "scored no two rows" in check_conclusion("m", "y", "x", few, [[("a", "b")]]).text({})
 
@@ -345,52 +345,54 @@ def annotated(baselines, judges=("x", "y"), questions=40):
 
 def test_each_baseline_has_a_ranking():
     """b wins 34 of 40: 85%. The baseline itself is not ranked: it would tie with itself."""
-    one = compare_panel(panel(annotated("B")), replicates=200)
-    scores = {each.row: each.value for each in one.select("score", on="b.wr", judge="x")}
+    one_baseline = compare_panel(panel(annotated("B")), replicates=200)
+    scores = {number.row: number.value for number in one_baseline.select("score", on="b.wr", judge="x")}
     assert scores == pytest.approx({"b": 85.0, "a": 15.0})
     two = compare_panel(panel(annotated("BC")), replicates=200).conclusions
-    assert [(each.metric, each.confirmed) for each in two] == [
+    assert [(number.metric, number.confirmed) for number in two] == [
         (f"b.wr against {baseline}", (("b", "a"),)) for baseline in "BC"
     ]
 
 
 def test_a_first_judge_without_verdicts_is_not_replaced():
     silent = [("first", row, question, "", np.nan) for _, row, question, _, _ in annotated("B", ("x",))]
-    known = [(judge, row, question, "", verdict) for judge, row, question, _, verdict in annotated("B") if row != "B"]
-    found = compare_panel(panel([*silent, *known], judges=("first", "x", "y")), replicates=200)
-    assert found.conclusions == ()
-    assert any(note.startswith("first gave no verdict on b.wr") for note in found.notes)
+    judged_calls = [
+        (judge, row, question, "", verdict) for judge, row, question, _, verdict in annotated("B") if row != "B"
+    ]
+    comparison = compare_panel(panel([*silent, *judged_calls], judges=("first", "x", "y")), replicates=200)
+    assert comparison.conclusions == ()
+    assert any(note.startswith("first gave no verdict on b.wr") for note in comparison.notes)
 
 
 def test_one_question_shows_nothing():
     """All verdicts of one question agree in every resample: no interval, no test."""
-    found = compare_panel(panel([(j, r, 0, "", float(r == "a")) for r in "ab" for j in "xy"]), replicates=200)
-    assert {each.low for each in found.select("score", "rank correlation", "accuracy")} == {None}
-    assert found.conclusions[0].verdict == "nothing to check"
+    comparison = compare_panel(panel([(j, r, 0, "", float(r == "a")) for r in "ab" for j in "xy"]), replicates=200)
+    assert {number.low for number in comparison.select("score", "rank correlation", "accuracy")} == {None}
+    assert comparison.conclusions[0].verdict == "nothing to check"
 
 
 def people(votes):
     """Human annotations: question to their verdicts."""
     return pd.DataFrame(
-        [("b", "m", 0, question, "", f"h{n}", float(v)) for question, each in votes.items()
-         for n, v in enumerate(each)],
+        [("b", "m", 0, question, "", f"h{n}", float(v)) for question, question_votes in votes.items()
+         for n, v in enumerate(question_votes)],
         columns=[*ITEM, "annotator", "verdict"],
     )  # fmt: skip
 
 
-def referred(made, humans=None, judge_numbers=(), budget=None):
+def reference_of(compared_panel, humans=None, judge_numbers=(), budget=None):
     """The reference; (judge, measure) to number."""
-    reference, numbers = judge_reference(made, humans, 400, 0, judge_numbers, budget)
-    return reference, {(each.judge, each.measure): each for each in numbers}
+    reference, numbers = judge_reference(compared_panel, humans, 400, 0, judge_numbers, budget)
+    return reference, {(number.judge, number.measure): number for number in numbers}
 
 
 def accuracies(numbers):
-    return {judge: (each.value, each.n) for (judge, measure), each in numbers.items() if measure == "accuracy"}
+    return {judge: (number.value, number.n) for (judge, measure), number in numbers.items() if measure == "accuracy"}
 
 
 def against_humans(votes, verdicts):
-    made = panel([("j", "m", question, "", verdict) for question, verdict in verdicts])
-    reference, numbers = referred(made, people(votes))
+    compared_panel = panel([("j", "m", question, "", verdict) for question, verdict in verdicts])
+    reference, numbers = reference_of(compared_panel, people(votes))
     assert reference.basis == HUMAN_MAJORITY
     return accuracies(numbers)
 
@@ -398,22 +400,22 @@ def against_humans(votes, verdicts):
 def test_human_agreement_leaves_one_out():
     """AlpacaEval's own example: votes 1111 and 2221. On the first item each is right (4 of 4), on the second the three
     2s are (their others' mode is 2) and the 1 is not: 3 of 4. Mean 0.875. A judge that says baseline twice: 1 and 0."""
-    found = against_humans({"q": [0, 0, 0, 0], "r": [1, 1, 1, 0]}, [("q", 0.3), ("r", 0.0)])
-    assert found == {"j": (0.5, 2), HUMANS: (pytest.approx(0.875), 2)}
+    accuracies = against_humans({"q": [0, 0, 0, 0], "r": [1, 1, 1, 0]}, [("q", 0.3), ("r", 0.0)])
+    assert accuracies == {"j": (0.5, 2), HUMANS: (pytest.approx(0.875), 2)}
 
 
 def test_tied_modes_count_in_equal_parts():
     """Votes 1 1 2 2: without a 2 the mode is 1, so every human is wrong; a judge is right half of the time. With three
     votes 1, 2, tie: without the tie two modes remain, each with half."""
-    found = against_humans({"q": [0, 0, 1, 1]}, [("q", 1.0)])
-    assert found == {"j": (0.5, 1), HUMANS: (0.0, 1)}
+    accuracies = against_humans({"q": [0, 0, 1, 1]}, [("q", 1.0)])
+    assert accuracies == {"j": (0.5, 1), HUMANS: (0.0, 1)}
     assert leave_one_out(np.array([0.0, 1.0, 0.5]))[2].tolist() == [0.5, 0.0, 0.5]
 
 
 def test_a_single_vote_is_no_majority():
     """q has two votes for the baseline, r one: only q counts, and the judge is right there."""
-    found = against_humans({"q": [0, 0], "r": [1]}, [("q", 0.0), ("r", 0.0)])
-    assert found["j"] == (1.0, 1)
+    accuracies = against_humans({"q": [0, 0], "r": [1]}, [("q", 0.0), ("r", 0.0)])
+    assert accuracies["j"] == (1.0, 1)
 
 
 def test_a_tie_of_a_judge_counts_one_half():
@@ -425,55 +427,57 @@ def test_where_the_truth_is_a_tie_no_judge_is_right_or_wrong():
     the last. Of two items: 0.5 and 0.75. The tie in the middle counts for nobody."""
     calls = [("x", "m", 0, "", 1.0), ("x", "m", 1, "", 0.0), ("x", "m", 2, "", 1.0)]
     calls += [("y", "m", 0, "", 0.5), ("y", "m", 1, "", 0.0), ("y", "m", 2, "", 0.0)]
-    found, numbers = referred(panel(calls, truth={"0": 0.3, "1": 0.0, "2": -0.2}))
-    assert found.basis == TRUTH
+    reference, numbers = reference_of(panel(calls, truth={"0": 0.3, "1": 0.0, "2": -0.2}))
+    assert reference.basis == TRUTH
     assert accuracies(numbers) == {"x": (0.5, 2), "y": (0.75, 2)}
 
 
 def test_the_other_judges_count_alike():
     """x says model, y model, z baseline: x is near y (1) and far from z (0), mean 0.5; z is far from both."""
     calls = [("x", "m", 0, "", 1.0), ("y", "m", 0, "", 1.0), ("z", "m", 0, "", 0.0)]
-    found, numbers = referred(panel(calls))
-    assert found.basis == OTHER_JUDGES
+    reference, numbers = reference_of(panel(calls))
+    assert reference.basis == OTHER_JUDGES
     assert accuracies(numbers) == {"x": (0.5, 1), "y": (0.5, 1), "z": (0.0, 1)}
 
 
 def test_grades_have_no_reference():
-    assert referred(panel([("x", "m", 0, "", 7.0)], paired=False)) == (None, {})
+    assert reference_of(panel([("x", "m", 0, "", 7.0)], paired=False)) == (None, {})
 
 
-def recommended(wrong, prices, budget=None, judge_numbers=()):
+def recommendation(wrong, prices, budget=None, judge_numbers=()):
     """Judges that are wrong on the first so many of 200 questions; the truth is model, baseline, model, ..."""
     calls = [(j, "m", q, "", float((q % 2 == 0) == (q >= count))) for j, count in wrong.items() for q in range(200)]
-    made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
-    made = replace(made, judges={name: JudgeProfile(name, dollars=prices.get(name)) for name in wrong})
-    reference, numbers = referred(made, None, judge_numbers, budget)
+    compared_panel = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
+    compared_panel = replace(
+        compared_panel, judges={name: JudgeProfile(name, dollars=prices.get(name)) for name in wrong}
+    )
+    reference, numbers = reference_of(compared_panel, None, judge_numbers, budget)
     return reference, {judge: numbers[judge, "reference kappa"].value for judge in wrong}
 
 
 def test_the_cheapest_judge_as_good_as_the_best_is_recommended():
     """best is wrong on 10 of 200, near on 11 (one question more: the paired interval ends at 0), poor on 40."""
     prices = {"best": 100.0, "near": 10.0, "poor": 1.0}
-    found, kappas = recommended({"best": 10, "near": 11, "poor": 40}, prices)
+    reference, kappas = recommendation({"best": 10, "near": 11, "poor": 40}, prices)
     assert kappas["best"] == pytest.approx(0.9)  # 95% agree, half by chance
-    assert found.recommended == "near"
-    assert found.reason == (
+    assert reference.recommended == "near"
+    assert reference.reason == (
         "near: agrees with the truth on 94.5% of 200 items, not significantly less than best (95.0%); $2.00 for 200 "
         "calls. Biases: not measured."
     )
     # 200 calls: best costs $20, near $2, poor $0.20
-    assert recommended({"best": 10, "near": 11, "poor": 40}, prices, budget=1.0)[0].recommended == "poor"
-    assert recommended({"best": 10, "near": 11}, prices, budget=1.0)[0].reason == (
+    assert recommendation({"best": 10, "near": 11, "poor": 40}, prices, budget=1.0)[0].recommended == "poor"
+    assert recommendation({"best": 10, "near": 11}, prices, budget=1.0)[0].reason == (
         "none for 200 calls within $1. Left out: best: $20.00; near: $2.00."
     )
-    assert recommended({"best": 10, "poor": 40}, {"poor": 1.0})[0].recommended == "best"  # dearer, but better
+    assert recommendation({"best": 10, "poor": 40}, {"poor": 1.0})[0].recommended == "best"  # dearer, but better
 
 
 def test_an_untrustworthy_judge_is_never_recommended():
     """Right on 110 of 200 with balanced labels: kappa 0.1. Flips of 31% rule the other one out as well."""
-    found, kappas = recommended({"coin": 90, "good": 0}, {"coin": 0.0, "good": 9.0})
-    assert (found.recommended, kappas["coin"]) == ("good", pytest.approx(0.1))
-    none, _ = recommended({"coin": 90, "good": 0}, {}, judge_numbers=[Number("flips", "b", "good", value=0.31)])
+    reference, kappas = recommendation({"coin": 90, "good": 0}, {"coin": 0.0, "good": 9.0})
+    assert (reference.recommended, kappas["coin"]) == ("good", pytest.approx(0.1))
+    none, _ = recommendation({"coin": 90, "good": 0}, {}, judge_numbers=[Number("flips", "b", "good", value=0.31)])
     assert (none.recommended, none.reason) == (
         None,
         "none. Left out: coin: kappa may be below 0.2; good: more than 30% of pairs flip with order.",
@@ -491,10 +495,10 @@ def sparse(truth):
 @pytest.mark.parametrize("truth", [True, False])
 def test_a_judge_without_most_verdicts_is_left_out(truth):
     """Without a truth, the two agree on all 19 questions that both judged; 19 of 200 are still 9.5%."""
-    found, _ = referred(sparse(truth))
+    reference, _ = reference_of(sparse(truth))
     share = "89.5% of 200 items" if truth else "100.0% of 19 items"
-    assert found.reason == (
-        f"good: agrees with {found.basis} on {share}; price unknown for 200 calls. Biases: not measured. "
+    assert reference.reason == (
+        f"good: agrees with {reference.basis} on {share}; price unknown for 200 calls. Biases: not measured. "
         "Left out: rarely: 9.5% of the verdicts are there, 98% are needed."
     )
 
@@ -504,11 +508,11 @@ def test_judges_are_compared_on_the_same_items():
     right = [float(q % 2 == 0) for q in range(200)]
     calls = [("x", "m", q, "", abs(right[q] - (q < 4 or q == 10))) for q in range(200)]
     calls += [("y", "m", q, "", np.nan if q < 4 else abs(right[q] - (q in (20, 30)))) for q in range(200)]
-    made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
+    compared_panel = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
     bias = Number("length", "b", "x", given=TRUTH, p=0.01)
-    found, numbers = referred(made, judge_numbers=[bias])
+    reference, numbers = reference_of(compared_panel, judge_numbers=[bias])
     assert accuracies(numbers)["x"] == (0.975, 200)
-    assert found.reason == (  # 195 of 196, while y has 194
+    assert reference.reason == (  # 195 of 196, while y has 194
         "x: agrees with the truth on 99.5% of 196 items; price unknown for 200 calls. Biases: length."
     )
 
@@ -516,31 +520,31 @@ def test_judges_are_compared_on_the_same_items():
 def test_the_budget_is_for_one_pass_as_the_run_asks():
     """400 calls were made here, in both repeats; the run makes 100 of them: at $50 per 1,000 these are $5."""
     calls = [("x", "m", q, "", float(q % 2 == 0)) for q in range(200)] * 2
-    made = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
-    made = replace(made, judges={"x": JudgeProfile("x", dollars=50.0)})
-    assert (made.pass_calls, replace(made, calls=100).pass_calls) == (200, 100)
-    assert referred(made, budget=5.0)[0].recommended is None
-    assert "$5.00 for 100 calls" in referred(replace(made, calls=100), budget=5.0)[0].reason
+    compared_panel = panel(calls, truth={str(q): 1.0 - 2 * (q % 2) for q in range(200)})
+    compared_panel = replace(compared_panel, judges={"x": JudgeProfile("x", dollars=50.0)})
+    assert (compared_panel.pass_calls, replace(compared_panel, calls=100).pass_calls) == (200, 100)
+    assert reference_of(compared_panel, budget=5.0)[0].recommended is None
+    assert "$5.00 for 100 calls" in reference_of(replace(compared_panel, calls=100), budget=5.0)[0].reason
 
 
 def test_without_a_truth_kappa_is_with_the_judge_that_agrees_most():
     """x and y give the same 100 labels; z is a coin, which makes neither of them doubtful."""
     calls = [(j, "m", q, "", float(q % 2)) for j in "xy" for q in range(100)]
     calls += [("z", "m", q, "", float(q // 2 % 2)) for q in range(100)]
-    found, numbers = referred(panel(calls))
+    reference, numbers = reference_of(panel(calls))
     kappas = {judge: numbers[judge, "reference kappa"].value for judge in "xz"}
     assert kappas == {"x": 1.0, "z": pytest.approx(0.0)}
-    assert found.recommended == "x"
+    assert reference.recommended == "x"
 
 
 def test_simulated_people_prefer_the_better_answer():
     """An advantage of 0.5 is log-odds of 1.5: 82% of 400 people; a mirrored one 18%. The same seed, the same people."""
-    made = panel([("j", "m", q, "", 1.0) for q in range(2)], truth={"0": 0.5, "1": -0.5})
-    votes, (note,) = simulated_humans(made.judgments, 400)
+    compared_panel = panel([("j", "m", q, "", 1.0) for q in range(2)], truth={"0": 0.5, "1": -0.5})
+    votes, (note,) = simulated_humans(compared_panel.judgments, 400)
     means = votes.groupby("question")["verdict"].mean()
     assert means.tolist() == pytest.approx([0.82, 0.18], abs=0.05)
     assert note.startswith("Humans: 400 simulated from the true scores")
-    pd.testing.assert_frame_equal(simulated_humans(made.judgments, 400)[0], votes)
+    pd.testing.assert_frame_equal(simulated_humans(compared_panel.judgments, 400)[0], votes)
     with pytest.raises(UserError, match="only pocket's are"):
         simulated_humans(panel([("j", "m", 0, "", 1.0)]).judgments, 4)
 
@@ -550,10 +554,12 @@ def comparison():
     """x and y agree on 36 of 40 answers; x costs ten times as much. Four people say baseline on all."""
     calls = [("x", "m", q, "", float(q >= 6)) for q in range(40)]
     calls += [("y", "m", q, "", float(q >= 2)) for q in range(40)]
-    made = panel(calls)
+    compared_panel = panel(calls)
     profiles = {"x": JudgeProfile("gpt-4", dollars=10.0), "y": JudgeProfile("o|dd", dollars=1.0)}
     humans = people({str(q): [0, 0, 0, 0] for q in range(40)})
-    return compare_panel(replace(made, judges=profiles, source="run r", teacher="gpt-4"), humans, replicates=100)
+    return compare_panel(
+        replace(compared_panel, judges=profiles, source="run r", teacher="gpt-4"), humans, replicates=100
+    )
 
 
 def test_a_comparison_is_written_and_read_back(comparison, tmp_path):
