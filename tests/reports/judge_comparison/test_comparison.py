@@ -185,7 +185,7 @@ def test_noise_and_order_by_hand():
 def test_two_orders_of_equal_answers_are_one_request_and_no_flip():
     verdicts = [("q", 1, 0.8, 0), ("q", 0, 0.2, 0), ("r", 1, 0.8, 0), ("r", 0, 0.7, 0)]
     assert steady(verdicts)["flips"].value == 0.5
-    assert steady(verdicts, same="q")["flips"].value == 0.0
+    assert steady(verdicts, equal_answers="q")["flips"].value == 0.0
 
 
 def test_unparsed_verdicts_are_counted():
