@@ -255,19 +255,19 @@ def _compare(name: str, text: str, folder: Path) -> Rebuilt:
     """Write a rebuilt table and hold it against the pinned one: in place when identical, beside it otherwise."""
     place = folder / asset(name).file
     place.parent.mkdir(parents=True, exist_ok=True)
-    fresh = place.with_name(place.name + ".rebuilt")
-    fresh.write_text(text, encoding="utf-8", newline="")
-    if digest_of(fresh) == asset(name).sha256:
-        fresh.replace(place)
+    draft = place.with_name(place.name + ".rebuilt")
+    draft.write_text(text, encoding="utf-8", newline="")
+    if digest_of(draft) == asset(name).sha256:
+        draft.replace(place)
         return Rebuilt(name, "identical", "equal to the pinned file byte for byte", place)
     asset_state = check_asset(name)
     if asset_state.state != "ok" or asset_state.path is None:
-        message = f"its sha256 is {digest_of(fresh)}, pinned is {asset(name).sha256}; no pinned file to compare with"
-        return Rebuilt(name, "different", message, fresh)
+        message = f"its sha256 is {digest_of(draft)}, pinned is {asset(name).sha256}; no pinned file to compare with"
+        return Rebuilt(name, "different", message, draft)
     official, rebuilt = _numbers(asset_state.path.read_text(encoding="utf-8")), _numbers(text)
     worst = float(np.abs(official - rebuilt).max()) if official.shape == rebuilt.shape else float("inf")
     state: Literal["equal values", "different"] = "equal values" if worst <= SUMS_TOLERANCE else "different"
-    return Rebuilt(name, state, f"largest difference of a value: {worst:.2g}", fresh)
+    return Rebuilt(name, state, f"largest difference of a value: {worst:.2g}", draft)
 
 
 def missing_sources() -> list[str]:

@@ -125,8 +125,8 @@ def head_to_head(rng: np.random.Generator, n: int, seed: int, replicates: int) -
 
 def margins(rng: np.random.Generator, n: int) -> Array:
     """[n, 2] margins of two games, -2 to 2, with a question effect."""
-    merit = rng.normal(-0.8, 1.4, (n, 1)) + rng.normal(0.0, 0.9, (n, 2))
-    return np.digitize(merit, [-1.6, -0.3, 0.3, 1.6]) - 2.0
+    quality = rng.normal(-0.8, 1.4, (n, 1)) + rng.normal(0.0, 0.9, (n, 2))
+    return np.digitize(quality, [-1.6, -0.3, 0.3, 1.6]) - 2.0
 
 
 def arena(rng: np.random.Generator, n: int, seed: int, replicates: int) -> Simulation:

@@ -144,8 +144,8 @@ def in_shares(panel: Panel, name: str) -> float:
         "own": lines["row"].isin(FAMILY).astype(float),
     }
     x = regressors[name].to_numpy(float)
-    without = 1 / (1 + np.exp(BIASES[name] * x - log_odds(p)))
-    return float(x @ (p - without) / (x @ x))
+    probability_without_bias = 1 / (1 + np.exp(BIASES[name] * x - log_odds(p)))
+    return float(x @ (p - probability_without_bias) / (x @ x))
 
 
 def measure(panel: Panel, judge: str, use_truth: bool) -> dict[str, Number]:
@@ -182,7 +182,7 @@ def count(panels: list[Panel], use_truth: bool, certain: list[Panel]) -> dict[st
     return rows
 
 
-def count_twice(panels: list[Panel], certain: list[Panel]) -> dict[str, Any]:
+def counts_by_quality(panels: list[Panel], certain: list[Panel]) -> dict[str, Any]:
     """The counts with either kind of quality."""
     return {
         "quality is the truth": count(panels, True, certain),
@@ -201,12 +201,12 @@ def results(seeds: int) -> dict[str, Any]:
         "seeds": seeds,
         "questions": {"pocket": len(questions), "drawn": SIMULATED_QUESTIONS},
         "models": MODELS,
-        "pocket, probabilities": count_twice(soft, soft),
-        "pocket, hard verdicts": count_twice([hard(panel, seed) for seed, panel in enumerate(certain)], certain),
-        "drawn, hard verdicts": count_twice(
+        "pocket, probabilities": counts_by_quality(soft, soft),
+        "pocket, hard verdicts": counts_by_quality([hard(panel, seed) for seed, panel in enumerate(certain)], certain),
+        "drawn, hard verdicts": counts_by_quality(
             [hard(panel, seed) for seed, panel in enumerate(verdict_panels)], verdict_panels
         ),
-        "drawn, grades": count_twice(graded_panels, graded_panels),
+        "drawn, grades": counts_by_quality(graded_panels, graded_panels),
     }
 
 

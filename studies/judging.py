@@ -163,8 +163,8 @@ def report(seconds_of: dict[str, list[float]], calls: int, options: argparse.Nam
     best = {name: min(times) for name, times in seconds_of.items()}
     print(f"{calls} calls, {options.concurrency} at a time, {1000 * options.latency:.0f} ms each; ideal {ideal:.2f} s")
     for name, seconds in best.items():
-        to_bare = f"{seconds / best['bare loop']:.2f} x bare loop"
-        print(f"{name:12} {seconds:7.2f} s  {seconds / ideal:.2f} x ideal  {to_bare}  (rounds: {seconds_of[name]})")
+        bare_ratio = f"{seconds / best['bare loop']:.2f} x bare loop"
+        print(f"{name:12} {seconds:7.2f} s  {seconds / ideal:.2f} x ideal  {bare_ratio}  (rounds: {seconds_of[name]})")
     if options.out:
         numbers = {"calls": calls, "ideal": ideal, "concurrency": options.concurrency, "latency": options.latency}
         options.out.write_text(json.dumps(numbers | {"seconds": seconds_of}, indent=1) + "\n", encoding="utf-8")

@@ -301,8 +301,8 @@ def whole_run(name: str, bench: Bench) -> WholeRun:
 
     method = METHODS[name]
     options = replace(OPTIONS, epochs=2, micro_batch=4, max_grad_norm=1.0, warmup_ratio=0.1)
-    usable = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), DroppedPrompt)]
-    training = Training(method, method.config(), usable[:80], bench.student, options, seed=5)
+    groups = [group for group in tiny_groups(120) if not isinstance(method.rows(group, method.config()), DroppedPrompt)]
+    training = Training(method, method.config(), groups[:80], bench.student, options, seed=5)
     if method.needs.reference:
         training = replace(training, reference=reference_logps(training))
     curves, weights = [], []

@@ -77,9 +77,9 @@ def over_seeds(draws: Sequence[Array], seed: int) -> Array:
     if count == 1:
         return np.asarray(grid[0])
     picks = np.random.default_rng(seed).integers(0, count, size=(rounds, count))
-    redrawn = np.take_along_axis(grid.T, picks, axis=1).mean(axis=1)
+    seed_means = np.take_along_axis(grid.T, picks, axis=1).mean(axis=1)
     centre = grid.mean(axis=0)
-    return np.asarray(centre + (redrawn - centre) * np.sqrt(count / (count - 1)))
+    return np.asarray(centre + (seed_means - centre) * np.sqrt(count / (count - 1)))
 
 
 def estimate(*pair: tuple[float, Array]) -> list[float]:

@@ -87,8 +87,8 @@ def main() -> None:
         teacher_change = trials.best("tuned teacher", TEACHER_RATES, "tuned_teacher.train.learning_rate")
         dckd = trials.best("dckd", RATES, "methods.dckd.train.learning_rate", teacher_change)
         adpa = trials.best("adpa", RATES, "methods.adpa.train.learning_rate", teacher_change)
-        plus = trials.best("adpa+", RATES, "methods.adpa+.train.learning_rate", teacher_change, dckd)
-        print("best:", teacher_change, dckd, adpa, plus)
+        adpa_plus = trials.best("adpa+", RATES, "methods.adpa+.train.learning_rate", teacher_change, dckd)
+        print("best:", teacher_change, dckd, adpa, adpa_plus)
     with options.out.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(trials.rows[0]))
         writer.writeheader()

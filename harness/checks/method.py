@@ -99,7 +99,7 @@ WITHOUT: Final[Mapping[str, Callable[[Group], Group]]] = {
 def check_needs(method: Method[C], config: C, world: World) -> str:
     """What is used is declared, and what is declared is used: each kind of data is taken away in turn."""
     needs = method.needs
-    usual = config == method.config()  # other options may make a method need less
+    is_default = config == method.config()  # other options may make a method need less
     live, by_token = method.rollouts is not None, needs.signal == "token"
     require(live == ("rollouts" in needs.responses), "rollouts and the response source 'rollouts' go together")
     declared_roles = {*needs.responses, *([SIGNAL] if needs.signal == "response" else [])}
@@ -107,21 +107,21 @@ def check_needs(method: Method[C], config: C, world: World) -> str:
         is_read = reads(method, config, world.groups, without)
         if is_read and name not in declared_roles:
             raise CheckFailed(f"rows() reads {name}, which Needs does not declare: in a run it would not be there")
-        if usual and not is_read and name in declared_roles:
+        if is_default and not is_read and name in declared_roles:
             raise CheckFailed(f"Needs declares {name}, which rows() never uses: the plan would make it for nothing")
     is_read = reads_reference(method, config, world)
     if is_read and not needs.reference:
         raise CheckFailed("the loss reads signals['reference'], which Needs does not declare: say reference=True there")
-    if usual:
+    if is_default:
         require(is_read or not needs.reference, "Needs declares 'reference', which the loss never uses")
         require(not by_token or teacher_matters(method, config), "Needs declares 'token', which the loss never uses")
     extras = [*(["the teacher's distributions"] if by_token else []), *(["reference"] if needs.reference else [])]
     return ", ".join([*sorted(declared_roles), *extras]) + ": declared and used"
 
 
-def reads(method: Method[C], config: C, groups: Sequence[Group], without: Callable[[Group], Group]) -> bool:
+def reads(method: Method[C], config: C, groups: Sequence[Group], remove_input: Callable[[Group], Group]) -> bool:
     try:
-        return any(method.rows(group, config) != method.rows(without(group), config) for group in groups)
+        return any(method.rows(group, config) != method.rows(remove_input(group), config) for group in groups)
     except Exception:  # noqa: BLE001 - it stumbled over what is missing, so it reads it
         return True
 
@@ -154,10 +154,10 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 
 def teaching(method: Method[C], config: C, positions: int, seed: int) -> object:
-    return as_given(method, config, noise(seed, len(method.needs.teachers), positions, WIDTH))
+    return teacher_input(method, config, noise(seed, len(method.needs.teachers), positions, WIDTH))
 
 
-def as_given(method: Method[C], config: C, logits: Tensor) -> object:
+def teacher_input(method: Method[C], config: C, logits: Tensor) -> object:
     """Teachers' logits [teachers, c, V] as ``token_terms`` gets them: the live teacher's, or a store's."""
     storage = method.storage(config)
     if storage is None:
@@ -244,9 +244,9 @@ def check_micro_batches(method: Method[C], config: C, world: World) -> str:
     worst = max(float((gradient[key] - values[key]).abs().max()) for _, values in split_results for key in gradient)
     gap, worst = gap / max(1.0, abs(loss)), worst / max(1.0, norm)
     for name, error, size in (("loss", gap, loss), ("gradient", worst, norm)):
-        fine = error <= TOLERANCE
+        is_close = error <= TOLERANCE
         require(
-            fine,
+            is_close,
             f"the {name} depends on the micro-batch: it moves by {error:.2g} (relative), its size is {size:.4g}{HINT}",
         )
     return f"1 x 8 = 3 + 3 + 2 = 8 x 1: loss within {gap:.1g}, gradient within {worst:.1g}"

@@ -65,12 +65,14 @@ def answers_of(benchmark: AnyBenchmark, config: object, word: str = "one") -> li
 
 def entrant(benchmark: AnyBenchmark, config: object, word: str, with_gap: bool = False) -> Entrant:
     """With a judge that likes every answer alike; ``with_gap``: but has no verdict on the first question."""
-    middle = sum(benchmark.verdicts) / 2
+    middle_verdict = sum(benchmark.verdicts) / 2
     answers = answers_of(benchmark, config, word)
     judgments: list[Judgment] = []
     for question, answer in answers:
         requests = benchmark.requests(question, answer, config)
-        judgments += [Judgment(question.id, request.part, middle, repeat=request.repeat) for request in requests]
+        judgments += [
+            Judgment(question.id, request.part, middle_verdict, repeat=request.repeat) for request in requests
+        ]
         judgments += [] if benchmark.needs_judge else benchmark.grade(question, answer, config)
     if with_gap:
         gap = answers[0][0].id
@@ -167,8 +169,8 @@ def check_grade(benchmark: AnyBenchmark, config: object) -> str:
             judgments = survives(partial(benchmark.grade, question, answer, config), "grade()", subject)
             require(judgments, f"grade() gives no judgment on {subject}")
             for judgment in judgments:
-                fine = judgment.reason if judgment.verdict is None else worst <= judgment.verdict <= best
-                require(fine, f"the judgment on {subject} is {judgment}")
+                is_valid = judgment.reason if judgment.verdict is None else worst <= judgment.verdict <= best
+                require(is_valid, f"the judgment on {subject} is {judgment}")
             count += len(judgments)
     return f"{count} judgments by rule on hostile answers"
 
@@ -227,11 +229,11 @@ def check_identity(kind: JudgeKind[C], config: C) -> str:
 
 
 def check_names(kind: JudgeKind[C], config: C) -> str:
-    judge, twin = kind.make(config), kind.make(config)
+    judge, second_judge = kind.make(config), kind.make(config)
     for name in ("name", "endpoint", "model"):
         value: object = getattr(judge, name)
         require(isinstance(value, str) and value, f"the judge's {name} is {value!r}, not a text")
-        require(value == getattr(twin, name), f"two judges of the same options differ in {name}")
+        require(value == getattr(second_judge, name), f"two judges of the same options differ in {name}")
     return f"{judge.model} at {judge.endpoint}"
 
 

@@ -156,10 +156,10 @@ def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
 
 def select_rows(cache: Any, rows: Tensor) -> Any:
     # Shallow copies are enough: selecting rows replaces the tensors of a layer, it does not write into them.
-    fresh = copy.copy(cache)
-    fresh.layers = [copy.copy(layer) for layer in cache.layers]
-    fresh.batch_select_indices(rows)
-    return fresh
+    selection = copy.copy(cache)
+    selection.layers = [copy.copy(layer) for layer in cache.layers]
+    selection.batch_select_indices(rows)
+    return selection
 
 
 def supports_prefix_sharing(model: Any) -> bool:

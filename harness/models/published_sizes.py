@@ -72,10 +72,10 @@ def checkpoint_difference(student: Checkpoint, teacher: Checkpoint) -> str | Non
     ours, theirs = (hub_folder(checkpoint) / "tokenizer.json" for checkpoint in (student, teacher))
     if ours.is_file() and theirs.is_file():
         return vocabulary_difference(token_ids(ours), token_ids(theirs))
-    ours_stated, theirs_stated = published_model(student.location), published_model(teacher.location)
-    if ours_stated is None or theirs_stated is None or ours_stated.tokens == theirs_stated.tokens:
+    of_student, of_teacher = published_model(student.location), published_model(teacher.location)
+    if of_student is None or of_teacher is None or of_student.tokens == of_teacher.tokens:
         return None
-    return f"as published, the teacher's tokenizer is {theirs_stated.tokens}, the student's {ours_stated.tokens}"
+    return f"as published, the teacher's tokenizer is {of_teacher.tokens}, the student's {of_student.tokens}"
 
 
 @lru_cache(maxsize=64)

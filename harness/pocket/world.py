@@ -31,8 +31,8 @@ def split_of(text: str) -> Split:
 def _list(rng: random.Random, hard: bool) -> str:
     category = rng.choice(list(lex.CATEGORIES))
     count = rng.choice(("three", "four") if hard else tuple(lex.COUNTS))
-    without = rng.sample(lex.CATEGORIES[category], rng.choice((1, 2) if hard else (0, 0, 1, 2)))
-    tail = " but not " + " or ".join(without) if without else ""
+    excluded_words = rng.sample(lex.CATEGORIES[category], rng.choice((1, 2) if hard else (0, 0, 1, 2)))
+    tail = " but not " + " or ".join(excluded_words) if excluded_words else ""
     return f"{rng.choice(lex.LIST_VERBS)} {count} {category}{tail}."
 
 

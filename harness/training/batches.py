@@ -74,12 +74,12 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
         else:
             chosen.append((index, rows))
     # A live response is as long as it comes: its prompt must leave room for the longest.
-    room = training.max_new_tokens if method.rollouts else 0
-    if method.rollouts and room < 1:
-        raise ValueError(f"max_new_tokens = {room}: {method.name} samples responses and needs at least 1")
+    answer_space = training.max_new_tokens if method.rollouts else 0
+    if method.rollouts and answer_space < 1:
+        raise ValueError(f"max_new_tokens = {answer_space}: {method.name} samples responses and needs at least 1")
     examples = []
     for example in tokenise(tokenizer, groups, chosen):
-        if max(example.longest, len(example.prompt) + room) > options.max_length:
+        if max(example.longest, len(example.prompt) + answer_space) > options.max_length:
             dropped_counts[f"longer than {options.max_length} tokens"] += 1
         elif any(not row.response for row in example.rows):
             dropped_counts["a response has no tokens"] += 1

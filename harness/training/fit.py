@@ -196,8 +196,8 @@ class Recorder(TrainerCallback):
                 self.progress(state.global_step, state.max_steps, {"loss": record["loss"]})
         if self.scratch is None or self.minutes is None:
             return
-        late = time.monotonic() - self.last_save >= 60 * self.minutes
-        save_flags = [late and state.global_step < state.max_steps]
+        is_due = time.monotonic() - self.last_save >= 60 * self.minutes
+        save_flags = [is_due and state.global_step < state.max_steps]
         # The first process's clock decides for all: this overwrites the list with its own.
         broadcast_object_list(save_flags)
         control.should_save = save_flags[0]

@@ -85,9 +85,9 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         # Our trainer takes any split of a batch; TRL counts accumulation steps, all of one size.
-        even = self.backend != "trl" or self.batch_size % self.micro_batch == 0
+        divides = self.backend != "trl" or self.batch_size % self.micro_batch == 0
         require(
-            even,
+            divides,
             f"backend trl: micro_batch = {self.micro_batch} must divide batch_size = {self.batch_size}, because "
             "TRL averages micro-batches with equal weight",
         )

@@ -78,7 +78,7 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
     student = _Stepper(speakers.student, vocabulary)
     teacher = _Stepper(speakers.teacher, vocabulary) if speakers.mix else None
     stops = torch.tensor(stop_ids(speakers.tokenizer, speakers.student), device=device)
-    alive = torch.ones(len(prompts), dtype=torch.bool, device=device)
+    running = torch.ones(len(prompts), dtype=torch.bool, device=device)
     positions = (mask.cumsum(1) - 1).clamp_min(0)
     columns: list[Tensor] = []
     for t in range(limit):
@@ -86,9 +86,9 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
         p = None if teacher is None else teacher.logits(ids, mask, positions)
         token, logps = pick(q, p, uniforms[:, t], speakers.temperature, speakers.mix)
         # Everything stays on the device until the end: reading a value would wait for the GPU at each token.
-        columns.append(torch.stack([token.double(), *logps.double(), alive.double()]))
-        alive = alive & ~torch.isin(token, stops)
-        if not alive.any():
+        columns.append(torch.stack([token.double(), *logps.double(), running.double()]))
+        running = running & ~torch.isin(token, stops)
+        if not running.any():
             break
         ids, positions = token[:, None], positions[:, -1:] + 1
         mask = torch.cat([mask, torch.ones_like(ids)], 1)

@@ -170,13 +170,13 @@ class DistilTrainer(Trainer):
             return {}
         # Normalised over the step, so every process needs everybody's responses and keeps its own slice.
         shares: list[list[tuple[Example, Rollout]]] = gather_object([list(own_pairs)])
-        everyone = [pair for share in shares for pair in share]
+        all_pairs = [pair for share in shares for pair in share]
         first, size = (
             sum(len(rollout.tokens) for share in members for _, rollout in share)
             for members in (shares[: self.accelerator.process_index], [own_pairs])
         )
-        batch = describe([example for example, _ in everyone], {}, device)
-        logps = logps_of([rollout for _, rollout in everyone], device)
+        batch = describe([example for example, _ in all_pairs], {}, device)
+        logps = logps_of([rollout for _, rollout in all_pairs], device)
         weights = rollouts.weigh(batch, logps, self.training.config)
         return {name: values.detach()[first : first + size] for name, values in weights.items()}
 

@@ -40,7 +40,7 @@ class Pace:
     first: float = 0.5  # before a request's first retry; doubled for each further one, times a random 0.5 to 1
     longest: float = 30.0  # bound of that
     patience: float = 30.0  # failures without any success end the asking when they last so long and are at least 8
-    obey: float = 300.0  # a Retry-After above this ends the asking: it is a quota for hours, not a burst
+    longest_retry_after: float = 300.0  # a Retry-After above this ends the asking: it is a quota for hours, not a burst
 
 
 @runtime_checkable
@@ -196,9 +196,9 @@ class Asking:
                 return True
             self._stop(JudgeError("budget", refusal))
         if (cause := self.cause) is not None:
-            because = "" if cause.kind == "budget" else "because the judge failed before: "
+            reason = "" if cause.kind == "budget" else "because the judge failed before: "
             for key in keys:
-                self._finish(key, JudgeError(cause.kind, f"not asked, {because}{cause}"))
+                self._finish(key, JudgeError(cause.kind, f"not asked, {reason}{cause}"))
         return False
 
     async def _wait(self, seconds: float) -> None:
@@ -252,7 +252,7 @@ class Asking:
         if error.kind == "rate-limit":
             self.limit.note_throttling(start_time)
         wait = error.retry_after or 0.0
-        if wait > self.pace.obey:
+        if wait > self.pace.longest_retry_after:
             return JudgeError(error.kind, f"{error} (asked to wait {wait:.0f} s; run again after that)")
         if wait:
             self.limit.pause(wait)

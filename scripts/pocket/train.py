@@ -142,15 +142,15 @@ def _prompts(seed: int) -> Iterator[Prompt]:
 
 
 def examples(
-    spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int, late: Callable[[], bool]
+    spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int, past_first_share: Callable[[], bool]
 ) -> Iterator[Example]:
     """Training examples without end; ``late()`` says whether the second part of the training has begun."""
     rng = random.Random(f"pocket-examples-{seed}")
     for prompt in _prompts(seed):
         messages, last_number = prompt.messages, len(prompt.messages)
-        if spec.judges and late() and rng.random() >= ANSWER_SHARE:
+        if spec.judges and past_first_share() and rng.random() >= ANSWER_SHARE:
             yield _choice(encoder, prompt, pool(), rng)
-        elif spec.judges or not late():
+        elif spec.judges or not past_first_share():
             yield encoder.chat(_with(messages, reference_answer(messages, rng)), [last_number])
         else:
             answer = graded_answer(messages, rng.uniform(*STUDENT_QUALITY), rng)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.checks.method import as_given
+from harness.checks.method import teacher_input
 from harness.checks.tiny_models import tiny_groups
 from harness.contracts.method import Batch, DroppedPrompt, Method
 from harness.training.batches import Example, TokenRow, describe
@@ -80,7 +80,7 @@ def counts(batch: Batch) -> Counter[str]:
 
 def loss_of(method: Method, config: Any, batch: Batch, inputs: Any, divide: Counter[str]) -> torch.Tensor:
     student, labels, teacher = inputs
-    shown = as_given(method, config, teacher.transpose(0, 1)) if method.needs.signal == "token" else None
+    shown = teacher_input(method, config, teacher.transpose(0, 1)) if method.needs.signal == "token" else None
     found = method.loss(batch, method.token_terms(student, labels, shown, config), config)
     return torch.stack([term.total / divide[term.per] for term in found.terms]).sum()
 

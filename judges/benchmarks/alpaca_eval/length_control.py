@@ -181,9 +181,9 @@ def _penalised_step(gradient: Array, hessian: Array, coef: Array) -> Array:
     ridge = 1e-12 * np.einsum("bjj->b", hessian)[:, None, None] * np.eye(3) + ~usable[:, :, None] * np.eye(3)
     pull = np.where(usable, -(gradient + sign), 0.0)
     step[smooth] = np.linalg.solve((hessian + ridge)[smooth], pull[smooth, :, None])[:, :, 0]
-    leftover = ~smooth | (np.sign(coef + step) != sign).any(axis=1)
-    if leftover.any():
-        step[leftover] = _descend(gradient[leftover], hessian[leftover], coef[leftover])
+    unsolved = ~smooth | (np.sign(coef + step) != sign).any(axis=1)
+    if unsolved.any():
+        step[unsolved] = _descend(gradient[unsolved], hessian[unsolved], coef[unsolved])
     return step
 
 
@@ -427,22 +427,22 @@ def length_controlled(
     difficulty = data.difficulty[:n] if data.by_position else data.difficulty[has_verdict]
     rows = JudgedRows(column.preference[has_verdict], column.delta[has_verdict], difficulty, data.gamed)
     fit = fit_official(rows) if official else fit_exactly(rows)
-    exact = fit_exactly(rows, fit.cost, fit.coef) if official else fit
+    exact_fit = fit_exactly(rows, fit.cost, fit.coef) if official else fit
     detail: Detail = {
         "lc_standard_error": fit.official_error,
         "C": fit.cost,
         **dict(zip(("coef_length", "coef_difficulty", "coef_bias"), fit.coef.tolist(), strict=True)),
     }
-    if official and not (fit.coef.any() and exact.coef.any()):
+    if official and not (fit.coef.any() and exact_fit.coef.any()):
         note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
         note += ", which gives 50 whatever the verdicts"
         return Score(METRIC, fit.value, None, None, n, gap_count, note, detail=detail)
     # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference
-    early_stop = fit.value - exact.value
-    shares = dict(zip(ids, (contributions(rows, exact) + early_stop).tolist(), strict=True))
+    early_stop = fit.value - exact_fit.value
+    shares = dict(zip(ids, (contributions(rows, exact_fit) + early_stop).tolist(), strict=True))
     if not replicates:
         return Score(METRIC, fit.value, None, None, n, gap_count, data.label, shares, detail=detail)
     counts = resample_counts(len(questions), replicates, seed)[:, has_verdict]
-    draws = bootstrap(rows, exact, counts) + early_stop
+    draws = bootstrap(rows, exact_fit, counts) + early_stop
     low, high = percentile_interval(draws, n)
     return Score(METRIC, fit.value, low, high, n, gap_count, data.label, shares, tuple(draws.tolist()), detail)

@@ -67,9 +67,9 @@ def battle(margins: Sequence[float]) -> tuple[float, float]:
     wins = weight = 0.0
     for margin in margins:
         # Repeats are averaged, so a margin may lie between 1 and 2: its weight then lies between 1 and 3.
-        heft = 1.0 + (STRONG_WEIGHT - 1.0) * max(0.0, abs(margin) - 1.0)
-        wins += heft * (0.5 + 0.5 * max(-1.0, min(1.0, margin)))
-        weight += heft
+        game_weight = 1.0 + (STRONG_WEIGHT - 1.0) * max(0.0, abs(margin) - 1.0)
+        wins += game_weight * (0.5 + 0.5 * max(-1.0, min(1.0, margin)))
+        weight += game_weight
     return wins, weight
 
 

@@ -170,8 +170,8 @@ def style_control(
     all_questions = np.ones((1, n))
     theta, coef = _solve(battles, all_questions, (np.zeros(len(battles.names)), np.zeros(len(FEATURES))))
     centre = _centre(battles, all_questions)[0]
-    flat, weight = battles.features.reshape(-1, len(FEATURES)), battles.weight.ravel()
-    spread = np.sqrt(weight @ (flat - centre) ** 2 / weight.sum())
+    features, weight = battles.features.reshape(-1, len(FEATURES)), battles.weight.ravel()
+    spread = np.sqrt(weight @ (features - centre) ** 2 / weight.sum())
     draws = []
     # The same resamples as the plain win rates, so that their difference is paired.
     counts = resample_counts(n, replicates, seed) if replicates else np.zeros((0, n))

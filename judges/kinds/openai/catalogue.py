@@ -75,7 +75,7 @@ def remarks(name: str, day: date) -> list[str]:
     if name != model.id:
         notes.append(f"{name} is an undated name, for now of {model.id}; name the dated model to be reproducible")
     if model.retired is not None and (days_left := (model.retired - day).days) <= WARN_DAYS:
-        instead = f"; a substitute is {model.substitute} (other scores!)" if model.substitute else ""
+        substitute_note = f"; a substitute is {model.substitute} (other scores!)" if model.substitute else ""
         phrase = "was to be retired on" if days_left < 0 else f"is retired in {days_left} days, on"
-        notes.append(f"{model.id} {phrase} {model.retired.isoformat()} ({RETIREMENTS}){instead}")
+        notes.append(f"{model.id} {phrase} {model.retired.isoformat()} ({RETIREMENTS}){substitute_note}")
     return notes

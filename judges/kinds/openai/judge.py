@@ -73,8 +73,8 @@ class OpenAIConfig:
             "environment variable that api_key_env names",
         )
         require(bool(self.model), "model is empty; name the model id to ask for")
-        together = (self.price_in is None) == (self.price_out is None)
-        require(together, "price_in and price_out go together: give both, or neither")
+        both_or_neither = (self.price_in is None) == (self.price_out is None)
+        require(both_or_neither, "price_in and price_out go together: give both, or neither")
 
     @property
     def catalogue_model(self) -> JudgeModel | None:
