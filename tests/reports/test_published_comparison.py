@@ -66,9 +66,9 @@ def test_the_interval_of_the_difference_is_ours_moved_by_the_published_value() -
     With [49.5, 51.5]: [-0.12, 1.88] lies within 2: agrees. Ours 60 [58, 62]: +10.38 [8.38, 12.38]: differs.
     """
     paper = PublishedComparison(49.62, "p", "s")
-    first = compare_with_paper(paper, 50.5, (49.0, 52.0), LC)
-    assert (first.difference, first.low, first.high) == pytest.approx((0.88, -0.62, 2.38))
-    assert first.verdict == INCONCLUSIVE
+    comparison = compare_with_paper(paper, 50.5, (49.0, 52.0), LC)
+    assert (comparison.difference, comparison.low, comparison.high) == pytest.approx((0.88, -0.62, 2.38))
+    assert comparison.verdict == INCONCLUSIVE
     assert compare_with_paper(paper, 50.5, (49.5, 51.5), LC).verdict == AGREES
     assert compare_with_paper(paper, 60.0, (58.0, 62.0), LC).verdict == DIFFERS
     assert compare_with_paper(paper, 60.0, (None, None), LC).verdict == INCONCLUSIVE
@@ -78,29 +78,31 @@ def test_the_interval_of_the_difference_is_ours_moved_by_the_published_value() -
     )  # +0.08 [-0.12, 0.28]
 
 
-def why(run: Run, row: str = "pad-ppd", metric: str = "alpaca_eval.lc") -> str:
+def reasons_of(run: Run, row: str = "pad-ppd", metric: str = "alpaca_eval.lc") -> str:
     return "; ".join(published_values(run, "table1", run.columns)[row, metric].reasons)
 
 
 def test_each_reason_is_found() -> None:
     run = world.paper().run
-    assert why(run) == ""
-    small = replace(run, family=replace(run.family, student="google/gemma-2-9b-it"))
-    assert why(small) == "another student (google/gemma-2-9b-it, the paper's is gemma-2-2b-it)"
-    judged = replace(run, judges={**run.judges, "alpaca_eval": "gpt-4-turbo"})
-    assert why(judged) == "another judge (gpt-4-turbo, the paper's is Llama-3.1-70B-Instruct)"
-    assert why(judged, metric="mt_bench.score") == ""
+    assert reasons_of(run) == ""
+    other_student = replace(run, family=replace(run.family, student="google/gemma-2-9b-it"))
+    assert reasons_of(other_student) == "another student (google/gemma-2-9b-it, the paper's is gemma-2-2b-it)"
+    other_judge = replace(run, judges={**run.judges, "alpaca_eval": "gpt-4-turbo"})
+    assert reasons_of(other_judge) == "another judge (gpt-4-turbo, the paper's is Llama-3.1-70B-Instruct)"
+    assert reasons_of(other_judge, metric="mt_bench.score") == ""
     pocket = replace(run, cards=world.CARDS)
-    assert why(pocket) == "other questions"
+    assert reasons_of(pocket) == "other questions"
     fewer = replace(run, recipe={"prompts": {"source": "ultrafeedback", "n": 512}})
-    assert why(fewer) == "trained on 512 prompts, the paper on about 60,000"
-    assert why(fewer, row="teacher") == ""  # nobody trained it
-    other = replace(run, recipe={"prompts": {"source": "gsm8k-train"}, "reward": {"shuffle": True}})
-    assert why(other) == "other training prompts (gsm8k-train); a control: rewards shuffled among the responses"
+    assert reasons_of(fewer) == "trained on 512 prompts, the paper on about 60,000"
+    assert reasons_of(fewer, row="teacher") == ""  # nobody trained it
+    other_run = replace(run, recipe={"prompts": {"source": "gsm8k-train"}, "reward": {"shuffle": True}})
+    assert (
+        reasons_of(other_run) == "other training prompts (gsm8k-train); a control: rewards shuffled among the responses"
+    )
     cards = tuple(
         replace(card, deviations=("Not official: head-to-head against the answers of dpo.",)) for card in run.cards
     )
-    assert why(replace(run, cards=cards)) == "another baseline"
+    assert reasons_of(replace(run, cards=cards)) == "another baseline"
     paper = PublishedComparison(49.62, "p", "s")
     assert compare_with_paper(paper, 50.0, (49.0, 51.0), LC, notes=("LC reconstructed, +-0.15",)).reasons == (
         "reconstructed LC",
@@ -129,7 +131,7 @@ def test_another_protocol_is_not_comparable(
         replace(card, parameters={**card.parameters, **options}) if card.benchmark == benchmark else card
         for card in run.cards
     )
-    assert why(replace(run, cards=cards), metric=metric) == reason
+    assert reasons_of(replace(run, cards=cards), metric=metric) == reason
 
 
 def test_few_questions_are_inconclusive_whatever_their_interval() -> None:
@@ -161,18 +163,18 @@ def test_a_row_trained_otherwise_never_agrees() -> None:
     results = replace(results, run=replace(results.run, recipe=recipe))
     table = table_of(results)
     footnotes = dict(table.footnotes).values()
-    other = "trained with other settings: epochs 5 (the paper: 1), alpha 0 (the paper: 0.8)"
-    assert f"against the paper: {other}" in footnotes
+    doubt = "trained with other settings: epochs 5 (the paper: 1), alpha 0 (the paper: 0.8)"
+    assert f"against the paper: {doubt}" in footnotes
     assert "against the paper: trained with other settings: epochs 5 (the paper: 1)" in footnotes
-    whole = json.loads(to_json(table))
-    cells = {row["id"]: row["cells"]["gsm8k.acc"] for row in whole["rows"]}
-    assert cells["pad-ppd"]["doubts"] == [other]
+    table_json = json.loads(to_json(table))
+    cells = {row["id"]: row["cells"]["gsm8k.acc"] for row in table_json["rows"]}
+    assert cells["pad-ppd"]["doubts"] == [doubt]
     assert (cells["teacher"]["doubts"], cells["dpo"]["doubts"]) == ([], [])  # not trained; not in this recipe
     (line,) = (
         line for line in csv.DictReader(io.StringIO(to_csv(table)))
         if (line["row"], line["metric"]) == ("pad-ppd", "gsm8k.acc")
     )  # fmt: skip
-    assert other in line["note"] and line["verdict"] != AGREES
+    assert doubt in line["note"] and line["verdict"] != AGREES
 
 
 def test_settings_are_compared_where_the_paper_states_them() -> None:
@@ -207,15 +209,17 @@ def test_settings_are_compared_where_the_paper_states_them() -> None:
 def test_the_papers_recipes_train_as_it_says(name: str, target: str, rows: Collection[str]) -> None:
     """The released code samples at temperature 1.0, where the paper says 0.8."""
     recipe = load_recipe(name, (), load_registry(), TARGETS[target]).to_tree()
-    other = {row: other_settings(recipe, row, row, recipe["family"]["name"]) for row in recipe["methods"]}
-    assert {row for row, reason in other.items() if reason} == set(rows)
+    differences = {row: other_settings(recipe, row, row, recipe["family"]["name"]) for row in recipe["methods"]}
+    assert {row for row, reason in differences.items() if reason} == set(rows)
 
 
 def test_rows_of_other_names_find_the_numbers_of_table_2() -> None:
     recipe = {"sampling": {"n": 4}, "methods": {"pad-vpd": {"method": "pad-ppd", "rounds": 2}, "pad-ppd": {}}}
     run = replace(world.paper().run, recipe={**world.paper().run.recipe, **recipe})
     result = published_values(run, "table2", run.columns)
-    numbers = {row: one.value for (row, metric), one in result.items() if metric == "alpaca_eval.lc"}
+    numbers = {
+        row: published_value.value for (row, metric), published_value in result.items() if metric == "alpaca_eval.lc"
+    }
     assert numbers == {"pad-vpd": 51.42, "pad-ppd": 49.42}
 
 
@@ -241,7 +245,9 @@ def test_the_papers_gpu_hours_stand_beside_our_time_and_are_not_compared(unit: s
 
 def test_every_published_judge_and_family_is_understood() -> None:
     judges = {
-        judge_of(one.protocol) for table in ("table1", "table3", "table6") for one in published_table(table).values()
+        judge_of(number.protocol)
+        for table in ("table1", "table3", "table6")
+        for number in published_table(table).values()
     }
     assert judges == {"Llama-3.1-70B-Instruct", "GPT-4 Turbo", None}
     families = {family for table in TABLES for family, _, _ in published_table(table)} - {"any"}

@@ -31,14 +31,13 @@ def by_hand(rows: dict[str, list[Score | None]]) -> Results:
     specs = tuple(RowSpec(row, row.upper(), row in ("teacher", "student")) for row in rows)
     cells = tuple(Cell(row, METRIC.id, seed, "k", "e") for row, scores in rows.items() for seed in range(len(scores)))
     run = Run("r", {}, "", True, RunFamily("pocket", "t", "s"), specs, (METRIC,), seeds, cells)
-    by_place = {(row, METRIC.id, seed): one for row, scores in rows.items() for seed, one in enumerate(scores) if one}
-    missing = {
-        (row, METRIC.id, seed): "why" for row, scores in rows.items() for seed, one in enumerate(scores) if not one
-    }
+    places = {(row, METRIC.id, seed): score for row, scores in rows.items() for seed, score in enumerate(scores)}
+    by_place = {place: score for place, score in places.items() if score}
+    missing = {place: "why" for place, score in places.items() if not score}
     return Results(run, by_place, missing)
 
 
-def one(value: float | None, replicates: object, n: int = 100, unscored: int = 0, note: str = "") -> Score:
+def score_of(value: float | None, replicates: object, n: int = 100, unscored: int = 0, note: str = "") -> Score:
     draws = tuple(float(draw) for draw in np.asarray(replicates, dtype=float))
     low, high = (value - 5, value + 5) if value is not None else (None, None)
     return Score(METRIC.id, value, low, high, n, unscored, note, replicates=draws)
@@ -52,7 +51,7 @@ def test_one_seed_by_hand() -> None:
     """
     base = np.linspace(35, 45, 205)
     difference = np.tile([5.0, 5.5, 6.0, 6.5, 7.0], 41)
-    summary = summarise(by_hand({"student": [one(40, base)], "kd": [one(46, base + difference)]}), TABLE1)
+    summary = summarise(by_hand({"student": [score_of(40, base)], "kd": [score_of(46, base + difference)]}), TABLE1)
     cell = summary.cells["kd", "gsm8k.acc"]
     assert (cell.value, cell.low, cell.high) == (46, 41, 51)  # the score's own interval
     assert cell.change.delta == 6
@@ -68,8 +67,8 @@ def test_seeds_are_averaged_and_widen_the_interval() -> None:
     freedom, t = 4.3027: 50 -+ 4.3027 / sqrt(3) = 47.516 and 52.484. Nobody trained the student: it adds nothing.
     """
     rows = {
-        "student": [one(30, [30] * 400)],
-        "kd": [one(49, [49] * 400), one(50, [50] * 400, n=90, unscored=1), one(51, [51] * 400)],
+        "student": [score_of(30, [30] * 400)],
+        "kd": [score_of(49, [49] * 400), score_of(50, [50] * 400, n=90, unscored=1), score_of(51, [51] * 400)],
     }
     cell = summarise(by_hand(rows), TABLE1).cells["kd", "gsm8k.acc"]
     assert cell.value == 50
@@ -81,7 +80,7 @@ def test_seeds_are_averaged_and_widen_the_interval() -> None:
 
 
 def test_an_interval_of_percentages_stays_within_0_and_100() -> None:
-    rows = {"student": [one(30, [30] * 400)], "kd": [one(40, [40] * 400), one(60, [60] * 400)]}
+    rows = {"student": [score_of(30, [30] * 400)], "kd": [score_of(40, [40] * 400), score_of(60, [60] * 400)]}
     cell = summarise(by_hand(rows), TABLE1).cells["kd", "gsm8k.acc"]  # 50 -+ 12.7 * 10
     assert (cell.low, cell.high) == (0, 100)
 
@@ -90,12 +89,12 @@ def test_an_interval_of_points_stays_on_the_scale_of_its_unit() -> None:
     assert [scale(replace(METRIC, unit=unit)) for unit in ("%", "1-10", "1~10", "s", "")] == [
         (0, 100), (1, 10), (1, 10), None, None,
     ]  # fmt: skip
-    results = by_hand({"kd": [one(4, [4] * 400), one(9, [9] * 400)]})
+    results = by_hand({"kd": [score_of(4, [4] * 400), score_of(9, [9] * 400)]})
     points = replace(results, run=replace(results.run, columns=(replace(METRIC, unit="1-10"),)))
     summary = summarise(points, TABLE1)  # 6.5 -+ 12.7 * 2.5
     assert (summary.cells["kd", METRIC.id].low, summary.cells["kd", METRIC.id].high) == (1, 10)
     assert "clipped to the scale" in table_of(points).lines[0]
-    inside = by_hand({"kd": [one(50, [50] * 400)]})
+    inside = by_hand({"kd": [score_of(50, [50] * 400)]})
     assert "clipped" not in table_of(inside).lines[0]
 
 
@@ -105,10 +104,10 @@ def test_the_focus_row_has_a_family_of_tests_of_its_own() -> None:
     Of PAD-PPD against KD p = 2 / 400, against DPO 2 * 8 / 400 = 0.04; Holm over these two: 0.01 and 0.04.
     """
     rows: dict[str, list[Score | None]] = {
-        "student": [one(40, [40] * 399)],
-        "kd": [one(45, [45] * 399)],
-        "dpo": [one(49, [51] * 7 + [49] * 392)],
-        "pad-ppd": [one(50, [50] * 399)],
+        "student": [score_of(40, [40] * 399)],
+        "kd": [score_of(45, [45] * 399)],
+        "dpo": [score_of(49, [51] * 7 + [49] * 392)],
+        "pad-ppd": [score_of(50, [50] * 399)],
     }
     summary = summarise(by_hand(rows), TABLE1)
     kd, dpo = summary.cells["kd", "gsm8k.acc"].focus, summary.cells["dpo", "gsm8k.acc"].focus
@@ -127,8 +126,8 @@ def test_the_focus_row_has_a_family_of_tests_of_its_own() -> None:
 def test_the_focus_rows_interval_is_turned_with_its_difference() -> None:
     """PAD-PPD 50 minus KD: of 999 replicates 100 are 1, 799 are 5 and 100 are 6: 5 [1, 6], not 5 [-6, -1] or [6, 1]."""
     rows: dict[str, list[Score | None]] = {
-        "kd": [one(45, [49] * 100 + [45] * 799 + [44] * 100)],
-        "pad-ppd": [one(50, [50] * 999)],
+        "kd": [score_of(45, [49] * 100 + [45] * 799 + [44] * 100)],
+        "pad-ppd": [score_of(50, [50] * 999)],
     }
     focus = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].focus
     assert (focus.delta, focus.low, focus.high) == (5, 1, 6)
@@ -137,10 +136,10 @@ def test_the_focus_rows_interval_is_turned_with_its_difference() -> None:
 def test_rows_that_cannot_be_told_from_the_best_are_tied() -> None:
     """Best: DPO 50. KD is below it in all replicates (p = 2/400), SimPO in half of them (p = 1): SimPO is tied."""
     rows: dict[str, list[Score | None]] = {
-        "teacher": [one(90, [90] * 399)],
-        "kd": [one(45, [45] * 399)],
-        "simpo": [one(49.5, [49] * 200 + [51] * 199)],
-        "dpo": [one(50, [50] * 399)],
+        "teacher": [score_of(90, [90] * 399)],
+        "kd": [score_of(45, [45] * 399)],
+        "simpo": [score_of(49.5, [49] * 200 + [51] * 199)],
+        "dpo": [score_of(50, [50] * 399)],
     }
     summary = summarise(by_hand(rows), TABLE1)
     assert {row.id for row in summary.rows if summary.cells[row.id, METRIC.id].tied} == {"simpo"}
@@ -155,10 +154,10 @@ def test_variance_is_split_by_where_it_comes_from() -> None:
     """
     draws = [Draws(np.array([2.0, 2.0]), np.array([[0.0, 4.0], [0.0, 4.0]]))]
     noise = SeedNoise(5.0, 2.0, 1)
-    plain = variance_shares(noise, draws, [one(2, [0, 4])] * 2)
+    plain = variance_shares(noise, draws, [score_of(2, [0, 4])] * 2)
     assert plain == {"seed": pytest.approx(1.5 / 9.5), "question": pytest.approx(7 / 9.5),
                      "answer": pytest.approx(1 / 9.5), "judge": None}  # fmt: skip
-    judged = replace(one(2, [0, 4], n=20), detail={"judge_repeats": 2.0, "judge_variance": 40.0})
+    judged = replace(score_of(2, [0, 4], n=20), detail={"judge_repeats": 2.0, "judge_variance": 40.0})
     parts = variance_shares(noise, draws, [judged, judged])
     assert parts is not None and list(parts.values()) == pytest.approx([part / 9.5 for part in (1.5, 7, 0.5, 0.5)])
     assert variance_shares(None, draws, []) is None
@@ -168,8 +167,8 @@ def test_the_judges_noise_in_the_split_is_that_of_trained_rows() -> None:
     """Only the student, which nobody trained, was judged twice: of the trained rows the noise is not known."""
     twice = {"judge_repeats": 2.0, "judge_variance": 40.0}
     rows: dict[str, list[Score | None]] = {
-        "student": [replace(one(30, [29, 31] * 200), detail=twice)] * 2,
-        "kd": [one(40, [38, 42] * 200), one(44, [43, 45] * 200)],
+        "student": [replace(score_of(30, [29, 31] * 200), detail=twice)] * 2,
+        "kd": [score_of(40, [38, 42] * 200), score_of(44, [43, 45] * 200)],
     }
     shares = summarise(by_hand(rows), TABLE1).columns[0].shares
     assert shares is not None and shares["judge"] is None
@@ -184,9 +183,9 @@ def test_one_seed_among_several_has_the_seeds_noise_in_its_interval() -> None:
     The student's is.
     """
     rows: dict[str, list[Score | None]] = {
-        "student": [one(30, [30] * 400)],
-        "kd": [one(38, [38] * 400), one(42, [42] * 400)],
-        "dpo": [one(60, [60] * 400), None],
+        "student": [score_of(30, [30] * 400)],
+        "kd": [score_of(38, [38] * 400), score_of(42, [42] * 400)],
+        "dpo": [score_of(60, [60] * 400), None],
     }
     results = by_hand(rows)
     metric = replace(METRIC, unit="")  # no scale, so that no end is cut
@@ -207,8 +206,8 @@ def test_one_seed_among_several_has_the_seeds_noise_in_its_interval() -> None:
 
 def test_a_seed_without_any_verdict_counts_in_what_is_missing() -> None:
     """Seed 0 has all 100 verdicts and is 50, seed 1 none and could be 0 to 100: 25 to 75, half covered."""
-    nothing = replace(one(None, [], n=0, unscored=100), detail={"lowest": 0.0, "highest": 100.0})
-    rows: dict[str, list[Score | None]] = {"kd": [one(50, [50] * 99), nothing]}
+    nothing = replace(score_of(None, [], n=0, unscored=100), detail={"lowest": 0.0, "highest": 100.0})
+    rows: dict[str, list[Score | None]] = {"kd": [score_of(50, [50] * 99), nothing]}
     cell = summarise(by_hand(rows), TABLE1, min_coverage=0.4).cells["kd", METRIC.id]
     assert (cell.value, cell.unscored, cell.coverage, cell.bounds) == (50, 100, 0.5, (25, 75))
     assert table_of(by_hand(rows), 0.4).rows[0].cells[1].lines[-2:] == ("coverage 50%", "could be 25.0-75.0")
@@ -217,8 +216,8 @@ def test_a_seed_without_any_verdict_counts_in_what_is_missing() -> None:
 
 def test_what_missing_verdicts_could_make_of_a_value() -> None:
     """Seed 0 could be 40 to 60, seed 1 has all verdicts and is 50: the mean of the bounds is 45 to 55."""
-    gap = replace(one(50, [50] * 99, n=90, unscored=10), detail={"lowest": 40.0, "highest": 60.0})
-    rows: dict[str, list[Score | None]] = {"kd": [gap, one(50, [50] * 99)]}
+    gap = replace(score_of(50, [50] * 99, n=90, unscored=10), detail={"lowest": 40.0, "highest": 60.0})
+    rows: dict[str, list[Score | None]] = {"kd": [gap, score_of(50, [50] * 99)]}
     cell = summarise(by_hand(rows), TABLE1, min_coverage=0.5).cells["kd", METRIC.id]
     assert cell.bounds == (45, 55)
     assert table_of(by_hand(rows), 0.5).rows[0].cells[1].lines[1:] == ("coverage 95%", "could be 45.0-55.0")
@@ -249,15 +248,15 @@ def test_holm_runs_over_the_methods_of_a_column() -> None:
     """
     base = [40.0] * 399
     rows: dict[str, list[Score | None]] = {
-        "teacher": [one(60, [60] * 399)],
-        "student": [one(40, base)],
-        "kd": [one(41, [39] * 7 + [41] * 392)],
-        "dpo": [one(45, [45] * 399)],
+        "teacher": [score_of(60, [60] * 399)],
+        "student": [score_of(40, base)],
+        "kd": [score_of(41, [39] * 7 + [41] * 392)],
+        "dpo": [score_of(45, [45] * 399)],
     }
     cells = summarise(by_hand(rows), TABLE1).cells
     assert cells["dpo", "gsm8k.acc"].change.p_holm == pytest.approx(0.01)
     assert cells["kd", "gsm8k.acc"].change.p_holm == pytest.approx(0.04)
-    summary = summarise(by_hand({**rows, "pro": [one(40, base)]}), TABLE1)
+    summary = summarise(by_hand({**rows, "pro": [score_of(40, base)]}), TABLE1)
     adjusted = [summary.cells[row, "gsm8k.acc"].change.p_holm for row in ("dpo", "kd", "pro")]
     assert adjusted == pytest.approx([0.015, 0.08, 1.0])
     assert summary.cells["teacher", "gsm8k.acc"].change.p is None
@@ -267,9 +266,9 @@ def test_holm_runs_over_the_methods_of_a_column() -> None:
 
 def test_coverage_below_the_minimum_is_refused_and_not_compared() -> None:
     rows: dict[str, list[Score | None]] = {
-        "student": [one(40, [40.0] * 99)],
-        "kd": [one(46, [46.0] * 99, n=91, unscored=9)],
-        "dpo": [one(45, [45.0] * 99, n=98, unscored=2)],
+        "student": [score_of(40, [40.0] * 99)],
+        "kd": [score_of(46, [46.0] * 99, n=91, unscored=9)],
+        "dpo": [score_of(45, [45.0] * 99, n=98, unscored=2)],
     }
     summary = summarise(by_hand(rows), TABLE1)
     refused = summary.cells["kd", "gsm8k.acc"]
@@ -283,8 +282,10 @@ def test_coverage_below_the_minimum_is_refused_and_not_compared() -> None:
 
 def test_half_judged_questions_are_refused_like_missing_ones() -> None:
     """All 100 questions count, each with one of two verdicts: 50 of 100. Two seeds, the other whole: 150 of 200."""
-    half = replace(one(46, [46.0] * 99), detail={"verdicts": 200.0, "verdicts_missing": 100.0, "questions_covered": 50})
-    results = by_hand({"kd": [half], "dpo": [half, one(46, [46.0] * 99)]})
+    half = replace(
+        score_of(46, [46.0] * 99), detail={"verdicts": 200.0, "verdicts_missing": 100.0, "questions_covered": 50}
+    )
+    results = by_hand({"kd": [half], "dpo": [half, score_of(46, [46.0] * 99)]})
     cells = summarise(results, TABLE1).cells
     assert cells["kd", METRIC.id].refused and cells["kd", METRIC.id].coverage == pytest.approx(0.5)
     assert cells["dpo", METRIC.id].refused and cells["dpo", METRIC.id].coverage == pytest.approx(0.75)
@@ -294,8 +295,8 @@ def test_half_judged_questions_are_refused_like_missing_ones() -> None:
 
 def test_none_is_none_with_its_reasons() -> None:
     rows: dict[str, list[Score | None]] = {
-        "student": [one(40, [40.0] * 99), None],
-        "kd": [one(None, [], n=0, unscored=0, note="needs 100 questions"), None],
+        "student": [score_of(40, [40.0] * 99), None],
+        "kd": [score_of(None, [], n=0, unscored=0, note="needs 100 questions"), None],
     }
     cells = summarise(by_hand(rows), TABLE1).cells
     assert cells["kd", "gsm8k.acc"].value is None
@@ -305,22 +306,24 @@ def test_none_is_none_with_its_reasons() -> None:
 
 
 def test_scores_without_replicates_have_a_change_but_no_test() -> None:
-    cell = summarise(by_hand({"student": [one(40, [])], "kd": [one(46, [])]}), TABLE1).cells["kd", "gsm8k.acc"]
+    cell = summarise(by_hand({"student": [score_of(40, [])], "kd": [score_of(46, [])]}), TABLE1).cells[
+        "kd", "gsm8k.acc"
+    ]
     assert (cell.change.delta, cell.change.p, cell.change.significant) == (6, None, False)
 
 
 def test_what_cannot_be_paired_is_an_error() -> None:
     with pytest.raises(UserError, match="98, 99 bootstrap replicates cannot be paired"):
-        summarise(by_hand({"student": [one(40, [40] * 99)], "kd": [one(46, [46] * 98)]}), TABLE1)
+        summarise(by_hand({"student": [score_of(40, [40] * 99)], "kd": [score_of(46, [46] * 98)]}), TABLE1)
     with pytest.raises(UserError, match="between 0 and 1"):
-        summarise(by_hand({"student": [one(40, [40] * 99)]}), TABLE1, min_coverage=98)
+        summarise(by_hand({"student": [score_of(40, [40] * 99)]}), TABLE1, min_coverage=98)
 
 
 def test_few_questions_and_few_replicates_are_said() -> None:
-    rows: dict[str, list[Score | None]] = {"student": [one(40, [40] * 20)], "kd": [one(46, [46] * 20)]}
+    rows: dict[str, list[Score | None]] = {"student": [score_of(40, [40] * 20)], "kd": [score_of(46, [46] * 20)]}
     (warning,) = summarise(by_hand(rows), TABLE1).columns[0].warnings
     assert "20 bootstrap replicates are too few" in warning  # 2 / 21 > 0.05
-    rows = {"student": [one(40, [40] * 999, n=3)], "kd": [one(46, [46] * 999, n=3)]}
+    rows = {"student": [score_of(40, [40] * 999, n=3)], "kd": [score_of(46, [46] * 999, n=3)]}
     summary = summarise(by_hand(rows), TABLE1)
     assert "fewer than 30 questions" in summary.columns[0].warnings[0]
     cell = summary.cells["kd", "gsm8k.acc"]  # p would be 0.002
@@ -329,16 +332,23 @@ def test_few_questions_and_few_replicates_are_said() -> None:
 
 def test_thirty_questions_are_tested_and_of_two_rows_the_fewer_count() -> None:
     base = [40.0] * 999
-    rows: dict[str, list[Score | None]] = {"student": [one(40, base, n=30)], "kd": [one(46, [46.0] * 999, n=30)]}
+    rows: dict[str, list[Score | None]] = {
+        "student": [score_of(40, base, n=30)],
+        "kd": [score_of(46, [46.0] * 999, n=30)],
+    }
     assert summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].change.p == pytest.approx(2 / 1000)
-    rows = {"student": [one(40, base, n=3)], "kd": [one(46, [46.0] * 999)], "dpo": [one(47, [47.0] * 999)]}
+    rows = {
+        "student": [score_of(40, base, n=3)],
+        "kd": [score_of(46, [46.0] * 999)],
+        "dpo": [score_of(47, [47.0] * 999)],
+    }
     summary = summarise(by_hand(rows), TABLE1)
     assert summary.cells["kd", METRIC.id].change.p is None
     assert (summary.columns[0].comparisons, summary.columns[0].detectable) == (0, None)
     rows = {
-        "student": [one(40, base)],
-        "kd": [one(46, [40.0, 52.0] * 499 + [46], n=3)],
-        "dpo": [one(47, [45.0, 49.0] * 499 + [47])],
+        "student": [score_of(40, base)],
+        "kd": [score_of(46, [40.0, 52.0] * 499 + [46], n=3)],
+        "dpo": [score_of(47, [45.0, 49.0] * 499 + [47])],
     }
     summary = summarise(by_hand(rows), TABLE1)
     assert summary.cells["kd", METRIC.id].change.p is None and summary.cells["dpo", METRIC.id].change.p is not None
@@ -350,15 +360,18 @@ def test_a_difference_is_as_sure_as_the_fewer_questions_are() -> None:
 
     Phi(-t_0.975(39) sqrt(40 / 39)) = Phi(-2.0227 * 1.01274) = Phi(-2.04846) = 2.0258%; of 1..999 that is 20.26.
     """
-    rows: dict[str, list[Score | None]] = {"student": [one(0, [0] * 999)], "kd": [one(500, range(1, 1000), n=40)]}
+    rows: dict[str, list[Score | None]] = {
+        "student": [score_of(0, [0] * 999)],
+        "kd": [score_of(500, range(1, 1000), n=40)],
+    }
     cell = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id]
     assert cell.change.low == pytest.approx(20.26, abs=0.01)
 
 
 def test_one_row_and_a_measured_column_have_no_best() -> None:
-    rows: dict[str, list[Score | None]] = {"student": [one(40, [40] * 99)], "kd": [one(46, [46] * 99)]}
+    rows: dict[str, list[Score | None]] = {"student": [score_of(40, [40] * 99)], "kd": [score_of(46, [46] * 99)]}
     assert summarise(by_hand(rows), TABLE1).columns[0].best == ()
-    results = by_hand({**rows, "dpo": [one(47, [47] * 99)]})
+    results = by_hand({**rows, "dpo": [score_of(47, [47] * 99)]})
     assert summarise(results, TABLE1).columns[0].best == ("dpo",)
     hours = replace(results.run, columns=(replace(METRIC, unit="h", measured=True),))
     assert summarise(replace(results, run=hours), TABLE1).columns[0].best == ()
@@ -368,15 +381,15 @@ def test_the_legend_stands_on_its_own_where_the_student_has_no_value() -> None:
     """Then nothing is compared with it, and the first test that is left says what it is."""
     rows: dict[str, list[Score | None]] = {
         "student": [None],
-        "kd": [one(45, [45] * 399)],
-        "dpo": [one(46, [46] * 399)],
-        "pad-ppd": [one(50, [50] * 399)],
+        "kd": [score_of(45, [45] * 399)],
+        "dpo": [score_of(46, [46] * 399)],
+        "pad-ppd": [score_of(50, [50] * 399)],
     }
     table = table_of(by_hand(rows))
     assert table.lines[0] == "Value [95% interval over questions, seed 0 only]; bold: best trained row."
     assert "worse (Holm over the 2 comparisons" in table.detail_lines[0]
     assert not any(line.startswith("Detectable") for line in table.detail_lines)
-    lines = table_of(by_hand({**rows, "student": [one(40, [40] * 399)]})).lines
+    lines = table_of(by_hand({**rows, "student": [score_of(40, [40] * 399)]})).lines
     assert lines[0].startswith("Value (change from STUDENT) [95% interval")
     assert "*: significant (paired bootstrap, p < 0.05 after Holm over 3 rows)" in lines[0]
 
@@ -384,8 +397,8 @@ def test_the_legend_stands_on_its_own_where_the_student_has_no_value() -> None:
 def test_an_effect_beyond_the_scale_is_not_called_detectable() -> None:
     """Two seeds far apart: with one degree of freedom t_0.975 = 12.7, and 100 points are all there is."""
     rows: dict[str, list[Score | None]] = {
-        "student": [one(30, [29, 31] * 200)],
-        "kd": [one(10, [9, 11] * 200), one(90, [89, 91] * 200)],
+        "student": [score_of(30, [29, 31] * 200)],
+        "kd": [score_of(10, [9, 11] * 200), score_of(90, [89, 91] * 200)],
     }
     assert summarise(by_hand(rows), TABLE1).columns[0].detectable is None
 

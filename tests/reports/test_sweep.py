@@ -28,18 +28,18 @@ def results(**truth: float) -> Results:
         del world.TRUTH["dpo-8"], world.TRUTH["pro-8"]
 
 
-def chart(whole: Summary, data: Results, kind: str) -> bytes:
+def chart(whole: Summary, run_results: Results, kind: str) -> bytes:
     with figure_style():
-        return figure_bytes(sweeps(whole, data.run), kind)
+        return figure_bytes(sweeps(whole, run_results.run), kind)
 
 
-def summary(data: Results) -> Summary:
-    return summarise(data, TARGET)
+def summary(run_results: Results) -> Summary:
+    return summarise(run_results, TARGET)
 
 
 def test_a_line_is_a_method_with_its_points_rising_in_x() -> None:
-    data = results()
-    lines = curves(summary(data), data.run, summary(data).columns[0])
+    run_results = results()
+    lines = curves(summary(run_results), run_results.run, summary(run_results).columns[0])
     assert [(line.series, line.title, [x for x, _ in line.points]) for line in lines] == [
         ("pro", "PRO", [4, 8]),
         ("dpo", "DPO", [4, 8]),
@@ -49,23 +49,25 @@ def test_a_line_is_a_method_with_its_points_rising_in_x() -> None:
 
 
 def test_a_row_without_a_value_is_left_out_of_its_line() -> None:
-    data = world.with_missing(results(), "pro-8", "failed: out of memory")
-    line = curves(summary(data), data.run, summary(data).columns[0])[0]
+    run_results = world.with_missing(results(), "pro-8", "failed: out of memory")
+    line = curves(summary(run_results), run_results.run, summary(run_results).columns[0])[0]
     assert (line.series, [x for x, _ in line.points]) == ("pro", [4])
 
 
 def test_a_line_without_its_own_row_is_named_by_its_points() -> None:
-    data = results()
-    rows = tuple(RowSpec(row.id, "PAD, alpha 1") if row.id == "dpo-8" else row for row in data.run.rows)
+    run_results = results()
+    rows = tuple(RowSpec(row.id, "PAD, alpha 1") if row.id == "dpo-8" else row for row in run_results.run.rows)
     target = replace(TARGET, points={"dpo-8": Point("pad-ppd", 1.0)})
-    renamed = replace(data, run=replace(data.run, rows=rows))
+    renamed = replace(run_results, run=replace(run_results.run, rows=rows))
     (line,) = curves(summarise(renamed, target), renamed.run, summarise(renamed, target).columns[0])
     assert line.title == "PAD"
 
 
 def test_files_are_drawn_the_same_each_time_and_say_what_they_show() -> None:
-    data = results()
-    first, second = ({kind: chart(summary(data), data, kind) for kind in ("png", "pdf", "svg")} for _ in range(2))
+    run_results = results()
+    first, second = (
+        {kind: chart(summary(run_results), run_results, kind) for kind in ("png", "pdf", "svg")} for _ in range(2)
+    )
     assert first == second
     assert first["png"].startswith(b"\x89PNG") and first["pdf"].startswith(b"%PDF")
     text = first["svg"].decode()
@@ -74,10 +76,10 @@ def test_files_are_drawn_the_same_each_time_and_say_what_they_show() -> None:
 
 def test_a_method_looks_as_in_every_other_figure_whatever_else_is_drawn() -> None:
     """By its name, not by its place: alone or after another, with the colour, marker and line of the palette."""
-    data = results()
+    run_results = results()
     for names in (("pro", "dpo"), ("dpo",), ("pro",), ()):
         points = {row: point for row, point in TARGET.points.items() if point.series in names}
-        (axis,) = sweeps(summarise(data, replace(TARGET, points=points)), data.run).axes
+        (axis,) = sweeps(summarise(run_results, replace(TARGET, points=points)), run_results.run).axes
         lines = {str(line.get_label()).lower(): line for line in axis.get_lines()}
         assert [name for name in lines if name in ("pro", "dpo")] == list(names)
         for name in names:

@@ -34,12 +34,12 @@ def test_the_papers_tables_and_figures_are_there() -> None:
 
 @pytest.mark.parametrize("target", PAPERS, ids=lambda target: target.name)
 def test_a_target_names_what_there_is(target: Target) -> None:
-    metrics = {metric.id for each in REGISTRY.benchmarks.values() for metric in each.metrics}
+    metrics = {metric.id for benchmark in REGISTRY.benchmarks.values() for metric in benchmark.metrics}
     costs = {"cost.time", "cost.memory"} if target.layout == "costs" else set()
     assert target.layout in BUILDERS
     assert set(target.columns) <= metrics | costs
-    made = {*MODELS, *REGISTRY.methods, *target.variants}
-    assert set(target.rows) <= made and len(set(target.rows)) == len(target.rows)
+    rows_with_a_maker = {*MODELS, *REGISTRY.methods, *target.variants}
+    assert set(target.rows) <= rows_with_a_maker and len(set(target.rows)) == len(target.rows)
     assert set(target.variants) <= set(target.rows)
     assert {variant.of for variant in target.variants.values()} <= set(REGISTRY.methods)
     assert not target.rows or target.reference in target.rows
@@ -54,9 +54,9 @@ def test_rows_of_published_tables_have_our_names() -> None:
     """So that a value is found beside our cell; Table 3's n/a rows are ours alone."""
     families = {"table1": "gemma2", "table2": "gemma2", "table3": "hetero", "table6": "scaling"}
     for name, family in families.items():
-        theirs = {row for each, row, _ in published_table(name) if each == family}
-        ours = set(TARGETS[name].rows)
-        assert theirs <= ours and ours - theirs <= {"kd", "minillm"}, name
+        paper_rows = {row for table_family, row, _ in published_table(name) if table_family == family}
+        our_rows = set(TARGETS[name].rows)
+        assert paper_rows <= our_rows and our_rows - paper_rows <= {"kd", "minillm"}, name
 
 
 def test_every_point_of_a_figure_differs_in_what_its_axis_says() -> None:
@@ -66,10 +66,10 @@ def test_every_point_of_a_figure_differs_in_what_its_axis_says() -> None:
         ("figure6", lambda entry: entry.sampling.n),
     ):
         target = replace(TARGETS[name])
-        made = load_recipe("gemma2", (), REGISTRY, target).methods
+        methods = load_recipe("gemma2", (), REGISTRY, target).methods
         for row, point in target.points.items():
-            assert read(made[row]) == point.x, row
-            assert made[row].method == point.series
+            assert read(methods[row]) == point.x, row
+            assert methods[row].method == point.series
 
 
 def pocket(*overrides: str, family: str = "pocket") -> Run:
@@ -90,9 +90,9 @@ def test_settings_are_those_that_the_run_trains_with() -> None:
     assert set(lines) == set(SETTINGS)
     assert (lines["beta"]["used"], lines["beta"]["same"]) == (2.0, False)
     rate = lines["learning_rate"]
-    assert (rate["same"], [one["family"] for one in rate["published"]]) == (True, ["gemma2", "llama3"])
+    assert (rate["same"], [number["family"] for number in rate["published"]]) == (True, ["gemma2", "llama3"])
     llama = settings(replace(run, family=RunFamily("llama3", "t", "s")))["learning_rate"]
-    assert (llama["same"], [one["searched"] for one in llama["published"]]) == (
+    assert (llama["same"], [number["searched"] for number in llama["published"]]) == (
         False,
         [rate["published"][1]["searched"]],
     )

@@ -48,10 +48,10 @@ JUDGES = {"alpaca_eval": "pocket-judge", "arena_hard": "pocket-judge", "mt_bench
 def score(metric: Metric, truth: float, questions: int, seed: int, replicates: int = 400, unscored: int = 0) -> Score:
     """A score whose questions are noisy around ``truth``; questions are shared by all models, as in a benchmark."""
     shared = np.random.default_rng(7).normal(0, 0.2, questions)
-    mine = [seed, int(truth * 1000), seed_of(metric.id) % 1000]
-    own = np.random.default_rng(mine).normal(0, 0.12, questions)
-    offset = np.random.default_rng([*mine, 5]).normal(0, 0.008)
-    values = np.clip(truth + offset + shared + own, 0, 1)
+    seeds = [seed, int(truth * 1000), seed_of(metric.id) % 1000]
+    own_noise = np.random.default_rng(seeds).normal(0, 0.12, questions)
+    offset = np.random.default_rng([*seeds, 5]).normal(0, 0.008)
+    values = np.clip(truth + offset + shared + own_noise, 0, 1)
     scale = 100.0 if metric.unit == "%" else 10.0
     draws = values[resamples(questions, replicates, 3)].mean(axis=1) * scale
     low, high = percentile_interval(draws)
@@ -88,16 +88,16 @@ def with_missing(results: Results, row: str, reason: str) -> Results:
     cells = tuple(
         replace(c, score="", entrant="", unavailable=reason) if c.row == row else c for c in results.run.cells
     )
-    scores = {place: one for place, one in results.scores.items() if place[0] != row}
-    missing = {(c.row, c.metric, c.seed): reason for c in cells if c.row == row}
+    scores = {place: cell_score for place, cell_score in results.scores.items() if place[0] != row}
+    reasons = {(c.row, c.metric, c.seed): reason for c in cells if c.row == row}
     sources = {place: source for place, source in results.sources.items() if place[0] != row}
-    return Results(replace(results.run, cells=cells), scores, {**results.missing_scores, **missing}, sources=sources)
+    return Results(replace(results.run, cells=cells), scores, {**results.missing_scores, **reasons}, sources=sources)
 
 
 def with_score(results: Results, place: tuple[str, str, int], **changes: object) -> Results:
     """The same results with fields of one score changed."""
-    changed = replace(results.scores[place], **changes)  # type: ignore[arg-type]
-    return replace(results, scores={**results.scores, place: changed})
+    changed_score = replace(results.scores[place], **changes)  # type: ignore[arg-type]
+    return replace(results, scores={**results.scores, place: changed_score})
 
 
 def paper(rows: tuple[str, ...] = tuple(TRUTH), seeds: tuple[int, ...] = (0, 1, 2)) -> Results:

@@ -31,7 +31,7 @@ SECONDS = {
 }
 
 
-def put(store: ArtifactStore, kind: str, name: str, *reads: Stage, **roles: Stage) -> Stage:
+def write_artifact(store: ArtifactStore, kind: str, name: str, *reads: Stage, **roles: Stage) -> Stage:
     """An artifact whose provenance has the seconds of its kind, and a peak of 2 GiB (training: 3)."""
     inputs = {f"in{number}": stage.ref for number, stage in enumerate(reads)} | {r: s.ref for r, s in roles.items()}
     stage = Stage(kind, {"name": name}, inputs, row=name)
@@ -46,14 +46,17 @@ def put(store: ArtifactStore, kind: str, name: str, *reads: Stage, **roles: Stag
 def run_in_store(tmp_path: Path) -> tuple[ArtifactStore, Results]:
     """Two rounds: prompts, sample 1, reward 1, train 1 -> sample 2, reward 2, train 2; and the untrained student."""
     store = ArtifactStore(tmp_path)
-    prompts = put(store, "prompts", "p")
-    first = put(store, "train", "t1", prompts, put(store, "reward", "r1", put(store, "sample", "s1", prompts)))
-    second = put(store, "reward", "r2", put(store, "sample", "s2", prompts, model=first))
-    last = put(store, "train", "t2", prompts, second, student=first)
-    two, plain = put(store, "answer", "a2", model=last), put(store, "answer", "a0")
-    judged = {f"judgments:{name}/0": put(store, "judge", name) for name in ("two", "student")}
-    inputs = {"answers:two/0": two, "answers:student/0": plain, **judged}
-    score = put(store, "score", "sc", **inputs)
+    prompts = write_artifact(store, "prompts", "p")
+    first_reward = write_artifact(store, "reward", "r1", write_artifact(store, "sample", "s1", prompts))
+    first_training = write_artifact(store, "train", "t1", prompts, first_reward)
+    second_samples = write_artifact(store, "sample", "s2", prompts, model=first_training)
+    second_reward = write_artifact(store, "reward", "r2", second_samples)
+    last_training = write_artifact(store, "train", "t2", prompts, second_reward, student=first_training)
+    two = write_artifact(store, "answer", "a2", model=last_training)
+    student_answers = write_artifact(store, "answer", "a0")
+    judgments = {f"judgments:{name}/0": write_artifact(store, "judge", name) for name in ("two", "student")}
+    inputs = {"answers:two/0": two, "answers:student/0": student_answers, **judgments}
+    score = write_artifact(store, "score", "sc", **inputs)
     metric = Metric("alpaca_eval.lc", "LC", "AlpacaEval 2")
     cells = tuple(Cell(row, metric.id, 0, score.key, f"{row}/0") for row in ("two", "student"))
     rows = (RowSpec("student", "Student", True), RowSpec("two", "Two rounds"))

@@ -18,19 +18,19 @@ from results.store.store import ArtifactStore
 PROMPTS = Stage("prompts", {})
 SAMPLE = Stage("sample", {}, {"prompts": PROMPTS.ref})
 REFERENCE = Stage("reference", {}, {"samples": SAMPLE.ref})
-FIRST = Stage("train", {"round": 1}, {"samples": SAMPLE.ref, "reference": REFERENCE.ref})
-SECOND = Stage("train", {"round": 2}, {"samples": SAMPLE.ref, "student": FIRST.ref})
-ANSWERS = Stage("answer", {}, {"model": SECOND.ref})
-PLAIN = Stage("answer", {"model": "student"})
-JUDGED = Stage("judge", {}, {"answers": ANSWERS.ref})
+FIRST_ROUND = Stage("train", {"round": 1}, {"samples": SAMPLE.ref, "reference": REFERENCE.ref})
+SECOND_ROUND = Stage("train", {"round": 2}, {"samples": SAMPLE.ref, "student": FIRST_ROUND.ref})
+ANSWERS = Stage("answer", {}, {"model": SECOND_ROUND.ref})
+STUDENT_ANSWERS = Stage("answer", {"model": "student"})
+JUDGMENTS = Stage("judge", {}, {"answers": ANSWERS.ref})
 INPUTS = {
     "answers:dpo/0": ANSWERS,
-    "answers:student/0": PLAIN,
-    "judgments:dpo/0": JUDGED,
-    "judgments:student/0": JUDGED,
+    "answers:student/0": STUDENT_ANSWERS,
+    "judgments:dpo/0": JUDGMENTS,
+    "judgments:student/0": JUDGMENTS,
 }
 SCORE = Stage("score", {"benchmark": "m"}, {role: stage.ref for role, stage in INPUTS.items()})
-STAGES = (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, PLAIN, JUDGED, SCORE)
+STAGES = (PROMPTS, SAMPLE, REFERENCE, FIRST_ROUND, SECOND_ROUND, ANSWERS, STUDENT_ANSWERS, JUDGMENTS, SCORE)
 RUN = Run(
     "r", {}, "", True, RunFamily("f", "t", "s"), (RowSpec("student", "Student", True), RowSpec("dpo", "DPO")),
     (Metric("m.x", "X", "M"),), (0,),
@@ -46,7 +46,7 @@ def fill(folder: Path, stage: Stage) -> Mapping[str, object]:
     return {}
 
 
-def trained(run: Run, store: ArtifactStore) -> dict[tuple[str, int], StudentTraining]:
+def trainings_of(run: Run, store: ArtifactStore) -> dict[tuple[str, int], StudentTraining]:
     lineage = Lineage(store)
     return lineage.trainings(lineage.sources(run))
 
@@ -58,7 +58,7 @@ def store(tmp_path: Path) -> ArtifactStore:
     for stage in STAGES:
         marker = store.write(stage, lambda folder, stage=stage: fill(folder, stage)) / "meta.json"
         meta = json.loads(marker.read_text())
-        meta |= {"wall_seconds": 25.0 if stage is SECOND else 10.0, "peak_memory_bytes": len(stage.label)}
+        meta |= {"wall_seconds": 25.0 if stage is SECOND_ROUND else 10.0, "peak_memory_bytes": len(stage.label)}
         marker.write_text(json.dumps(meta))
     return store
 
@@ -66,7 +66,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 def test_all_that_ran_a_model_counts_once(store: ArtifactStore) -> None:
     """Sample 10 s, reference log-probabilities 10 s, both rounds 10 + 25 s; prompts run no model. Steps of the second
     round go on after the first's."""
-    students = trained(RUN, store)
+    students = trainings_of(RUN, store)
     assert list(students) == [("dpo", 0)]  # nobody trained the student
     dpo = students["dpo", 0]
     assert dpo.seconds == {"sample": 10.0, "reference": 10.0, "train": 35.0}
@@ -76,10 +76,10 @@ def test_all_that_ran_a_model_counts_once(store: ArtifactStore) -> None:
 
 
 def test_what_was_cleared_away_is_left_out(store: ArtifactStore) -> None:
-    (store.path("train", SECOND.key) / "meta.json").unlink()
-    assert trained(RUN, store) == {}
-    gone = replace(RUN, cells=(Cell("dpo", "m.x", 0, unavailable="failed"),))
-    assert trained(gone, store) == {}
+    (store.path("train", SECOND_ROUND.key) / "meta.json").unlink()
+    assert trainings_of(RUN, store) == {}
+    failed_run = replace(RUN, cells=(Cell("dpo", "m.x", 0, unavailable="failed"),))
+    assert trainings_of(failed_run, store) == {}
 
 
 def test_a_number_is_two_hops_from_the_judges_reply(store: ArtifactStore) -> None:
@@ -87,8 +87,8 @@ def test_a_number_is_two_hops_from_the_judges_reply(store: ArtifactStore) -> Non
     lineage = Lineage(store)
     source = lineage.source(SCORE.key, "dpo/0")
     assert source is not None
-    assert (source.benchmark, source.answers, source.judgments) == ("m", ANSWERS.ref, JUDGED.ref)
-    assert source.student == SECOND.ref
-    walked = [ref for ref, _ in lineage.artifacts_behind(source.judgments)]
-    assert walked == [stage.ref for stage in (PROMPTS, SAMPLE, REFERENCE, FIRST, SECOND, ANSWERS, JUDGED)]
+    assert (source.benchmark, source.answers, source.judgments) == ("m", ANSWERS.ref, JUDGMENTS.ref)
+    assert source.student == SECOND_ROUND.ref
+    refs = [ref for ref, _ in lineage.artifacts_behind(source.judgments)]
+    assert refs == [stage.ref for stage in (PROMPTS, SAMPLE, REFERENCE, FIRST_ROUND, SECOND_ROUND, ANSWERS, JUDGMENTS)]
     assert lineage.source(SCORE.key, "somebody/0") is None

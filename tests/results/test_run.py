@@ -40,10 +40,10 @@ RUN = Run(
 
 
 def put_scores(store: ArtifactStore, scores: dict[str, list[Score]]) -> None:
-    plain = {entrant: [asdict(score) for score in listed] for entrant, listed in scores.items()}
+    contents = {entrant: [asdict(score) for score in entrant_scores] for entrant, entrant_scores in scores.items()}
 
     def fill(folder: Path) -> dict[str, object]:
-        (folder / "scores.json").write_text(json.dumps(plain))
+        (folder / "scores.json").write_text(json.dumps(contents))
         return {}
 
     store.write(STAGE, fill)
@@ -74,9 +74,9 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_a_run_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     run = replace(RUN, **change)
     (tmp_path / "run.json").write_text(json.dumps(asdict(run)))
-    with pytest.raises(UserError, match=message) as refused:
+    with pytest.raises(UserError, match=message) as error:
         read_run(tmp_path / "run.json")
-    assert "; " not in str(refused.value), "one fault, one mistake"
+    assert "; " not in str(error.value), "one fault, one mistake"
     with pytest.raises(UserError, match=message):
         write_run(tmp_path / "new.json", run)
 

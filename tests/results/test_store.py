@@ -91,12 +91,12 @@ def test_a_fill_that_raises_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_says_what_is_free_and_what_to_do(tmp_path: Path, code: int) -> None:
-    def full(folder: Path) -> dict[str, object]:
+    def fill_disk(folder: Path) -> dict[str, object]:
         (folder / "part").write_bytes(b"x" * 2_000_000)
         raise RuntimeError("the library's own words") from OSError(code, "disk")
 
     with pytest.raises(UserError, match=r"(GB|MB) free, and 2\.0 MB of this .* same command again"):
-        ArtifactStore(tmp_path).write(STAGE, full)
+        ArtifactStore(tmp_path).write(STAGE, fill_disk)
     assert not ArtifactStore(tmp_path).has(STAGE)
 
 

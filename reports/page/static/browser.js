@@ -96,8 +96,8 @@ class Browser {
     const usual = rows.length > 1 ? [place(rows[1]), place(rows.at(-1))] : [0, (options.at(-1) || [""])[0]];
     ["a", "b"].forEach((side, number) => {
       fill(this.by(side), [...options, ...gone]);
-      const named = options.find(([, name]) => visible(name) === address.get(side));
-      this.by(side).value = named ? named[0] : usual[number];
+      const option = options.find(([, name]) => visible(name) === address.get(side));
+      this.by(side).value = option ? option[0] : usual[number];
     });
   }
 
@@ -105,7 +105,7 @@ class Browser {
     return Number(this.by(name).value);
   }
 
-  shown(name) {
+  selectedText(name) {
     return this.by(name).selectedOptions[0].textContent;
   }
 
@@ -121,8 +121,8 @@ class Browser {
     const [left, right] = [this.values(a), this.values(b)];
     const at = (values, place) => (values ? values[place] : null);
     const difference = (place) => {
-      const [one, other] = [at(left, place), at(right, place)];
-      return one === null || other === null ? null : one - other;
+      const [leftValue, rightValue] = [at(left, place), at(right, place)];
+      return leftValue === null || rightValue === null ? null : leftValue - rightValue;
     };
     const [search, category] = ["search", "category"].map((name) => this.by(name).value);
     const shown = {
@@ -213,7 +213,7 @@ class Browser {
       return { title: this.index.baseline, answer, judgments: [], note: "not judged itself", lost: "" };
     }
     const [note, lost] = this.index.lost[side];
-    return { title: this.shown(name), answer: record.answers[side], judgments: record.judgments[side], note, lost };
+    return { title: this.selectedText(name), answer: record.answers[side], judgments: record.judgments[side], note, lost };
   }
 
   /** Place of the chosen question in the list. */
@@ -235,7 +235,7 @@ class Browser {
 
   /** What is shown, in the address: it can be copied and opened again. */
   remember(question) {
-    const state = { benchmark: this.shown("shelf"), question, a: this.shown("a"), b: this.shown("b") };
+    const state = { benchmark: this.selectedText("shelf"), question, a: this.selectedText("a"), b: this.selectedText("b") };
     if (this.touched) history.replaceState(null, "", `#${new URLSearchParams(state)}`);
     this.touched = true; // the first question was nobody's choice
   }
