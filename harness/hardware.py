@@ -77,9 +77,9 @@ def training_bytes(student: Size, tokens: int, dtype: str, adapters: bool, check
     weights = student.parameters * (4 if adapters else 16)
     if student.layers is None or student.hidden is None:
         return weights
-    whole = 34 * student.hidden * tokens * (2 if dtype == "float32" else 1)
-    kept = (2 * student.layers / 34 + 1) * whole if checkpointing else student.layers * whole
-    return weights + kept
+    layer_bytes = 34 * student.hidden * tokens * (2 if dtype == "float32" else 1)
+    activations = (2 * student.layers / 34 + 1) * layer_bytes if checkpointing else student.layers * layer_bytes
+    return weights + activations
 
 
 def reset_peak() -> None:

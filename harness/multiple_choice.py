@@ -21,8 +21,8 @@ def block(letter: str, response: str) -> str:
 def mcq_messages(messages: Sequence[Mapping[str, str]], responses: Sequence[str]) -> list[dict[str, str]]:
     """Raises UserError for fewer than 2 responses, or more than there are letters."""
     if not 2 <= len(responses) <= len(LETTERS):
-        wanted = f"needs 2 to {len(LETTERS)} responses, one for each letter"
-        raise UserError(f"a multiple-choice question {wanted}, got {len(responses)}. Show fewer (sampling.n).")
+        rule = f"needs 2 to {len(LETTERS)} responses, one for each letter"
+        raise UserError(f"a multiple-choice question {rule}, got {len(responses)}. Show fewer (sampling.n).")
     blocks = [block(letter, response) for letter, response in zip(LETTERS, responses, strict=False)]
     turns = "\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
     request = messages[0]["content"] if len(messages) == 1 else turns

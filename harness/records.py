@@ -43,15 +43,15 @@ def write_records(path: Path, records: Iterable[Any]) -> int:
 def read_records(path: Path, kind: type[T]) -> list[T]:
     """Read what ``write_records`` wrote. Raises UserError naming file and line where a line does not fit."""
     records: list[T] = []
-    anything: Any = kind
+    record_type: Any = kind
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
-                records.append(adapter(anything).validate_json(whole_characters(line)))
+                records.append(adapter(record_type).validate_json(whole_characters(line)))
             except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(str(part) for part in first["loc"])
-                text = f"{path}, line {number}: {where}: {first['msg']} (a {kind.__name__} was expected)"
+                problem = error.errors()[0]
+                location = ".".join(str(part) for part in problem["loc"])
+                text = f"{path}, line {number}: {location}: {problem['msg']} (a {kind.__name__} was expected)"
                 raise UserError(text) from error
     return records
 

@@ -112,13 +112,14 @@ def seed_noise(rows: Sequence[Draws]) -> SeedNoise | None:
     """
     # One error term for all methods: three seeds of one method say next to nothing of its own variance, and with one
     # each, intervals are a quarter wider and hold no more often (``studies/table_statistics.py``).
-    several = [row for row in rows if row.trained and row.seeds > 1]
-    freedom = sum(row.seeds - 1 for row in several)
+    repeated = [row for row in rows if row.trained and row.seeds > 1]
+    freedom = sum(row.seeds - 1 for row in repeated)
     if not freedom:
         return None
-    spread = sum(float(((row.values - row.values.mean()) ** 2).sum()) for row in several) / freedom
-    apart = [float((row.grid - row.centre).var(axis=1, ddof=1).sum()) for row in several if row.grid.shape[1] > 1]
-    return SeedNoise(spread, sum(apart) / freedom, freedom)
+    spread = sum(float(((row.values - row.values.mean()) ** 2).sum()) for row in repeated) / freedom
+    resampled = [row for row in repeated if row.grid.shape[1] > 1]
+    interactions = [float((row.grid - row.centre).var(axis=1, ddof=1).sum()) for row in resampled]
+    return SeedNoise(spread, sum(interactions) / freedom, freedom)
 
 
 @dataclass(frozen=True)
@@ -134,27 +135,27 @@ class Estimate:
     p: float
 
 
-def contrast(ours: Draws, theirs: Draws | None, n: int, noise: SeedNoise | None) -> Estimate:
+def contrast(model: Draws, other: Draws | None, n: int, noise: SeedNoise | None) -> Estimate:
     """The mean over seeds of one model, or its difference to another on the same resamples of the same n questions.
 
     Without ``noise`` (one seed), or where neither was trained: percentile interval and ``two_sided_p`` of the (paired)
     bootstrap over questions. Else variance = that of the bootstrap + the seed's part of each trained side / its seeds,
     with degrees of freedom after Satterthwaite (1946).
     """
-    sides = [ours] if theirs is None else [ours, theirs]
-    value = float(ours.values.mean()) - (0.0 if theirs is None else float(theirs.values.mean()))
-    centre = ours.centre if theirs is None else ours.centre - theirs.centre
-    nothing = (1e-9 * max(1.0, abs(value))) ** 2  # what equal replicates vary by: round-off of their mean over seeds
+    sides = [model] if other is None else [model, other]
+    value = float(model.values.mean()) - (0.0 if other is None else float(other.values.mean()))
+    centre = model.centre if other is None else model.centre - other.centre
+    round_off = (1e-9 * max(1.0, abs(value))) ** 2  # what equal replicates vary by: round-off of their mean over seeds
     by_question = float(centre.var(ddof=1)) if centre.size > 1 else 0.0
-    by_question = by_question if by_question > nothing else 0.0
+    by_question = by_question if by_question > round_off else 0.0
     weight = sum(1 / side.seeds for side in sides if side.trained)
     if noise is None or not weight:
         return Estimate(value, *percentile_interval(centre, n), by_question**0.5, np.inf, two_sided_p(centre))
     variance = by_question + weight * noise.seed
-    if variance <= nothing:
+    if variance <= round_off:
         return Estimate(value, value, value, 0.0, np.inf, two_sided_p(centre))
-    unsure = (weight * noise.spread) ** 2 / noise.freedom if noise.seed else 0.0
-    error, freedom = variance**0.5, variance**2 / (unsure + by_question**2 / max(n - 1, 1))
+    seed_term = (weight * noise.spread) ** 2 / noise.freedom if noise.seed else 0.0
+    error, freedom = variance**0.5, variance**2 / (seed_term + by_question**2 / max(n - 1, 1))
     reach, p = t_quantile(0.975, freedom) * error, t_test(value / error, freedom)
     if by_question == 0:
         return Estimate(value, value - reach, value + reach, error, freedom, p)
@@ -247,9 +248,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Step-down adjusted p-values (Holm 1979)."""
     adjusted: dict[str, float] = {}
     running = 0.0
-    ordered = sorted(p_values.items(), key=lambda item: item[1])
-    for rank, (name, value) in enumerate(ordered):
-        running = max(running, min(1.0, (len(ordered) - rank) * value))
+    ranking = sorted(p_values.items(), key=lambda item: item[1])
+    for rank, (name, value) in enumerate(ranking):
+        running = max(running, min(1.0, (len(ranking) - rank) * value))
         adjusted[name] = running
     return adjusted
 

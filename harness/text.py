@@ -36,10 +36,10 @@ def replace_in_json(value: Any) -> Any:
 
 def clean(text: str) -> str:
     """``text`` on one line, with control and invisible formatting characters replaced by U+FFFD."""
-    spaced = " ".join(text.split())
-    if spaced.isascii() and spaced.isprintable():  # nearly all text: no look at every character
-        return spaced
-    return "".join("\ufffd" if unicodedata.category(char).startswith("C") else char for char in spaced)
+    line = " ".join(text.split())
+    if line.isascii() and line.isprintable():  # nearly all text: no look at every character
+        return line
+    return "".join("\ufffd" if unicodedata.category(char).startswith("C") else char for char in line)
 
 
 def percent(share: float) -> str:

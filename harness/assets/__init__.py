@@ -70,16 +70,16 @@ def digest_of(path: Path) -> str:
 
 
 def _remedy(pin: Asset) -> str:
-    hashed = f"sha256 {pin.sha256}" if pin.sha256 else "its sha256 is not known: it is taken as it is"
-    place = f"or place it by hand at {folders()[0] / pin.file} ({hashed})"
+    digest = f"sha256 {pin.sha256}" if pin.sha256 else "its sha256 is not known: it is taken as it is"
+    manual_remedy = f"or place it by hand at {folders()[0] / pin.file} ({digest})"
     if pin.kind == "recovered":
-        first, count = pin.made_from[0], len(pin.made_from) - 1
-        origin = f"computed from {first} and {count} more pinned sources"
-        return f"run `python -m scripts.recover_length_difficulties --fetch` in a clone ({origin}), {place}."
+        origin_file, count = pin.made_from[0], len(pin.made_from) - 1
+        origin = f"computed from {origin_file} and {count} more pinned sources"
+        return f"run `python -m scripts.recover_length_difficulties --fetch` in a clone ({origin}), {manual_remedy}."
     if pin.url is None:
-        return f"it has no public source; {place[3:]}."
+        return f"it has no public source; {manual_remedy[3:]}."
     return (
-        f"run `distilbench assets pull` (source: {pin.url}; licence: {pin.licence}), {place}; "
+        f"run `distilbench assets pull` (source: {pin.url}; licence: {pin.licence}), {manual_remedy}; "
         "DISTILBENCH_ASSETS names the folder to look in."
     )
 
@@ -95,8 +95,8 @@ def check_asset(name: str) -> AssetStatus:
                 return AssetStatus(name, "ok", path)
             wrong = f"{path} is not the pinned file: its sha256 is {digest}, expected {pin.sha256}. Remove it and "
             return AssetStatus(name, "wrong", path, wrong + _remedy(pin))
-    looked = ", ".join(map(str, folders()))
-    return AssetStatus(name, "missing", None, f"asset {name!r} is missing (looked in {looked}): {_remedy(pin)}")
+    folder_names = ", ".join(map(str, folders()))
+    return AssetStatus(name, "missing", None, f"asset {name!r} is missing (looked in {folder_names}): {_remedy(pin)}")
 
 
 def locate(name: str) -> Path:
@@ -127,10 +127,10 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
         raise UserError(f"asset {pin.file!r}: {pin.url} is not an HTTPS address.")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written beside its place and moved there whole: a download that was broken off never counts as the file.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
     digest, byte_count = hashlib.sha256(), 0
     try:
-        with urllib.request.urlopen(pin.url, timeout=60) as source, part.open("wb") as sink:  # noqa: S310 - HTTPS only
+        with urllib.request.urlopen(pin.url, timeout=60) as source, partial.open("wb") as sink:  # noqa: S310 - HTTPS only
             while block := source.read(1 << 18):
                 sink.write(block)
                 digest.update(block)
@@ -139,19 +139,19 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
                     progress(pin.file, byte_count, pin.bytes)
         if pin.sha256 and digest.hexdigest() != pin.sha256:
             raise UserError(f"{pin.url} gave sha256 {digest.hexdigest()}, pinned is {pin.sha256}: nothing was stored.")
-        part.replace(path)
+        partial.replace(path)
     except (OSError, ValueError) as error:  # urllib's own error is an OSError
         raise UserError(f"cannot pull {pin.file!r} from {pin.url}: {error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def pull(names: Iterable[str] | None = None, progress: Progress | None = None) -> list[AssetStatus]:
     """Download what is not there yet, checked by sha256, whatever fails. ``None``: all that a benchmark may read."""
     if names is None:
         names = [name for name, pin in manifest().items() if pin.kind in ("verbatim", "hub")]
-    first = folders()[0]
-    target = first if first.is_dir() and os.access(first, os.W_OK) else cache_folder()
+    preferred = folders()[0]
+    target = preferred if preferred.is_dir() and os.access(preferred, os.W_OK) else cache_folder()
     results = []
     for name in names:
         pin = asset(name)

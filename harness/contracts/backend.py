@@ -44,5 +44,5 @@ class Backend(Generic[C]):
     by_name: bool = False
     """A server knows its models by name: it serves ``eval`` alone."""
 
-    def missing(self, needed: Collection[Capability]) -> list[Capability]:
-        return sorted(set(needed) - self.capabilities)
+    def lacking_capabilities(self, capabilities: Collection[Capability]) -> list[Capability]:
+        return sorted(set(capabilities) - self.capabilities)

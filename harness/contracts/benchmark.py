@@ -136,11 +136,11 @@ class Benchmark(ABC, Generic[C]):
 AnyBenchmark: TypeAlias = Benchmark[Any]  # what a registry holds: its options only its own code knows
 
 
-def questions_hash(questions: Sequence[Question], whole: bool) -> str:
+def questions_hash(questions: Sequence[Question], all_fields: bool) -> str:
     """Hex digest of what is asked (ids and turns), or of everything that a judge may see too."""
     # Two hashes, so that a corrected reference or another baseline is judged again without being answered again.
     content = [
-        [q.id, list(q.turns)] + ([q.category, list(q.baseline), list(q.reference), dict(q.meta)] if whole else [])
+        [q.id, list(q.turns)] + ([q.category, list(q.baseline), list(q.reference), dict(q.meta)] if all_fields else [])
         for q in questions
     ]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
@@ -202,11 +202,11 @@ class ConfiguredBenchmark:
 
     @cached_property
     def asked_hash(self) -> str:
-        return questions_hash(self.questions, whole=False)
+        return questions_hash(self.questions, all_fields=False)
 
     @cached_property
     def judged_hash(self) -> str:
-        return questions_hash(self.questions, whole=True)
+        return questions_hash(self.questions, all_fields=True)
 
     @cached_property
     def options(self) -> dict[str, object]:

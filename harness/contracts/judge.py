@@ -113,7 +113,7 @@ class Billing:
     price: Callable[[int, int], float | None] = lambda prompt_tokens, completion_tokens: None
     """(prompt tokens, completion tokens) -> dollars, ``None`` when unknown. Every reply is stored with its cost."""
     thinking: int = 0
-    started: float | None = None
+    start_time: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ class ConfiguredJudge(Generic[C]):
         except UserError as error:
             return str(error)
 
-    def billing(self, started: float | None = None) -> Billing:
-        return Billing(partial(self.kind.price, self.config), self.kind.thinking(self.config), started)
+    def billing(self, start_time: float | None = None) -> Billing:
+        return Billing(partial(self.kind.price, self.config), self.kind.thinking(self.config), start_time)
 
 
 @options

@@ -38,8 +38,9 @@ _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 def options(kind: type[T]) -> type[T]:
     """Make a class a frozen dataclass that refuses unknown names, wrong types, nan and inf. Nothing is converted, but a
     whole number fills a ``float`` and a list a tuple."""
-    checked: Any = dataclass(kind, frozen=True, config=_CONFIG)  # mypy takes pydantic's word that it is another type
-    return checked  # type: ignore[no-any-return]
+    # mypy takes pydantic's word that it is another type.
+    options_class: Any = dataclass(kind, frozen=True, config=_CONFIG)
+    return options_class  # type: ignore[no-any-return]
 
 
 @options
@@ -75,8 +76,8 @@ def read_options(
     try:
         # Through JSON, because pydantic's strict mode takes a list for a tuple from JSON but not from Python.
         text = json.dumps(values, ensure_ascii=False, default=str).encode("utf-8", "replace")
-        read: Any = adapter(hashable).validate_json(text)
-        return read, []
+        config: Any = adapter(hashable).validate_json(text)
+        return config, []
     except ValidationError as error:
         return None, from_pydantic(error.errors(), path, {**field_tree(kind), **dict.fromkeys(other_names)})
 
@@ -98,8 +99,8 @@ def json_data(config: object) -> dict[str, Any]:
 def field_tree(kind: type) -> Fields:
     tree: dict[str, Fields | None] = {}
     for name, hint in get_type_hints(kind).items():
-        nested = [part for part in (hint, *get_args(hint)) if is_options(part)]
-        tree[name] = field_tree(nested[0]) if nested else None
+        options_types = [inner_type for inner_type in (hint, *get_args(hint)) if is_options(inner_type)]
+        tree[name] = field_tree(options_types[0]) if options_types else None
     return tree
 
 
@@ -108,10 +109,10 @@ def explanations(kind: type) -> dict[str, str]:
     texts: dict[str, str] = {}
     # Read from the source only when somebody asks: pydantic's ``use_attribute_docstrings`` does it for every class at
     # import, and forgets those of a base class.
-    for part in reversed(kind.__mro__):
-        if not dataclasses.is_dataclass(part):
+    for base in reversed(kind.__mro__):
+        if not dataclasses.is_dataclass(base):
             continue
-        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(part))).body
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(base))).body
         for field, below in itertools.pairwise(getattr(definition, "body", [])):
             match field, below:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
@@ -188,8 +189,8 @@ def show(value: object) -> str:
 def unknown_name(path: str, noun: str, value: object, choices: Iterable[str], remedy: str = "") -> Problem:
     """The mistake of a name that is not among ``choices``."""
     names = tuple(sorted(choices))
-    meant = near(value, names) if isinstance(value, str) else ""
-    return Problem(path, f"is not the name of a {noun}", show(value), names or ("none",), meant, remedy)
+    guess = near(value, names) if isinstance(value, str) else ""
+    return Problem(path, f"is not the name of a {noun}", show(value), names or ("none",), guess, remedy)
 
 
 def dotted_path(parts: Iterable[object]) -> str:
@@ -220,20 +221,20 @@ def from_pydantic(errors: Iterable[Report], base: Sequence[object], fields: Fiel
 
 
 def _problem(path: tuple[object, ...], names: tuple[str, ...], group: Sequence[Report]) -> Problem:
-    error, place = group[0], dotted_path(path)
+    error, dotted = group[0], dotted_path(path)
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     types = list(dict.fromkeys(TYPES[report["type"]] for report in group if report["type"] in TYPES))
     if kind == "unexpected_keyword_argument":
-        return Problem(place, "is an unknown key", choices=names, near=near(str(path[-1]), names))
+        return Problem(dotted, "is an unknown key", choices=names, near=near(str(path[-1]), names))
     if kind == "missing":
-        return Problem(place, "is required and missing", remedy=f"Add the line `{path[-1]}: ...`.")
+        return Problem(dotted, "is required and missing", remedy=f"Add the line `{path[-1]}: ...`.")
     if kind == "literal_error":
         choices = tuple(re.findall(r"'([^']*)'", context["expected"]))
         # The other branches of a union: ``null``, or a list of one's own instead of a name.
-        return Problem(place, "is not one of the choices", show(value), (*choices, *types), near(str(value), choices))
+        return Problem(dotted, "is not one of the choices", show(value), (*choices, *types), near(str(value), choices))
     if kind == "value_error":
-        return Problem(place, str(context["error"]), show(value) if isinstance(value, str | int | float) else None)
-    others = [report["msg"] for report in group if report["type"] not in TYPES]
-    if not others:
-        return Problem(place, f"must be {' or '.join(types)}", show(value))
-    return Problem(place, re.sub(r"^\w+ should", "must", others[0]).removesuffix(" after validation"), show(value))
+        return Problem(dotted, str(context["error"]), show(value) if isinstance(value, str | int | float) else None)
+    messages = [report["msg"] for report in group if report["type"] not in TYPES]
+    if not messages:
+        return Problem(dotted, f"must be {' or '.join(types)}", show(value))
+    return Problem(dotted, re.sub(r"^\w+ should", "must", messages[0]).removesuffix(" after validation"), show(value))

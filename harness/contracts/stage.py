@@ -45,11 +45,11 @@ class Cost:
         """The sum, and the largest memory; what is unknown of one is ``None``."""
         rows = list(costs)
         sums: dict[str, float | None] = {}
-        for part in fields(cls):
-            values = [getattr(row, part.name) for row in rows]
+        for cost_field in fields(cls):
+            values = [getattr(row, cost_field.name) for row in rows]
             # Stages that run one after the other use the same memory again.
-            over = max if part.name == "peak_bytes" else sum
-            sums[part.name] = None if None in values else over([0, *values])
+            reduce = max if cost_field.name == "peak_bytes" else sum
+            sums[cost_field.name] = None if None in values else reduce([0, *values])
         return cls(**sums)  # type: ignore[arg-type]
 
 
@@ -76,8 +76,8 @@ class Stage:
     def of(cls, marker: Mapping[str, Any]) -> Self:
         """From the artifact's marker (``meta.json``)."""
         inputs = {role: Ref.parse(text) for role, text in marker["inputs"].items()}
-        named = {name: marker[name] for name in ("row", "round", "seed")}
-        return cls(marker["kind"], marker["params"], inputs, marker["version"], **named)
+        labels = {name: marker[name] for name in ("row", "round", "seed")}
+        return cls(marker["kind"], marker["params"], inputs, marker["version"], **labels)
 
     @cached_property
     def key(self) -> str:

@@ -77,16 +77,16 @@ class Planner:
         if (row, seed) not in self._students:
             entry = self.recipe.methods[row]
             needs = self.registry.methods[entry.method].needs
-            start, first = entry.row_options.start or needs.start, self.graph.model("student")
+            start, start_model = entry.row_options.start or needs.start, self.graph.model("student")
             if start is not None:
-                first = replace(first, trained=self.student(start, seed))
+                start_model = replace(start_model, trained=self.student(start, seed))
             family = self.graph.model("teacher")
             teachers: dict[str, Model] = {
                 name: replace(family, trained=self.tuned_teacher) if name == "tuned" else family
                 for name in (needs.teachers if needs.signal == "token" else ())
             }
             training = TrainingRow(self.graph, row, entry, seed, self.prompts, self.gate)
-            self._students[row, seed] = train_rounds(training, first, teachers)
+            self._students[row, seed] = train_rounds(training, start_model, teachers)
         return self._students[row, seed]
 
     @cached_property
@@ -117,8 +117,8 @@ class Planner:
         if "rejected" in needs.responses and not source.pairs:
             return f"needs rejected answers (prompts from {source.name!r} have none)"
         start = entry.row_options.start or needs.start
-        below = None if start is None else self.obstacle(start)
-        return below and f"starts from {start}, which {below}"
+        start_obstacle = None if start is None else self.obstacle(start)
+        return start_obstacle and f"starts from {start}, which {start_obstacle}"
 
     def row(self, row: str, seed: int) -> PlannedRow:
         obstacle = None if row in MODELS else self.obstacle(row)
@@ -189,7 +189,7 @@ def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str] |
     entrants = [planner.row(row, seed) for seed in recipe.seeds for row in rows]
     # After all rows: a score reads every entrant of its benchmark, because length control shares terms among them.
     judged_rows = {name: [entrant for entrant in entrants if name in entrant.judgments] for name in recipe.benchmarks}
-    scores = tuple(planner.scores(name, present) for name, present in judged_rows.items() if present)
+    scores = tuple(planner.scores(name, row_entrants) for name, row_entrants in judged_rows.items() if row_entrants)
     stages = tuple(planner.graph.stages.values())
     return Plan(recipe, tuple(rows), tuple(entrants), planner, stages, scores, titles or {})
 

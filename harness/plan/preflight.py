@@ -24,7 +24,7 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     issues = [PlanIssue(False, graph.source.note)] if graph.source.note else []
     issues += absent_files(plan) if pending else []
     reasons = {entrant.row: entrant.unavailable for entrant in plan.entrants if entrant.unavailable}
-    issues += [PlanIssue(False, f"{row}: n/a, {why}; the run goes on without it") for row, why in reasons.items()]
+    issues += [PlanIssue(False, f"{row}: n/a, {reason}; the run goes on without it") for row, reason in reasons.items()]
     for name, kind in STAGES.items():
         stages = [stage for stage in pending if stage.kind == name]
         issues += kind.check(stages, graph) if stages else []
@@ -49,7 +49,7 @@ def missing_capabilities(plan: Plan, pending: Collection[Stage]) -> list[PlanIss
     for stage in pending:
         name = stage.local.get("backend")
         for role, capability in STAGES[stage.kind].needs.items():
-            if name and (lack := ", ".join(backends[name].missing(capability))):
+            if name and (lack := ", ".join(backends[name].lacking_capabilities(capability))):
                 text = f"stage {stage.kind} needs {lack} of its {role}, and the backend {name} does not offer that"
                 texts[text] = None
     return [PlanIssue(True, text, forceable=False) for text in texts]

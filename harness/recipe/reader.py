@@ -197,7 +197,13 @@ class SectionReader:
         return self.entry(self.registry.methods, name, path, "method", remedy)
 
     def method_entry(
-        self, path: Keys, name: str, tree: Tree, row: sections.RowOptions, common: TrainOptions, sampled: bool = True
+        self,
+        path: Keys,
+        name: str,
+        tree: Tree,
+        row: sections.RowOptions,
+        common: TrainOptions,
+        needs_samples: bool = True,
     ) -> sections.MethodEntry | None:
         """``common``: what the row's ``train`` stands over; ``sampled``: responses are drawn for it."""
         method, train_tree = self.registry.methods[name], tree.get("train")
@@ -215,7 +221,7 @@ class SectionReader:
                 self.add_no_trl((*path, "train"), [name])
             return None
         self.check_train(path, train, row, as_mapping(train_tree))
-        if sampled and "samples" in method.needs.responses:
+        if needs_samples and "samples" in method.needs.responses:
             try:
                 method.check(config, sampling.n)
             except UserError as error:
@@ -240,15 +246,15 @@ class SectionReader:
         if train.backend != "trl":
             return
         resumes = "checkpoint_minutes" in row_train and train.checkpoint_minutes is not None
-        for key, wrong, rule, remedy in (
+        for key, is_wrong, rule, remedy in (
             ("schedule_over", spans_rounds and row.rounds > 1, "is for our own trainer", "Leave it at 'round'"),
             ("packing", train.packing == "always", "TRL's trainers get separate rows", "Leave it at 'auto'"),
             ("lora", train.lora is not None, "the backend 'trl' trains all weights here", "Leave it at null"),
             ("checkpoint_minutes", resumes, "a row that TRL trains does not resume", "Set it to null"),
         ):
-            if wrong:
-                place = (*path, "train", key) if key in row_train else ("train", key)
-                self.add(place, rule, getattr(train, key), f"{remedy}, or {OURS}")
+            if is_wrong:
+                option_path = (*path, "train", key) if key in row_train else ("train", key)
+                self.add(option_path, rule, getattr(train, key), f"{remedy}, or {OURS}")
         if self.compute.launch is not None:
             rule = "rows with the backend 'trl' train in one process: TRL's batch would grow with their number"
             self.add(("compute", "launch"), rule, self.compute.launch, f"Leave it at null, or {OURS}")
@@ -298,8 +304,8 @@ class SectionReader:
         pairs = self.options(sections.TunedPairs, pair_values, path)
         if method is None or pairs is None:
             return None
-        train, sampled = replace(self.train, **TUNED_TRAIN), pairs.pairs == "samples"
-        entry = self.method_entry(path, name, values, sections.RowOptions(), train, sampled)
+        train, needs_samples = replace(self.train, **TUNED_TRAIN), pairs.pairs == "samples"
+        entry = self.method_entry(path, name, values, sections.RowOptions(), train, needs_samples)
         return None if entry is None else sections.TunedTeacher(pairs.pairs, entry)
 
     def targets(self, tree: object) -> Mapping[str, Any]:

@@ -31,8 +31,8 @@ from harness.training.options import TrainOptions
 
 
 def _run_name(text: str) -> str:
-    reserved = text.lower() == "store" or text.lower().startswith("ledger.sqlite")
-    require(not reserved, "is taken: runs/store and runs/ledger.sqlite hold what all runs share; choose another name")
+    is_free = text.lower() != "store" and not text.lower().startswith("ledger.sqlite")
+    require(is_free, "is taken: runs/store and runs/ledger.sqlite hold what all runs share; choose another name")
     return text
 
 
@@ -81,7 +81,7 @@ class Recipe(Heading):
     def to_tree(self) -> dict[str, Any]:
         """The recipe with all defaults written out: plain data that, dumped and loaded, gives this recipe again."""
         tree: dict[str, Any] = {"name": self.name, "title": self.title}
-        tree |= {part: json_data(getattr(self, part)) for part in ("family", "prompts", "sampling", "reward", "train")}
+        tree |= {name: json_data(getattr(self, name)) for name in ("family", "prompts", "sampling", "reward", "train")}
         tree["prompts"] |= tree["prompts"].pop("config")
         if self.tuned_teacher is not None:
             training, pairs = self.tuned_teacher.training, self.tuned_teacher.pairs
@@ -100,7 +100,7 @@ class Recipe(Heading):
         }
         tree["judges"] = {name: {"kind": entry.kind} | json_data(entry.config) for name, entry in self.judges.items()}
         tree |= {"baseline": self.baseline, "seeds": list(self.seeds)}
-        tree |= {part: json_data(getattr(self, part)) for part in ("statistics", "compute", "ask")}
+        tree |= {name: json_data(getattr(self, name)) for name in ("statistics", "compute", "ask")}
         return tree | ({SECTION: json_data(self.targets)} if self.targets else {})
 
     def to_yaml(self) -> str:
@@ -123,9 +123,9 @@ def load_recipe(
     recipe, mistakes = check_tree(effective_source.tree, registry)
     problems = effective_source.problems + mistakes
     if target is None and not problems:
-        problems = _in_targets(source, registry)
+        problems = _target_problems(source, registry)
     if problems or recipe is None:
-        raise RecipeError([_placed(problem, effective_source) for problem in problems], name_or_path)
+        raise RecipeError([_with_place(problem, effective_source) for problem in problems], name_or_path)
     return recipe
 
 
@@ -158,7 +158,7 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     return Recipe(**vars(heading), **parts), []
 
 
-def _placed(problem: Problem, source: Source) -> Problem:
+def _with_place(problem: Problem, source: Source) -> Problem:
     path = problem.path
     while path and not problem.place:
         if path in source.places:
@@ -167,7 +167,7 @@ def _placed(problem: Problem, source: Source) -> Problem:
     return problem
 
 
-def _in_targets(source: Source, registry: Registry) -> list[Problem]:
+def _target_problems(source: Source, registry: Registry) -> list[Problem]:
     """Mistakes in the section ``targets``: reported now, not on the day when that target is made."""
     problems: list[Problem] = []
     for name in as_mapping(source.tree.get(SECTION)):
@@ -175,9 +175,12 @@ def _in_targets(source: Source, registry: Registry) -> list[Problem]:
             tree = for_target(source, registry.targets[name]).tree
         except NotApplicable:  # reported when it is made; a recipe may inherit a section that it cannot use
             continue
-        inside = [replace(fault, path=f"{SECTION}.{name}.{fault.path}") for fault in check_tree(tree, registry)[1]]
+        mistakes = check_tree(tree, registry)[1]
+        mistakes = [replace(mistake, path=f"{SECTION}.{name}.{mistake.path}") for mistake in mistakes]
         # Only what the section itself states. An item of a list has no place of its own where ``--set`` wrote the list.
-        problems += [fault for fault in inside if {fault.path, fault.path.partition("[")[0]} & source.places.keys()]
+        problems += [
+            mistake for mistake in mistakes if {mistake.path, mistake.path.partition("[")[0]} & source.places.keys()
+        ]
     return problems
 
 
@@ -185,27 +188,28 @@ def for_target(source: Source, target: Target, overrides: Sequence[Override] = (
     """The recipe with the target's section and rows; ``overrides`` have the last word. Raises NotApplicable."""
     check_fit(source.tree, target)
     values = as_mapping(source.tree.get(SECTION)).get(target.name, {})
-    over = {key: value for key, value in values.items() if key not in TARGET_KEYS}
+    changes = {key: value for key, value in values.items() if key not in TARGET_KEYS}
     problems = list(source.problems)
     # The lines of ``targets.NAME.x`` become the lines of ``x``, so that mistakes are reported where they stand.
     head = f"{SECTION}.{target.name}."
-    moved = {path.removeprefix(head): place for path, place in source.places.items() if path.startswith(head)}
-    result = Source(expand_name_lists(merge(source.tree, over), problems), {**source.places, **moved})
-    override_all(result, overrides)
-    result.problems = problems  # those of the overrides are among them already
-    result.tree.pop(SECTION, None)
+    target_places = {path.removeprefix(head): place for path, place in source.places.items() if path.startswith(head)}
+    target_source = Source(expand_name_lists(merge(source.tree, changes), problems), {**source.places, **target_places})
+    override_all(target_source, overrides)
+    target_source.problems = problems  # those of the overrides are among them already
+    target_source.tree.pop(SECTION, None)
     left_out = set(target.rows).difference(sections.MODELS, values["rows"]) if values.get("rows") else set()
-    rows = _rows(as_mapping(result.tree.get("methods")), target)
-    result.tree["methods"] = {row: options for row, options in rows.items() if row not in left_out}
-    benchmarks = result.tree.get("benchmarks")
+    rows = _rows(as_mapping(target_source.tree.get("methods")), target)
+    target_source.tree["methods"] = {row: options for row, options in rows.items() if row not in left_out}
+    benchmarks = target_source.tree.get("benchmarks")
     if target.columns and not target.open and isinstance(benchmarks, Mapping):
         benchmark_names = {column.split(".")[0] for column in target.columns}
         # Whatever no column asks for is not run.
-        result.tree["benchmarks"] = {name: options for name, options in benchmarks.items() if name in benchmark_names}
-        if not result.tree["benchmarks"]:
-            names, recipe = ", ".join(sorted(benchmark_names - {"cost"})), repr(result.tree.get("name"))
+        benchmarks = {name: options for name, options in benchmarks.items() if name in benchmark_names}
+        target_source.tree["benchmarks"] = benchmarks
+        if not benchmarks:
+            names, recipe = ", ".join(sorted(benchmark_names - {"cost"})), repr(target_source.tree.get("name"))
             raise NotApplicable(f"{target.label} needs the benchmark {names}, which the recipe {recipe} does not have.")
-    return result
+    return target_source
 
 
 def _rows(section: Mapping[str, Any], target: Target) -> Tree:

@@ -210,12 +210,12 @@ class MethodEntry:
     row_options: RowOptions
 
     def to_tree(self, train: TrainOptions, sampling: SamplingOptions) -> dict[str, Any]:
-        sections = {"train": _changed(self.train, train), "sampling": _changed(self.sampling, sampling)}
-        changed = {name: section for name, section in sections.items() if section}
-        return _changed(self.row_options, RowOptions()) | json_data(self.config) | changed
+        sections = {"train": _differences(self.train, train), "sampling": _differences(self.sampling, sampling)}
+        differences = {name: section for name, section in sections.items() if section}
+        return _differences(self.row_options, RowOptions()) | json_data(self.config) | differences
 
 
-def _changed(section: object, common: object) -> dict[str, Any]:
+def _differences(section: object, common: object) -> dict[str, Any]:
     base = json_data(common)
     return {key: value for key, value in json_data(section).items() if value != base[key]}
 

@@ -65,10 +65,12 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
-        if node is not None and _expanded(node, {}) > LARGEST:
+        if node is not None and _count_values(node, {}) > LARGEST:
             raise yaml.YAMLError(f"its aliases expand it to more than {LARGEST:,} values")
         return (None if node is None else loader.construct_document(node)), node
-    except RecursionError as error:  # ``_expanded`` walks in a circle where an alias stands inside of its own anchor
+    except (
+        RecursionError
+    ) as error:  # ``_count_values`` walks in a circle where an alias stands inside of its own anchor
         raise yaml.YAMLError("it is nested too deep, or holds itself by an alias") from error
     except ValueError as error:  # 2024-13-45 looks like a date and is none
         raise yaml.YAMLError(str(error)) from error
@@ -76,13 +78,13 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
         loader.dispose()
 
 
-def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
     """Values under a node, those of aliases once for each place. ``known``: id of a node to the same."""
-    if id(node) not in known:
+    if id(node) not in counts:
         parts = node.value if isinstance(node, yaml.CollectionNode) else []
-        inner = [part for item in parts for part in (item if isinstance(item, tuple) else (item,))]
-        known[id(node)] = 1 + sum(_expanded(part, known) for part in inner)
-    return known[id(node)]
+        nodes = [child for item in parts for child in (item if isinstance(item, tuple) else (item,))]
+        counts[id(node)] = 1 + sum(_count_values(child, counts) for child in nodes)
+    return counts[id(node)]
 
 
 def as_mapping(value: object) -> Mapping[str, Any]:
@@ -113,32 +115,33 @@ def read_overrides(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
     return source.tree, source.problems
 
 
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
-    """``over`` on ``base``: mappings merge key by key, everything else (lists too) replaces, with two exceptions.
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
+    """``changes`` on ``base``: mappings merge key by key, everything else (lists too) replaces, with two exceptions.
 
     A mapping whose ``kind`` or ``method`` changes replaces the whole mapping. A list of methods or benchmarks selects
     and orders them, and those that ``base`` has options for keep them.
     """
     tree = dict(base)
-    for key, value in over.items():
-        old = tree.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
+    for key, value in changes.items():
+        base_value = tree.get(key)
+        if isinstance(base_value, Mapping) and isinstance(value, Mapping):
             # Options of another kind of judge would be unknown keys, those of another method may mean something else.
-            replaces = any(name in value and name in old and value[name] != old[name] for name in CHOOSING)
-            tree[key] = dict(value) if replaces else merge(old, value)
-        elif key in LISTABLE and isinstance(old, Mapping) and isinstance(value, list):
+            names = [name for name in CHOOSING if name in value and name in base_value]
+            replaces = any(value[name] != base_value[name] for name in names)
+            tree[key] = dict(value) if replaces else merge(base_value, value)
+        elif key in LISTABLE and isinstance(base_value, Mapping) and isinstance(value, list):
             # What is no name, or stands twice, stays for ``expand_name_lists`` to report.
             clean = all(isinstance(name, str) and value.count(name) == 1 for name in value)
-            tree[key] = {name: old.get(name) for name in value} if clean else value
+            tree[key] = {name: base_value.get(name) for name in value} if clean else value
         else:
             tree[key] = value
     return tree
 
 
 def expand_name_lists(tree: Tree, problems: list[Problem]) -> Tree:
-    result = dict(tree)
+    expanded_tree = dict(tree)
     for section in LISTABLE:
-        names = result.get(section)
+        names = expanded_tree.get(section)
         if not isinstance(names, list):
             continue
         for position, name in enumerate(names):
@@ -146,15 +149,15 @@ def expand_name_lists(tree: Tree, problems: list[Problem]) -> Tree:
                 problems.append(Problem(f"{section}[{position}]", "must be a name", show(name)))
             elif name in names[:position]:
                 problems.append(Problem(f"{section}[{position}]", "stands twice in the list", show(name)))
-        result[section] = {name: None for name in names if isinstance(name, str)}
-    return result
+        expanded_tree[section] = {name: None for name in names if isinstance(name, str)}
+    return expanded_tree
 
 
-def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) -> Source:
-    """``above``: the files that led here; ``beside``: the folder of the last."""
-    path, text = _find(name_or_path, beside)
-    if path in above:
-        chain = " -> ".join((*above, path))
+def _read_chain(name_or_path: str, ancestors: tuple[str, ...], folder: Path | None) -> Source:
+    """``ancestors``: the files that extend this one; ``folder``: that of the last of them."""
+    path, text = _find(name_or_path, folder)
+    if path in ancestors:
+        chain = " -> ".join((*ancestors, path))
         raise RecipeError([Problem("extends", f"goes round in a circle ({chain})", remedy="Remove one.")], name_or_path)
     child = _parse(path, text)
     parent = child.tree.pop("extends", None)
@@ -162,7 +165,7 @@ def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) 
     child.tree.setdefault("name", Path(path).stem)
     base = Source()
     if isinstance(parent, str):
-        base = _read_chain(parent, (*above, path), Path(path).parent)
+        base = _read_chain(parent, (*ancestors, path), Path(path).parent)
     elif parent is not None:
         child.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))
     child.problems += [_no_change(key) for key, value in child.tree.items() if value == {} and base.tree.get(key)]
@@ -170,14 +173,14 @@ def _read_chain(name_or_path: str, above: tuple[str, ...], beside: Path | None) 
     return Source(tree, {**base.places, **child.places}, base.problems + child.problems)
 
 
-def _find(name_or_path: str, beside: Path | None) -> tuple[str, str]:
+def _find(name_or_path: str, folder: Path | None) -> tuple[str, str]:
     """(path, text); a relative path is first looked for beside the extending file."""
     names = shipped_recipes()
     path = Path(name_or_path).expanduser()
     if name_or_path in names:
         path = Path(str(resources.files("recipes"))) / f"{name_or_path}.yaml"
-    elif beside is not None and (beside / path).is_file():
-        path = beside / path
+    elif folder is not None and (folder / path).is_file():
+        path = folder / path
     if not path.is_file():
         rule, remedy = "is neither a shipped recipe nor a file", "Give a shipped recipe's name or a YAML file's path."
         problem = Problem("", rule, show(name_or_path), names, near(name_or_path, names), remedy)
@@ -218,7 +221,7 @@ def _override(source: Source, override: Override) -> list[Problem]:
     if not equals or not _PATH.fullmatch(path.strip()):
         rule = "must look like path=value, for instance train.learning_rate=1e-6"
         return [Problem("--set", rule, show(override), remedy='A name that has dots stands in quotes: rows."a.b".')]
-    *above, last = keys = [key.strip('"') for key in _PATH_KEY.findall(path.strip())]
+    *parents, leaf = keys = [key.strip('"') for key in _PATH_KEY.findall(path.strip())]
     path = ".".join(keys)
     try:
         value = _load(text)[0] if isinstance(override, str) else override[1]
@@ -226,24 +229,24 @@ def _override(source: Source, override: Override) -> list[Problem]:
         rule = f"its value is not valid YAML ({getattr(error, 'problem', error)})"
         return [Problem(path, rule, show(text), place="--set")]
     node: Mapping[str, Any] = source.tree
-    for depth, key in enumerate(above, 1):
-        inner = node.get(key)
-        if not isinstance(inner, Mapping | None):
-            outer = ".".join(keys[:depth])
-            rule = f"cannot be set, because {outer} is {show(inner)}"
-            return [Problem(path, rule, remedy=f"Set {outer} whole.", place="--set")]
-        node = inner or {}
-    old = node.get(last)
+    for depth, key in enumerate(parents, 1):
+        child = node.get(key)
+        if not isinstance(child, Mapping | None):
+            parent = ".".join(keys[:depth])
+            rule = f"cannot be set, because {parent} is {show(child)}"
+            return [Problem(path, rule, remedy=f"Set {parent} whole.", place="--set")]
+        node = child or {}
+    old_value = node.get(leaf)
     # ``methods.NAME={}`` says "this row, too": it may be there already.
-    if value == {} and old and isinstance(old, Mapping) and above != ["methods"]:
+    if value == {} and old_value and isinstance(old_value, Mapping) and parents != ["methods"]:
         return [_no_change(path, "--set")]
-    nested: Any = value
+    tree: Any = value
     for key in reversed(keys):
-        nested = {key: nested}
-    source.tree = expand_name_lists(merge(source.tree, nested), source.problems)
+        tree = {key: tree}
+    source.tree = expand_name_lists(merge(source.tree, tree), source.problems)
     _mark(source.places, path, value)
-    if last in CHOOSING and value != old and above:
-        source.places[".".join(above)] = "--set"  # replaced whole: see ``merge``
+    if leaf in CHOOSING and value != old_value and parents:
+        source.places[".".join(parents)] = "--set"  # replaced whole: see ``merge``
     return []
 
 
@@ -258,19 +261,19 @@ def _no_change(path: str, place: str = "") -> Problem:
 def _mark(places: dict[str, str], path: str, value: object) -> None:
     places[path] = "--set"
     if isinstance(value, Mapping):
-        for key, item in value.items():
-            _mark(places, f"{path}.{key}", item)
+        for key, child in value.items():
+            _mark(places, f"{path}.{key}", child)
     else:  # it replaced what was there, of which nothing has a line any more; but a list of names keeps their options
-        below = (f"{path}[",) if path in LISTABLE and isinstance(value, list) else (f"{path}.", f"{path}[")
-        for old in [old for old in places if old.startswith(below)]:
-            del places[old]
+        prefixes = (f"{path}[",) if path in LISTABLE and isinstance(value, list) else (f"{path}.", f"{path}[")
+        for place_path in [place_path for place_path in places if place_path.startswith(prefixes)]:
+            del places[place_path]
 
 
 def _secrets(value: object, path: tuple[object, ...]) -> list[Problem]:
     """Values that look like API keys: a recipe is copied into every report, so keys must not be in it."""
     if isinstance(value, Mapping | list):
-        items = value.items() if isinstance(value, Mapping) else enumerate(value)
-        return [problem for key, item in items for problem in _secrets(item, (*path, key))]
+        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+        return [problem for key, child in entries for problem in _secrets(child, (*path, key))]
     if isinstance(value, str) and _KEY.search(value):
         remedy = "Put it into an environment variable and name that variable."
         return [

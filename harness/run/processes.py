@@ -32,7 +32,7 @@ class WorkerPool(Executor):
         context = multiprocessing.get_context("spawn")
         self.listener = listener
         self.queue: SimpleQueue[WorkerMessage | None] = context.SimpleQueue()
-        self.aborted = False
+        self.is_aborted = False
         self.running: dict[Future[StageResult], Stage] = {}
         self.pool = ProcessPoolExecutor(
             max_workers=resources.workers,
@@ -48,9 +48,9 @@ class WorkerPool(Executor):
             self.running[self.pool.submit(run_in_worker, stage)] = stage
 
     def results(self) -> list[StageResult]:
-        ended = {future: self.running.pop(future) for future in wait(self.running, return_when=FIRST_COMPLETED).done}
+        futures = {future: self.running.pop(future) for future in wait(self.running, return_when=FIRST_COMPLETED).done}
         results = []
-        for future, stage in ended.items():
+        for future, stage in futures.items():
             try:
                 results.append(future.result())
             except BrokenProcessPool as error:
@@ -69,7 +69,7 @@ class WorkerPool(Executor):
             return
         # A worker that is stopped while it sends keeps the queue's lock for good, so nothing is sent from here on, not
         # even the end of the queue. The listening thread is a daemon and ends with the process.
-        self.aborted = True
+        self.is_aborted = True
         # Private, and the only way to them: a pool has no public list of its workers.
         processes = list((self.pool._processes or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
@@ -77,7 +77,7 @@ class WorkerPool(Executor):
             process.terminate()
 
     def _listen(self) -> None:
-        while (message := self.queue.get()) is not None and not self.aborted:
+        while (message := self.queue.get()) is not None and not self.is_aborted:
             label, done, total, info = message
             if total:
                 self.listener.on_progress(label, done, total, info)
@@ -90,11 +90,11 @@ def interrupts_blocked() -> Iterator[None]:
     """Ctrl-C kept back for the moment in which a process is started, and delivered right after."""
     # It reaches a whole process group, and a worker that is hit before it has set itself up would print a traceback. A
     # process that is started while the signal is blocked has it blocked too.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
 WorkerMessage = tuple[str, int, int, str]

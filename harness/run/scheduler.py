@@ -38,12 +38,12 @@ class RunOutcome:
     def of(self, plan: Plan) -> RunOutcome:
         """Of one plan, where several were run at once. Seconds are those of the whole."""
         plan_keys = set(plan.graph.stages)  # scores over the rows that did not fail among them
-        completed = [key for key in self.completed_keys if key in plan_keys]
-        blocked = [key for key in self.blocked_keys if key in plan_keys]
+        completed_keys = [key for key in self.completed_keys if key in plan_keys]
+        blocked_keys = [key for key in self.blocked_keys if key in plan_keys]
         errors = {key: text for key, text in self.errors.items() if key in plan_keys}
         total = len(plan.stages)
-        cached = max(0, total - len(completed) - len(errors) - len(blocked))
-        return RunOutcome(total, cached, completed, errors, blocked, self.seconds)
+        cached = max(0, total - len(completed_keys) - len(errors) - len(blocked_keys))
+        return RunOutcome(total, cached, completed_keys, errors, blocked_keys, self.seconds)
 
 
 def all_stages(plans: Sequence[Plan]) -> list[Stage]:
@@ -88,14 +88,14 @@ def run_plans(
     outcome = RunOutcome(total=len(stages), cached=len(stages) - len(todo))
     # A score reads all rows at once, so its stage depends on which of them did not fail: it is made when they are done.
     scores = set().union(*map(results_of, plans))
-    first = [stage for stage in todo.values() if stage.key not in scores]
+    before_scores = [stage for stage in todo.values() if stage.key not in scores]
     begin = time.monotonic()
     listener.on_plan(outcome.total, outcome.cached)
     if todo:
         with start_executor(plans[0].recipe.compute, registry, ledger, setup, listener) as executor:
-            run_ready(first, executor, listener, outcome)
-            last = {stage.key: stage for plan in plans for stage in score_stages(plan, store)}
-            run_ready(list(last.values()), executor, listener, outcome)
+            run_ready(before_scores, executor, listener, outcome)
+            scores_to_make = {stage.key: stage for plan in plans for stage in score_stages(plan, store)}
+            run_ready(list(scores_to_make.values()), executor, listener, outcome)
     outcome.seconds = time.monotonic() - begin
     return outcome
 
@@ -120,12 +120,12 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
     """Run stages as their inputs become ready. An input that is not among them is in the store already."""
     waiting = {stage.key: stage for stage in stages}
     # A stage that failed among the first blocks its readers among the last.
-    unfinished = {*waiting, *outcome.errors}
+    unfinished_keys = {*waiting, *outcome.errors}
     running = 0
     while waiting or running:
         # A copy, because stages leave ``waiting`` as they are submitted.
         for stage in list(waiting.values()):
-            if not prerequisites(stage) & unfinished:
+            if not prerequisites(stage) & unfinished_keys:
                 executor.submit(waiting.pop(stage.key))
                 running += 1
         if not running:
@@ -135,7 +135,7 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
             running -= 1
             key, label = result.stage.key, result.stage.label
             if result.error is None:
-                unfinished.discard(key)
+                unfinished_keys.discard(key)
                 outcome.completed_keys.append(key)
                 listener.on_finish(label, result.seconds)
             else:

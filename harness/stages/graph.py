@@ -61,14 +61,14 @@ class StageGraph:
         inputs: Mapping[str, Ref],
         models: Mapping[str, Model],
         local: Mapping[str, Any],
-        **rest: Any,
+        **labels: Any,
     ) -> Stage:
-        """``rest``: other fields of ``Stage``; ``local["tokenizers"]``: checkpoints read for their tokenizer alone."""
+        """``labels``: other fields of ``Stage``; ``local["tokenizers"]``: checkpoints read for their tokenizer alone."""
         compute = self.recipe.compute
         # A checkpoint counts by its content, so that it can lie anywhere; what a train stage leaves is an input.
         fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}
         trained_refs = {role: model.trained.ref for role, model in models.items() if model.trained is not None}
-        here = {
+        local_values = {
             "backend": self.recipe.family.backend,
             "device": compute.device,
             "batch_tokens": compute.batch_tokens,
@@ -76,7 +76,8 @@ class StageGraph:
             **local,
             "models": {role: model.checkpoint for role, model in models.items()} | dict(local.get("tokenizers", {})),
         }
-        return self.add(Stage(kind, {**params, **fingerprints}, {**inputs, **trained_refs}, local=here, **rest))
+        all_params, all_inputs = {**params, **fingerprints}, {**inputs, **trained_refs}
+        return self.add(Stage(kind, all_params, all_inputs, local=local_values, **labels))
 
     def backend_params(self) -> dict[str, object]:
         family = self.recipe.family
@@ -173,6 +174,6 @@ class TrainingRow:
         train = {name: value for name, value in json_data(self.entry.train).items() if name in EXECUTION_ONLY}
         samples = data["samples"].local["samples"] if "samples" in data else 0
         inputs = {role: stage.ref for role, stage in data.items()}
-        here = {"train": train, "samples": samples, **local}
+        local_values = {"train": train, "samples": samples, **local}
         labels = {**self.labels(number), **labels}
-        return self.graph.add_with_models(kind, params, inputs, models, here, gates=self.gates, **labels)
+        return self.graph.add_with_models(kind, params, inputs, models, local_values, gates=self.gates, **labels)

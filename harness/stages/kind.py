@@ -82,7 +82,7 @@ class StageContext:
     progress: Callable[[int, int, str], None]
     setup: Setup | None = None
     """For the processes that a training stage starts; needed where ``compute.launch`` is set."""
-    started: float | None = None
+    start_time: float | None = None
     """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
 
     def input(self, stage: Stage, role: str) -> Path:
@@ -101,13 +101,13 @@ class StageContext:
 
     def model(self, stage: Stage, role: str) -> Any:
         """Of the recipe's backend, with the capabilities of ``StageKind.needs`` (preflight refuses other backends)."""
-        chosen = stage.params["backend"]
-        backend = self.registry.backends[chosen["name"]]
+        backend_choice = stage.params["backend"]
+        backend = self.registry.backends[backend_choice["name"]]
         # What decides numbers is in the key (``params``); where and how much at once is not (``local``).
-        shared = {"dtype": stage.params["dtype"]}
-        shared |= {name: stage.local[name] for name in ("device", "batch_tokens", "trust_remote_code")}
+        common = {"dtype": stage.params["dtype"]}
+        common |= {name: stage.local[name] for name in ("device", "batch_tokens", "trust_remote_code")}
         names = {field.name for field in fields(backend.config)}
-        values = {name: value for name, value in shared.items() if name in names} | chosen["options"]
+        values = {name: value for name, value in common.items() if name in names} | backend_choice["options"]
         options = options_from(backend.config, values)
         return backend.load(self.checkpoint(stage, role), options, self.services(stage, "rows"))
 
@@ -126,7 +126,7 @@ class StageContext:
             entry = self.registry.judges[kind]
             judge = ConfiguredJudge(entry, options_from(entry.config, options))
             client = entry.make(judge.config)
-            return self.registry.ask(client, requests, self.ledger, settings, progress, judge.billing(self.started))
+            return self.registry.ask(client, requests, self.ledger, settings, progress, judge.billing(self.start_time))
 
         return ask
 

@@ -17,9 +17,9 @@ from harness.stages.kinds.train import train_here
 from harness.training.launch import PROGRESS
 
 
-def main(place: Path) -> int:
+def main(folder: Path) -> int:
     # Written a moment ago by the process that started this one.
-    parent, task = pickle.loads((place / "task").read_bytes())  # noqa: S301
+    parent, task = pickle.loads((folder / "task").read_bytes())  # noqa: S301
     # accelerate does not pass a kill -9 of the run on to its processes.
     threading.Thread(target=leave_with, args=(parent,), daemon=True).start()
     rank = int(os.environ.get("RANK", "0"))
@@ -33,10 +33,10 @@ def main(place: Path) -> int:
     try:
         report = train_here(task.stage, StageContext(registry, store, task.ledger, task.folder, progress, task.setup))
     except UserError as error:
-        (place / f"error-{rank}").write_text(str(error), encoding="utf-8")
+        (folder / f"error-{rank}").write_text(str(error), encoding="utf-8")
         return 1
     if rank == 0:
-        (place / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
+        (folder / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")
     return 0
 
 

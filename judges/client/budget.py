@@ -24,7 +24,7 @@ _REPLY_TOKENS: Final = 512  # a verdict is at most assumed to be this long
 class Budget:
     def __init__(self, judge: Judge, ledger: Ledger, options: AskOptions, billing: Billing = Billing()) -> None:
         self.judge, self.ledger, self.options, self.billing = judge, ledger, options, billing
-        self.start = time.time() if billing.started is None else billing.started
+        self.start = time.time() if billing.start_time is None else billing.start_time
         self.has_limit = (options.max_cost, options.max_calls, options.max_seconds) != (None, None, None)
         if options.max_cost is not None and billing.price(1000, 1000) is None:
             raise UserError(

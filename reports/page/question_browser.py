@@ -133,7 +133,7 @@ def _texts(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[tuple[Qu
         available = run.questions.get(judged_benchmark.benchmark, "they were not given")
         if isinstance(available, str):
             problem = available
-        elif questions_hash(available, whole=True) == judged_benchmark.questions:
+        elif questions_hash(available, all_fields=True) == judged_benchmark.questions:
             return tuple(available), ""
         else:
             problem = "those at hand are not those that were asked"

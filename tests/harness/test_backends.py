@@ -38,7 +38,7 @@ def test_models_offer_exactly_the_capabilities_that_their_backend_declares(tmp_p
     assert made.keys() == BACKENDS.keys()
     for name, arguments in made.items():
         assert offered(BACKENDS[name].load(*arguments)) == BACKENDS[name].capabilities
-    assert BACKENDS["openai"].missing(["generate", "choices", "logps"]) == ["choices", "logps"]
+    assert BACKENDS["openai"].lacking_capabilities(["generate", "choices", "logps"]) == ["choices", "logps"]
     assert offered(FakeModel()) == set(PROTOCOLS)
 
 

@@ -37,7 +37,7 @@ from harness.recipe.recipe import load_recipe
 from harness.records import write_records
 from harness.stages.kind import StageContext
 from harness.stages.kinds.answer import read_answers
-from harness.stages.kinds.score import labelled
+from harness.stages.kinds.score import add_note
 from harness.types import Answer, Question, Reply, Score
 from judges import BENCHMARKS
 from judges.benchmarks.mt_bench import MTBenchPairwiseConfig
@@ -150,7 +150,7 @@ def test_a_baseline_without_answers_is_listed() -> None:
         against(questions, answers, "x")
     (changed,) = against(questions[:1], answers, "x")
     assert (changed.baseline, changed.meta["baseline"]) == (("mine",), "x")
-    score = labelled(Score("alpaca_eval.wr", 50.0, None, None, 1, 0, note="from text"), "x")
+    score = add_note(Score("alpaca_eval.wr", 50.0, None, None, 1, 0, note="from text"), "x")
     assert score.note == "not official: against the answers of x; from text"
 
 

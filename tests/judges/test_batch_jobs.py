@@ -110,7 +110,7 @@ def test_lines_of_any_form_are_named_not_trusted():
 
 def test_calls_in_jobs_count_and_those_refused_are_no_failures(tmp_path):
     """Ten calls are allowed: 8 lie in a job, so 8 more do not fit; when they have come, 2 more do."""
-    path, limits = tmp_path / "l.sqlite", {"max_calls": 10, "billing": Billing(started=time.time() - 1)}
+    path, limits = tmp_path / "l.sqlite", {"max_calls": 10, "billing": Billing(start_time=time.time() - 1)}
     with FakeServer(respond) as server:
         server.batches.looks = 2
         assert kinds(run(server, 8, path, **limits)) == ["pending"] * 8

@@ -86,7 +86,7 @@ def test_calls_under_way_are_counted(path, limit, count):
 
 
 def test_everyone_who_writes_into_the_ledger_shares_the_budget(path):
-    billing = Billing(cent, started=time.time())
+    billing = Billing(cent, start_time=time.time())
     assert answered(run(Judge(), 7, path, billing, max_cost=1.0001)) == 7
     other = Judge()
     other.model = "other"
@@ -130,9 +130,9 @@ def test_calls_that_give_nothing_to_read_are_paid_all_the_same(path, kind, usage
     message = {"role": "user", "content": "x" * 400}
     many = [replace(r, messages=(message,), max_tokens=39, repeat=n) for n, r in enumerate(requests(9))]
     limits = {"retries": 0, "max_cost": 370.0}
-    outcomes = run(judge, many, path, Billing(dollar, started=started), **limits)
+    outcomes = run(judge, many, path, Billing(dollar, start_time=started), **limits)
     assert [outcome.kind for outcome in outcomes] == [kind] * 3 + ["budget"] * 6
-    again = run(judge, many, path, Billing(dollar, started=started), **limits)  # another process of the same run
+    again = run(judge, many, path, Billing(dollar, start_time=started), **limits)  # another process of the same run
     assert {outcome.kind for outcome in again} == {"budget"} and judge.calls == 3
     with Ledger(path) as ledger:
         assert (ledger.spending(started), ledger.failed_cost()) == ((360.0, 3, 3), (360.0, 3))
@@ -172,7 +172,7 @@ def test_batch_jobs_under_way_count_if_this_run_made_them(path):
     with Ledger(path) as ledger:
 
         def refused(count, since, **limits):
-            budget = Budget(Judge(), ledger, AskOptions(**limits), Billing(cent, started=job.time + since))
+            budget = Budget(Judge(), ledger, AskOptions(**limits), Billing(cent, start_time=job.time + since))
             return budget.refusal(requests(count), [job])
 
         assert refused(2, -1, max_calls=5) is None

@@ -60,7 +60,7 @@ def _scored(store: ArtifactStore, book: Book, rows: Sequence[str], seeds: Sequen
     """The key of the score artifact."""
     inputs: dict[str, Ref] = {}
     scores: dict[tuple[str, int], Score] = {}
-    digest = questions_hash(book.questions, whole=True)
+    digest = questions_hash(book.questions, all_fields=True)
     for row in rows:
         for seed in seeds:
             answers = Stage("answer", {"of": [book.name, row, seed]})

@@ -70,14 +70,14 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
     if "file" in stage.local:
         return Cost()
     questions = graph.benchmarks[stage.params["benchmark"]].questions
-    allowed = int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
+    max_tokens = int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
     turns = sum(len(question.turns) for question in questions)
-    read = sum(len(turn) for question in questions for turn in question.turns) // CHARS_PER_TOKEN
-    written = turns * allowed // 2
+    read_tokens = sum(len(turn) for question in questions for turn in question.turns) // CHARS_PER_TOKEN
+    written_tokens = turns * max_tokens // 2
     if "endpoint" not in stage.local:
-        return model_cost(stage, "model", read, written, turns)
-    dollars = client_of(ServerOptions(**stage.local["endpoint"]), graph).billing().price(read, written)
-    return Cost(responses=turns, tokens=read + written, dollars=dollars)
+        return model_cost(stage, "model", read_tokens, written_tokens, turns)
+    dollars = client_of(ServerOptions(**stage.local["endpoint"]), graph).billing().price(read_tokens, written_tokens)
+    return Cost(responses=turns, tokens=read_tokens + written_tokens, dollars=dollars)
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
@@ -115,14 +115,14 @@ def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
     """In the order of the questions. Raises UserError listing where they do not fit."""
     answers = read_records(file, Answer)
     counts = Counter(answer.question for answer in answers)
-    known = {question.id: question for question in questions}
+    questions_by_id = {question.id: question for question in questions}
     mistakes = {
-        "without an answer": [name for name in known if name not in counts],
+        "without an answer": [name for name in questions_by_id if name not in counts],
         "answered twice": [name for name, count in counts.items() if count > 1],
         "of another number of turns": [
             answer.question
             for answer in answers
-            if answer.question in known and len(answer.turns) != len(known[answer.question].turns)
+            if answer.question in questions_by_id and len(answer.turns) != len(questions_by_id[answer.question].turns)
         ],
     }
     problems = [
@@ -131,10 +131,10 @@ def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
         if names
     ]
     if problems:
-        foreign = format_count(sum(name not in known for name in counts), "answer")
+        foreign = format_count(sum(name not in questions_by_id for name in counts), "answer")
         raise UserError(f"{file} does not fit ({foreign} to other questions): {'; '.join(problems)}.")
     by_question = {answer.question: answer for answer in answers}
-    return [by_question[name] for name in known]
+    return [by_question[name] for name in questions_by_id]
 
 
 KIND = StageKind("answer", run, cost, check=check, needs={"model": frozenset({"generate"})})

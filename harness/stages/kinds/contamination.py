@@ -44,9 +44,9 @@ def overlap(prompts: Iterable[Prompt], benchmark: str, questions: Sequence[Quest
     grams = {gram for tokens in texts for gram in ngrams(tokens)}
     # Later turns are follow-ups ("now sort it"): the same few words in many conversations, so only the whole
     # conversation up to them could leak, and its first turn is compared.
-    first = [(question.id, words(question.turns[0])) for question in questions]
-    exact = tuple(name for name, tokens in first if tokens in texts)
-    ngram = tuple(name for name, tokens in first if not grams.isdisjoint(ngrams(tokens)))
+    first_turns = [(question.id, words(question.turns[0])) for question in questions]
+    exact = tuple(name for name, tokens in first_turns if tokens in texts)
+    ngram = tuple(name for name, tokens in first_turns if not grams.isdisjoint(ngrams(tokens)))
     return Overlap(benchmark, len(questions), exact, ngram)
 
 

@@ -78,8 +78,12 @@ def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tup
     if size is not None and not requests:
         calls = size.requests * size.questions * getattr(config, "repeats", 1)
         return calls, calls * size.request_characters // CHARS_PER_TOKEN, calls * size.reply_tokens // 2
-    read = sum(len(message["content"]) for request in requests for message in request.messages) // CHARS_PER_TOKEN
-    return len(requests), read, sum(min(request.max_tokens, ANSWER_TOKENS) for request in requests) // 2
+    characters = sum(len(message["content"]) for request in requests for message in request.messages)
+    return (
+        len(requests),
+        characters // CHARS_PER_TOKEN,
+        sum(min(request.max_tokens, ANSWER_TOKENS) for request in requests) // 2,
+    )
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
@@ -101,8 +105,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         ask = partial(ask_judge, stage, context)
         outcomes, extra_calls = ask_again(benchmark, ask, requests, ask(requests))
         counts = usage(outcomes) | {"calls": len(requests) + extra_calls}
-        read = zip(requests, outcomes, strict=True)
-        judgments = [read_judgment(entry, request, outcome, config) for request, outcome in read]
+        outcome_pairs = zip(requests, outcomes, strict=True)
+        judgments = [read_judgment(entry, request, outcome, config) for request, outcome in outcome_pairs]
         # Last, because what was read is lost with the stage, but every reply is in the ledger by now.
         remedy = ", or set ask.accept_failures=true to count them as not scored"
         refuse_failures(outcomes, FINAL, "judge calls", stage.params["accept_failures"], remedy)
@@ -167,13 +171,13 @@ def join_replies(first: CallOutcome, second: CallOutcome) -> CallOutcome:
 
 
 def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: CallOutcome, config: object) -> Judgment:
-    place: dict[str, Any] = {"question": request.question, "part": request.part}
-    place |= {"repeat": request.repeat, "meta": dict(request.meta)}
+    fields: dict[str, Any] = {"question": request.question, "part": request.part}
+    fields |= {"repeat": request.repeat, "meta": dict(request.meta)}
     if isinstance(outcome, JudgeError):
-        return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **place)
+        return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **fields)
     verdict = benchmark.parse(request, outcome, config)
-    place |= {"reply": outcome.text, "judge_model": outcome.model, "request": outcome.request}
-    return Judgment(verdict=verdict.value, reason=verdict.reason, flags=verdict.flags, **place)
+    fields |= {"reply": outcome.text, "judge_model": outcome.model, "request": outcome.request}
+    return Judgment(verdict=verdict.value, reason=verdict.reason, flags=verdict.flags, **fields)
 
 
 def usage(outcomes: Sequence[CallOutcome]) -> dict[str, object]:

@@ -83,18 +83,18 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     usable = [(group.prompt, r) for group in groups for r in group.samples if r.finished or r.text]
     with name_prompts([prompt.id for prompt, _ in usable], "prompts with a response"):
         means = iter(model.mean_logps([prompt.messages for prompt, _ in usable], [r for _, r in usable]))
-    selections, truncated = select(model, groups, params["mcq"], params["max_response_tokens"], params["seed"])
+    selections, truncated_count = select(model, groups, params["mcq"], params["max_response_tokens"], params["seed"])
     floor = math.log(params["floor"])
-    rewarded = []
+    rewarded_groups = []
     for group, selection in zip(groups, selections, strict=True):
         samples = tuple(
             replace(r, mean_logp=next(means) if r.finished or r.text else None, log_psel=max(value, floor))
             for r, value in zip(group.samples, selection.log_psel, strict=True)
         )
-        rewarded.append(replace(group, coverage=selection.coverage, samples=samples))
+        rewarded_groups.append(replace(group, coverage=selection.coverage, samples=samples))
     if params["shuffle"]:
-        rewarded = [shuffle_rewards(group, params["seed"]) for group in rewarded]
-    context.write(Group, rewarded)
+        rewarded_groups = [shuffle_rewards(group, params["seed"]) for group in rewarded_groups]
+    context.write(Group, rewarded_groups)
     values = [value for selection in selections for value in selection.log_psel]
     coverage = [selection.coverage for selection in selections]
     # Counts that tell whether the rewards can be trusted. Only models in process can say what reading took.
@@ -102,7 +102,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     return {
         "groups": len(groups),
         "responses": len(values),
-        "truncated": truncated,
+        "truncated": truncated_count,
         "floored": sum(value < floor for value in values),
         "mean_coverage": sum(coverage) / max(1, len(coverage)),
         "low_coverage_groups": sum(value < 0.5 for value in coverage),
@@ -127,7 +127,7 @@ def select(
     """log p_sel of every response, and how many were cut. Raises UserError for a question longer than the context."""
     texts_by_group = [[shown_text(model, response, max_tokens) for response in group.samples] for group in groups]
     pairs = zip(itertools.chain(*texts_by_group), (r for group in groups for r in group.samples), strict=True)
-    truncated = sum(text != response.text for text, response in pairs)
+    truncated_count = sum(text != response.text for text, response in pairs)
     orders, scores = MODES[mode]
     questions = [
         ChoiceQuestion(index, order, mcq_messages(groups[index].prompt.messages, [texts[i] for i in order]))
@@ -149,7 +149,7 @@ def select(
         if answers:
             mass = [math.exp(logsumexp(row)) for _, row in answers]
             selections[index] = Selection(tuple(scores(len(texts_by_group[index]), answers)), sum(mass) / len(mass))
-    return selections, truncated
+    return selections, truncated_count
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def name_prompts(ids: Sequence[str], texts: str) -> Iterator[None]:
     try:
         yield
     except TooLong as error:
-        prompts = list(dict.fromkeys(ids[place] for place in error.places))
+        prompts = list(dict.fromkeys(ids[index] for index in error.places))
         names = ", ".join(prompts[:8]) + (f" and {len(prompts) - 8} more" if len(prompts) > 8 else "")
         raise UserError(
             f"reward, {texts}: {error}. Of prompts {names}. Lower reward.max_response_tokens, sampling.max_new_tokens "

@@ -29,8 +29,8 @@ def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Lit
     }
     # Named after the model, because rows share it. Only an n that is not the recipe's needs a name on the screen.
     usual = n == graph.recipe.sampling.n or field == "teacher"
-    trained = model.trained
-    labels: dict[str, Any] = {"row": trained.row, "round": trained.round} if trained else {"row": model.name}
+    training = model.trained
+    labels: dict[str, Any] = {"row": training.row, "round": training.round} if training else {"row": model.name}
     labels |= {"seed": row.seed, "variant": "" if usual else f"n={n}"}
     inputs = {"prompts": row.prompts.ref}
     return graph.add_with_models("sample", params, inputs, {"model": model}, {"samples": n}, gates=row.gates, **labels)
@@ -38,8 +38,8 @@ def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Lit
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     responses = graph.recipe.prompts.n * int(stage.params["n"])
-    written = responses * graph.response_tokens
-    return model_cost(stage, "model", responses * graph.row_tokens - written, written, responses)
+    written_tokens = responses * graph.response_tokens
+    return model_cost(stage, "model", responses * graph.row_tokens - written_tokens, written_tokens, responses)
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
@@ -59,9 +59,9 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     sampling = Sampling(params["max_new_tokens"], params["temperature"], params["top_p"])
     model: GeneratesText = context.model(stage, "model")
     responses = model.generate([p.messages for p in prompts], sampling, seed=params["seed"], n=params["n"])
-    ours = params["field"] == "samples"
+    is_student = params["field"] == "samples"
     groups = [
-        Group(prompt, samples=tuple(texts)) if ours else Group(prompt, teacher=tuple(texts))
+        Group(prompt, samples=tuple(texts)) if is_student else Group(prompt, teacher=tuple(texts))
         for prompt, texts in zip(prompts, responses, strict=True)
     ]
     context.write(Group, groups)
@@ -92,9 +92,9 @@ def run_split_pool(stage: Stage, context: StageContext) -> Mapping[str, object]:
 
 
 def deal(group: Group, block: int, blocks: int, seed: int) -> Group:
-    size, shuffled = len(group.samples) // blocks, list(group.samples)
-    random.Random(f"block/{seed}/{group.prompt.id}").shuffle(shuffled)
-    return replace(group, samples=tuple(shuffled[block * size : (block + 1) * size]))
+    size, samples = len(group.samples) // blocks, list(group.samples)
+    random.Random(f"block/{seed}/{group.prompt.id}").shuffle(samples)
+    return replace(group, samples=tuple(samples[block * size : (block + 1) * size]))
 
 
 SAMPLE = StageKind("sample", run, cost, texts=texts, needs={"model": frozenset({"generate"})}, training=True)

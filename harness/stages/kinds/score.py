@@ -60,15 +60,15 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     ends, noise = bounds(benchmark, entrants, params["seed"]), judge_noise(benchmark, entrants, params["seed"])
     rows: dict[str, list[Score]] = {name: [] for name in scores}
     for name, score in ((name, score) for name, row in scores.items() for score in row):
-        place = name, score.metric
-        full_score = replace(score, detail={**score.detail, **ends.get(place, {}), **noise.get(place, {})})
-        rows[name].append(labelled(full_score, params.get("baseline")))
+        key = name, score.metric
+        full_score = replace(score, detail={**score.detail, **ends.get(key, {}), **noise.get(key, {})})
+        rows[name].append(add_note(full_score, params.get("baseline")))
     content = {name: [asdict(score) for score in row] for name, row in rows.items()}
     (context.folder / "scores.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     return {"entrants": len(entrants), "unscored": sum(score.unscored for row in rows.values() for score in row)}
 
 
-def labelled(score: Score, baseline: str | None) -> Score:
+def add_note(score: Score, baseline: str | None) -> Score:
     """No published number can be compared with another baseline's."""
     if baseline is None:
         return score
@@ -110,13 +110,13 @@ def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) ->
         answers = {answer.question: answer for answer in entrant.answers}
         gaps: list[Judgment] = []
         for question in benchmark.questions:
-            present, answer = parts_by_question.get(question.id, set()), answers.get(question.id)
+            judged_parts, answer = parts_by_question.get(question.id, set()), answers.get(question.id)
             # Making requests is slow, and a question with as many judgments as any other lacks none.
-            if len(present) < max(len(usual), 1):
-                all_parts = (
-                    {(item.part, item.repeat) for item in make_parts(question, answer, config)} if answer else usual
-                )
-                gaps += [Judgment(question.id, part, None, "not judged", n) for part, n in sorted(all_parts - present)]
+            if len(judged_parts) < max(len(usual), 1):
+                requests = make_parts(question, answer, config) if answer else ()
+                all_parts = {(request.part, request.repeat) for request in requests} if answer else usual
+                parts = sorted(all_parts - judged_parts)
+                gaps += [Judgment(question.id, part, None, "not judged", repeat) for part, repeat in parts]
         full_entrants[name] = Entrant(entrant.answers, [*entrant.judgments, *gaps])
     return full_entrants
 
@@ -137,10 +137,10 @@ def judge_noise(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -
             for score in scores:
                 shares.setdefault((name, score.metric), []).append(score.per_question)
     details: Details = {}
-    for place, parts in shares.items():
-        if common_questions := [question for question in parts[0] if all(question in part for part in parts)]:
-            apart = fmean(variance(part[question] for part in parts) for question in common_questions)
-            details[place] = {"judge_repeats": float(len(repeats)), "judge_variance": apart}
+    for key, parts in shares.items():
+        if common_questions := [question for question in parts[0] if all(question in share for share in parts)]:
+            noise = fmean(variance(share[question] for share in parts) for question in common_questions)
+            details[key] = {"judge_repeats": float(len(repeats)), "judge_variance": noise}
     return details
 
 

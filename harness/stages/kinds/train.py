@@ -28,12 +28,12 @@ def train_stage(
     """``teacher``: a live one. ``data``: rows, stored distributions and reference log-probabilities, by role."""
     entry, compute = row.entry, row.graph.recipe.compute
     # ``schedule_over`` decides something with several rounds alone: the key has what it means for a round, below.
-    hidden = {*EXECUTION_ONLY, "schedule_over"}
+    names_outside_key = {*EXECUTION_ONLY, "schedule_over"}
     params: dict[str, object] = {
         "method": entry.method,
         "method_version": row.method.version,
         "config": json_data(entry.config),
-        "options": {name: value for name, value in json_data(entry.train).items() if name not in hidden},
+        "options": {name: value for name, value in json_data(entry.train).items() if name not in names_outside_key},
         "seed": row.round_seed("train", number=number),
     }
     if row.rounds > 1 and entry.train.schedule_over == "run":
@@ -171,10 +171,10 @@ def training_groups(stage: Stage, context: StageContext, needs: Needs) -> list[G
     # From empty groups up, not by removal: a field that is new in ``Group`` then stays hidden by itself.
     groups = [Group(hide_undeclared(prompt, needs)) for prompt in prompts]
     if "samples" in needs.responses:
-        pairs = paired(groups, context.records(stage, "samples", Group))
+        pairs = pair_groups(groups, context.records(stage, "samples", Group))
         groups = [replace(group, samples=other.samples, coverage=other.coverage) for group, other in pairs]
     if "teacher" in needs.responses:
-        pairs = paired(groups, context.records(stage, "responses", Group))
+        pairs = pair_groups(groups, context.records(stage, "responses", Group))
         groups = [replace(group, teacher=other.teacher) for group, other in pairs]
     return groups
 
@@ -184,7 +184,7 @@ def hide_undeclared(prompt: Prompt, needs: Needs) -> Prompt:
     return replace(prompt, golden=golden, rejected=prompt.rejected if "rejected" in needs.responses else None)
 
 
-def paired(groups: Sequence[Group], others: Sequence[Group]) -> list[tuple[Group, Group]]:
+def pair_groups(groups: Sequence[Group], others: Sequence[Group]) -> list[tuple[Group, Group]]:
     # The artifacts of a plan hold the same prompts in the same order; else a method would learn from foreign answers.
     if [group.prompt.id for group in groups] != [group.prompt.id for group in others]:
         raise AssertionError(f"stage inputs hold different prompts: {len(groups)} against {len(others)}")
