@@ -205,7 +205,7 @@ class SectionReader:
         common: TrainOptions,
         needs_samples: bool = True,
     ) -> sections.MethodEntry | None:
-        """``common``: what the row's ``train`` stands over; ``sampled``: responses are drawn for it."""
+        """``common``: what the row's ``train`` stands over; ``needs_samples``: responses are drawn for it."""
         method, train_tree = self.registry.methods[name], tree.get("train")
         train = self.section(TrainOptions, json_data(common), train_tree, (*path, "train"))
         usual = json_data(self.sampling) | dict(method.needs.sampling)

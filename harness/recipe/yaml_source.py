@@ -68,9 +68,7 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
         if node is not None and _count_values(node, {}) > LARGEST:
             raise yaml.YAMLError(f"its aliases expand it to more than {LARGEST:,} values")
         return (None if node is None else loader.construct_document(node)), node
-    except (
-        RecursionError
-    ) as error:  # ``_count_values`` walks in a circle where an alias stands inside of its own anchor
+    except RecursionError as error:  # ``_count_values`` walks in a circle where an alias stands inside its anchor
         raise yaml.YAMLError("it is nested too deep, or holds itself by an alias") from error
     except ValueError as error:  # 2024-13-45 looks like a date and is none
         raise yaml.YAMLError(str(error)) from error
