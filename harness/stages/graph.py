@@ -63,7 +63,7 @@ class StageGraph:
         local: Mapping[str, Any],
         **labels: Any,
     ) -> Stage:
-        """``labels``: other fields of ``Stage``; ``local["tokenizers"]``: checkpoints read for their tokenizer alone."""
+        """``labels``: other fields of ``Stage``; ``local["tokenizers"]``: checkpoints for the tokenizer alone."""
         compute = self.recipe.compute
         # A checkpoint counts by its content, so that it can lie anywhere; what a train stage leaves is an input.
         fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}

@@ -113,8 +113,9 @@ def add_missing_judgments(benchmark: ConfiguredBenchmark, entrants: Entrants) ->
             judged_parts, answer = parts_by_question.get(question.id, set()), answers.get(question.id)
             # Making requests is slow, and a question with as many judgments as any other lacks none.
             if len(judged_parts) < max(len(usual), 1):
-                requests = make_parts(question, answer, config) if answer else ()
-                all_parts = {(request.part, request.repeat) for request in requests} if answer else usual
+                all_parts = usual
+                if answer:
+                    all_parts = {(request.part, request.repeat) for request in make_parts(question, answer, config)}
                 parts = sorted(all_parts - judged_parts)
                 gaps += [Judgment(question.id, part, None, "not judged", repeat) for part, repeat in parts]
         full_entrants[name] = Entrant(entrant.answers, [*entrant.judgments, *gaps])
