@@ -226,7 +226,7 @@ def test_no_padding_waste_above_15_percent() -> None:
     assert reader.positions < 0.65 * reader.separate_tokens
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.integers(1, 5), st.integers(2, 6), st.integers(0, 100))
 def test_packing_is_exact_for_any_shape(count: int, n: int, seed: int) -> None:
     model, made = model_of("Llama"), examples(count, n, seed)

@@ -128,7 +128,7 @@ SOME_PROMPTS = train_prompts(2 * len(TRAIN_KINDS), seed=7)
 
 
 @given(prompt=st.sampled_from(SOME_PROMPTS), response=st.text() | st.text(alphabet="#0123456789 -+=*.,catdog\n"))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_response_gets_a_score(prompt: Prompt, response: str) -> None:
     assert 0.0 <= score(prompt.messages, response) <= 1.0
 

@@ -61,7 +61,7 @@ def test_loss_by_hand() -> None:
     assert values == {"ce": (3.0, "token:golden"), "advantage": (-4.0, "token:own")}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 7))
 def test_minus_expected_advantage_is_a_difference_of_divergences(seed: int, k: int) -> None:
     """-E_q[A] = KL(q || tuned) - KL(q || before): over all tokens, and over k bins and the rest where it is a bin."""

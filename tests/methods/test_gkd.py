@@ -39,7 +39,7 @@ def test_loss_is_a_sum_over_tokens() -> None:
     assert term.per == "token" and term.total.item() == pytest.approx(0.7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 10_000), st.floats(0.01, 0.99), st.floats(0.1, 20))
 def test_properties_of_the_divergence(seed: int, beta: float, scale: float) -> None:
     """In [0, entropy of the coin (beta, 1 - beta)], mirrored by swapping models and beta, 0 for equal models."""

@@ -38,7 +38,7 @@ def test_gradient_by_hand() -> None:
     assert logp.grad is not None and logp.grad.tolist() == pytest.approx([-1.25, -1.25, 1 / 3], abs=1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.floats(-700, -1e-12))
 def test_log_odds_over_the_whole_range(reward: float) -> None:
     """log(e^r / (1 - e^r)) = -log(e^-r - 1), for mean log-probabilities from almost certain to hopeless."""

@@ -43,7 +43,7 @@ def random_scores(n: int, batch: int = 2, scale: float = 2.0, seed: int = 0) -> 
     return a, b
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SCORES)
 def test_everything_against_brute_force(pair: list[list[float]]) -> None:
     a, b = tensors(pair)
@@ -56,7 +56,7 @@ def test_everything_against_brute_force(pair: list[list[float]]) -> None:
     assert pl.kl(a, b).item() == pytest.approx(kl(p, q), abs=1e-9, rel=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SCORES, st.randoms(use_true_random=False))
 def test_properties(pair: list[list[float]], random) -> None:  # type: ignore[no-untyped-def]
     """JSD in [0, log 2], symmetric, blind to a shift of all scores and to the names of the items."""
