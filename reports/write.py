@@ -28,16 +28,16 @@ FIGURE_FORMATS = ("png", "pdf")
 
 def drawings(summary: Summary, results: Results) -> tuple[Drawing, ...]:
     run = results.run
-    every = [Drawing("", "values with 95% intervals", partial(bars, summary, run))]
+    all_drawings = [Drawing("", "values with 95% intervals", partial(bars, summary, run))]
     if summary.target.points:
-        every = [Drawing("", f"score over {summary.target.axis}", partial(sweeps, summary, run))]
+        all_drawings = [Drawing("", f"score over {summary.target.axis}", partial(sweeps, summary, run))]
     if length_columns(summary):
-        every.append(Drawing("-length", "score against mean answer length", partial(lengths, summary, run)))
+        all_drawings.append(Drawing("-length", "score against mean answer length", partial(lengths, summary, run)))
     if cost_points(summary, results):
-        every.append(Drawing("-cost", "score against training cost", partial(costs, summary, results)))
+        all_drawings.append(Drawing("-cost", "score against training cost", partial(costs, summary, results)))
     if logged_rows(summary, results):
-        every.append(Drawing("-training", "training curves", partial(training_curves, summary, results)))
-    return tuple(every)
+        all_drawings.append(Drawing("-training", "training curves", partial(training_curves, summary, results)))
+    return tuple(all_drawings)
 
 
 def table_with_figures(results: Results, target: Target, min_coverage: float) -> Table:

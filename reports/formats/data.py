@@ -33,15 +33,15 @@ def _field(value: object) -> object:
 
 def to_json(table: Table) -> str:
     """One object with keys in a fixed order; floats to six decimals, text without control characters."""
-    return json.dumps(_rounded(table.data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_round_floats(table.data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _rounded(value: object) -> object:
+def _round_floats(value: object) -> object:
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
         # most of a table's JSON is missing numbers: they need no call
-        return {clean(str(key)): None if item is None else _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+        return {clean(str(key)): None if item is None else _round_floats(item) for key, item in value.items()}
+    return [_round_floats(item) for item in value] if isinstance(value, list | tuple) else value

@@ -69,15 +69,15 @@ def consistency(judgments: pd.DataFrame, paired: bool, bootstrap: QuestionBootst
     counts = valid.groupby([*ITEM, "part", "order", "label"]).size()
     totals = counts.groupby([*ITEM, "part", "order"]).sum()
     equal_pairs, pairs = ((group * (group - 1) / 2).groupby("question").sum() for group in (counts, totals))
-    repeats, repeats_drawn = _share_different(pairs, equal_pairs, bootstrap)
+    repeats, repeats_replicates = _share_different(pairs, equal_pairs, bootstrap)
     flips = beyond_noise = Share()
     by_order = valid.groupby([*ITEM, "label", "order"]).size().unstack("order", fill_value=0)
     if {0.0, 1.0} <= set(by_order.columns):
         products = [group[0.0] * group[1.0] for group in (by_order, by_order.groupby(ITEM).sum())]
         equal_pairs, opposite_pairs = (product.groupby("question").sum() for product in products)
-        flips, flips_drawn = _share_different(opposite_pairs, equal_pairs, bootstrap)
+        flips, flips_replicates = _share_different(opposite_pairs, equal_pairs, bootstrap)
         if flips.value is not None and repeats.value is not None:
-            excess = interval_bounds(flips_drawn - repeats_drawn, len(opposite_pairs))
+            excess = interval_bounds(flips_replicates - repeats_replicates, len(opposite_pairs))
             beyond_noise = Share(flips.value - repeats.value, *excess, min(flips.n, repeats.n))
     shares |= {"repeats differ": repeats, "flips": flips, "flips beyond noise": beyond_noise}
     on, judge = (str(judgments[name].iloc[0]) for name in ("benchmark", "judge"))

@@ -32,7 +32,7 @@ class PageTarget:
     table: Table
     results: Results
     questions: Questions = field(default_factory=dict)
-    price: PriceFunction = lambda benchmark, read, written: None
+    price: PriceFunction = lambda benchmark, prompt_tokens, reply_tokens: None
 
 
 def write_page(

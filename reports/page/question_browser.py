@@ -258,7 +258,7 @@ def _blocks(
 
 
 def _judgment(judgment: Judgment) -> list[object]:
-    j, verdict = judgment, _rounded_value(judgment.verdict)
+    j, verdict = judgment, _round_value(judgment.verdict)
     return [j.part, j.repeat, verdict, j.reason, j.flags, j.reply, j.judge_model, j.meta]
 
 
@@ -271,7 +271,7 @@ def _measures(view: BenchmarkView, judgments: Sequence[Judgments]) -> list[dict[
         means.append({"title": f"mean verdict, {judge}", "values": values})
     for metric, title in view.metrics.items():
         values = [
-            [_rounded_value(_shares(entrant, metric).get(q.id)) for q in view.questions] for entrant in view.entrants
+            [_round_value(_shares(entrant, metric).get(q.id)) for q in view.questions] for entrant in view.entrants
         ]
         shares.append({"title": f"share in {title}", "values": values})
     by_rule = view.judges == (BY_RULE,)  # a rule's verdicts are several readings of one answer; their mean says little
@@ -285,8 +285,8 @@ def _shares(entrant: JudgedEntrant, metric: str) -> Mapping[str, float]:
 
 def _mean(judgments: Sequence[Judgment]) -> float | None:
     verdicts = [judgment.verdict for judgment in judgments if judgment.verdict is not None]
-    return _rounded_value(sum(verdicts) / len(verdicts)) if verdicts else None
+    return _round_value(sum(verdicts) / len(verdicts)) if verdicts else None
 
 
-def _rounded_value(value: float | None) -> float | None:
+def _round_value(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.4g}")

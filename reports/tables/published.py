@@ -15,7 +15,7 @@ from harness.contracts.target import Target
 from harness.stats import FEW_QUESTIONS
 from harness.text import clean, format_count
 from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter
-from results.published import Published, in_paper, published_table
+from results.published import PublishedNumber, in_paper, published_table
 from results.run.record import RowSpec, Run, section
 
 AGREES, DIFFERS, INCONCLUSIVE, NOT_COMPARABLE = "agrees", "differs", "inconclusive", "not comparable"
@@ -122,7 +122,7 @@ def compare_with_paper(
     return replace(paper, difference=difference, low=low, high=high, verdict=result, doubts=doubts)
 
 
-def why_not_comparable(run: Run, row: RowSpec, metric: Metric, paper: Published) -> list[str]:
+def why_not_comparable(run: Run, row: RowSpec, metric: Metric, paper: PublishedNumber) -> list[str]:
     """What a score's notes say comes on top."""
     run_models = (run.family.teacher, run.family.student)
     reasons = [
@@ -152,7 +152,7 @@ def why_not_comparable(run: Run, row: RowSpec, metric: Metric, paper: Published)
     return reasons
 
 
-def _other_protocol(card: Card, paper: Published) -> list[str]:
+def _other_protocol(card: Card, paper: PublishedNumber) -> list[str]:
     options = card.parameters
     reasons: list[str] = []
     # a limit at or above the number of questions that the paper states leaves none out

@@ -108,10 +108,10 @@ class CellSummary:
             self.low, self.high = estimate.low, estimate.high
         elif self.value is not None and len(self.valued_scores) == 1:
             self.low, self.high = self.valued_scores[0].low, self.valued_scores[0].high
-        ends = scale(self.metric)
-        if ends is not None and self.low is not None and self.high is not None:
+        limits = scale(self.metric)
+        if limits is not None and self.low is not None and self.high is not None:
             # with two seeds Student's t reaches far beyond the scale
-            self.low, self.high = max(self.low, ends[0]), min(self.high, ends[1])
+            self.low, self.high = max(self.low, limits[0]), min(self.high, limits[1])
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -387,7 +387,7 @@ def scale(metric: Metric) -> tuple[float, float] | None:
     return (float(match[1]), float(match[2])) if match else None
 
 
-def same_length(where: str, lengths: Sequence[int]) -> None:
+def same_length(label: str, lengths: Sequence[int]) -> None:
     if len(set(lengths)) > 1:
         counts = ", ".join(str(length) for length in sorted(set(lengths)))
-        raise UserError(f"{where}: scores with {counts} bootstrap replicates cannot be paired. Score them again alike.")
+        raise UserError(f"{label}: scores with {counts} bootstrap replicates cannot be paired. Score them again alike.")

@@ -16,7 +16,7 @@ TABLES = tuple(f"table{number}" for number in range(1, 7))
 PAPER = "PAD (arXiv 2502.14272)"
 
 
-class Published(NamedTuple):
+class PublishedNumber(NamedTuple):
     value: float  # in the metric's unit: per cent, points of 1 to 10, hours
     source: str  # where in the paper, and when it was published
     protocol: str  # how it was measured, as far as the paper says
@@ -24,13 +24,13 @@ class Published(NamedTuple):
 
 
 @cache
-def published_table(table: str) -> Mapping[tuple[str, str, str], Published]:
+def published_table(table: str) -> Mapping[tuple[str, str, str], PublishedNumber]:
     """By family, row (a method id, ``pad-ppd-1x4``, a setting, a judge) and metric. Raises UserError: unknown table."""
     if table not in TABLES:
         raise unknown_choice("published table", table, TABLES)
     with (Path(__file__).parent / f"{table}.csv").open(encoding="utf-8", newline="") as file:
         return {
-            (line["family"], line["row"], line["metric"]): Published(
+            (line["family"], line["row"], line["metric"]): PublishedNumber(
                 float(line["value"]), f"{PAPER}, {line['source']}, {line['date']}", line["protocol"], line["note"]
             )
             for line in csv.DictReader(file)

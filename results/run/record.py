@@ -143,8 +143,8 @@ def _check(path: Path, run: Run) -> None:
         if cell.unavailable is None and not (cell.score and cell.entrant)
     ]
     if problems:
-        more = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
-        raise UserError(f"{path} contradicts itself: {'; '.join(problems[:5])}{more}. Run the recipe again.")
+        remainder = f" (and {len(problems) - 5} more)" if len(problems) > 5 else ""
+        raise UserError(f"{path} contradicts itself: {'; '.join(problems[:5])}{remainder}. Run the recipe again.")
 
 
 def read_scores(path: Path) -> dict[str, dict[str, Score]]:

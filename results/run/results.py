@@ -96,7 +96,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
 
 HOURS = 2 * 3600.0  # seconds from which on times are printed in hours
 GIB = float(1 << 30)
-GONE = "not trained, or a stage of it is no longer in the store"
+NO_TRAINING = "not trained, or a stage of it is no longer in the store"
 
 
 def with_costs(results: Results) -> Results:
@@ -111,7 +111,7 @@ def with_costs(results: Results) -> Results:
     for row, seed in dict.fromkeys((cell.row, cell.seed) for cell in run.cells):
         cost = costs.get((row, seed))
         if cost is None:
-            reasons |= {(row, metric.id, seed): GONE for metric in (time, memory)}
+            reasons |= {(row, metric.id, seed): NO_TRAINING for metric in (time, memory)}
             continue
         for metric, value in ((time, cost.hours * (1 if hours else 3600)), (memory, cost.peak_memory / GIB)):
             scores[row, metric.id, seed] = Score(metric.id, value, None, None, 0, 0)

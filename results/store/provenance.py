@@ -39,11 +39,11 @@ def provenance() -> dict[str, object]:
 @cache
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages that can change a number."""
-    installed = {}
+    versions = {}
     for name in PACKAGES:
         with suppress(metadata.PackageNotFoundError):
-            installed[name] = metadata.version(name)
-    return installed
+            versions[name] = metadata.version(name)
+    return versions
 
 
 @cache

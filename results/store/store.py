@@ -123,10 +123,10 @@ class ArtifactStore:
         sync(folder.parent)
 
     def _full_disk_error(self, stage: Stage, work: Path) -> UserError:
-        written = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
+        byte_count = sum(file.stat().st_size for file in work.rglob("*") if file.is_file())
         return UserError(
             f"no space left in {self.root} while making {stage.label!r}: {_size(self._free_bytes())} free, and "
-            f"{_size(written)} of this artifact were written (and are removed now). Everything finished before is "
+            f"{_size(byte_count)} of this artifact were written (and are removed now). Everything finished before is "
             "kept. Free some space, or name a store on a larger disk, and give the same command again: it goes on "
             "from here."
         )

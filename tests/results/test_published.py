@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from harness.errors import UserError
-from results.published import TABLES, Published, published_table
+from results.published import TABLES, PublishedNumber, published_table
 
 PINNED = {
     "table1": "29c79ff84c2a0f18",
@@ -20,7 +20,7 @@ PINNED = {
 """Start of the SHA-256 of a table's sorted lines ``family row metric value``, once all were compared with the paper."""
 
 
-def published(table: str, family: str, row: str, metric: str) -> Published:
+def published(table: str, family: str, row: str, metric: str) -> PublishedNumber:
     return published_table(table)[family, row, metric]
 
 
