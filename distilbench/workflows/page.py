@@ -32,9 +32,9 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
         parts.append(page.PageTarget(finished.table(name, min_coverage), results, questions, price))
-    compared = [finished.folder / name for name in recorded_targets(finished.folder)]
-    sections = [section for folder in compared if (section := judges_of(folder))]
-    names = {key: name for folder in compared for key, name in judge_names(folder, finished.store).items()}
+    target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
+    sections = [section for folder in target_folders if (section := judges_of(folder))]
+    names = {key: name for folder in target_folders for key, name in judge_names(folder, finished.store).items()}
     return page.write_page(finished.folder / "report" / "report.html", parts, finished.store, sections, names)
 
 

@@ -79,14 +79,16 @@ def disk(plan: Plan, pending: Collection[Stage], folder: Path, workers: int) -> 
     # A sum with an unknown part would say that there is room where there may be none.
     if len(known_uses) < len(uses):
         return [PlanIssue(False, f"disk: {UNKNOWN}")]
-    kept_bytes = sum(use.kept for use in known_uses)
+    artifact_bytes = sum(use.artifact for use in known_uses)
     scratch = sum(sorted(use.scratch for use in known_uses)[-workers:])
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    if not kept_bytes + scratch or free >= kept_bytes + scratch + DISK_RESERVE:
+    if not artifact_bytes + scratch or free >= artifact_bytes + scratch + DISK_RESERVE:
         return []
-    text = f"disk: {(kept_bytes + DISK_RESERVE) / GIB:.1f} GiB needed for trained models and teachers' distributions"
+    text = (
+        f"disk: {(artifact_bytes + DISK_RESERVE) / GIB:.1f} GiB needed for trained models and teachers' distributions"
+    )
     remedy = "free space, train fewer rows or seeds, or point --runs elsewhere"
     if scratch:
         text += f", {scratch / GIB:.1f} GiB for checkpoints to resume from"

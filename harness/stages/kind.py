@@ -42,7 +42,7 @@ class TextLength(NamedTuple):
 class DiskUse(NamedTuple):
     """Bytes of the artifact, and those to resume from while the stage runs."""
 
-    kept: int = 0
+    artifact: int = 0
     scratch: int = 0
 
 
