@@ -177,12 +177,12 @@ def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
         place, targets = place.parent, (place.name,)
     recorded = recorded_targets(place)
     if not recorded:
-        known = sorted({path.parent.parent.name for path in place.parent.glob("*/*/run.json")})
-        others = f" The runs beside it: {', '.join(known)} (report: --recipe NAME)." if known else ""
-        raise UserError(f"{place} holds no run: run the recipe first (distilbench run).{others}")
+        runs = sorted({path.parent.parent.name for path in place.parent.glob("*/*/run.json")})
+        hint = f" The runs beside it: {', '.join(runs)} (report: --recipe NAME)." if runs else ""
+        raise UserError(f"{place} holds no run: run the recipe first (distilbench run).{hint}")
     for name in targets:
         if name not in recorded:
-            there = ", ".join(recorded)
-            raise UserError(f"{place} has {there}, but not {name}: run it first (distilbench reproduce {name}).")
+            names = ", ".join(recorded)
+            raise UserError(f"{place} has {names}, but not {name}: run it first (distilbench reproduce {name}).")
     records = {name: read_run(place / name / "run.json") for name in targets or recorded}
     return FinishedRun(place, ArtifactStore(place.parent / "store"), records)
