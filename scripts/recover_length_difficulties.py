@@ -118,7 +118,7 @@ def half_sample_mode(values: Array) -> float:
 
 @dataclass(frozen=True)
 class _GamedRows:
-    """Lengths and difficulties of the gamed baselines, 805 rows each, in the order of ``GAMED``."""
+    """Lengths and difficulties of the gamed baselines, 805 rows each, in the order of ``GAMED_MODELS``."""
 
     unit: dict[str, Array]
     """Length difference in its own standard deviations."""

@@ -116,7 +116,7 @@ def ours(
 ) -> tuple[float, Gradients]:
     """Loss and gradients of one step over these examples, through the pieces of our trainer.
 
-    ``trained``: the model that is to have the gradients, instead of a fresh student; of TRL's losses below as well.
+    ``trained_student``: the model that is to have the gradients, instead of a fresh one; of TRL's losses below as well.
     """
     method, tokenizer = training.method, load_tokenizer(training.student)
     student = trained_student or bench.model(bench.student)

@@ -44,7 +44,7 @@ class Trials:
         return Planner(load_recipe("pocket", [*common, *changes], self.registry), self.registry)
 
     def run(self, planner: Planner, final_stage: Stage) -> Path:
-        """Do what ``last`` needs; the folder of its checkpoint."""
+        """Do what ``final_stage`` needs; the folder of its checkpoint."""
         for stage in list(planner.graph.stages.values()):
 
             def fill(folder: Path, stage: Stage = stage) -> Any:

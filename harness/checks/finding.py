@@ -77,7 +77,7 @@ def _lists(value: object) -> object:
 
 
 def options_check(*reserved_names: str) -> Callable[..., str]:
-    """``reserved``: keys that a recipe uses itself where the options stand."""
+    """``reserved_names``: keys that a recipe uses itself where the options stand."""
 
     def check_options(entry: Entry, *_: object) -> str:
         kind = entry.config

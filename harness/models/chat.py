@@ -125,7 +125,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str
 def continuation(
     tokenizer: PreTrainedTokenizerBase, prompt: Sequence[int], joint: Sequence[int], text: str
 ) -> list[int]:
-    """Ids of the text ``after`` a prompt, given the ids of both together; its own where the two would merge."""
+    """Ids of ``text`` after a prompt, given the ids of both together; its own where the two would merge."""
     if list(joint[: len(prompt)]) == list(prompt):
         return list(joint[len(prompt) :])
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -119,7 +119,7 @@ class Reader:
     def _continue_prefixes(
         self, rows: Sequence[ReadRow], groups: Sequence[PrefixGroup], prefix_state: tuple[Any, Tensor] | None
     ) -> Iterator[tuple[int, Tensor]]:
-        """The rest of the groups' rows after their beginnings (``before``: cache and mask, one row per group)."""
+        """The rest of the groups' rows after their beginnings (``prefix_state``: cache and mask, one row per group)."""
         device = self.model.device
         members = [(place, index) for place, group in enumerate(groups) for index in group.rows]
         starts = [groups[place].shared_tokens for place, _ in members]

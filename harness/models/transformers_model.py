@@ -140,7 +140,7 @@ class TransformersModel:
         return {"padding_share": 1 - tokens / max(1, positions), "computed_over_separate": positions / max(1, separate)}
 
     def _hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
-        """(index, [tokens from ``need`` on, hidden])."""
+        """(index, [tokens from ``first_read`` on, hidden])."""
         for count, item in enumerate(self.reader.hidden(rows), 1):
             yield item
             if self.progress:

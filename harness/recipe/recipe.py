@@ -130,7 +130,7 @@ def load_recipe(
 
 
 def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | None, list[Problem]]:
-    """The recipe of a effective_source tree, or ``None`` and all that is wrong with it."""
+    """The recipe of the tree of an effective source, or ``None`` and all that is wrong with it."""
     reader = SectionReader(registry)
     heads, fields = ({field.name for field in dataclasses.fields(kind)} for kind in (Heading, Recipe))
     for key in ("family", "benchmarks"):

@@ -77,7 +77,7 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
 
 
 def _count_values(node: yaml.Node, counts: dict[int, int]) -> int:
-    """Values under a node, those of aliases once for each place. ``known``: id of a node to the same."""
+    """Values under a node, those of aliases once for each place. ``counts``: id of a node to the same."""
     if id(node) not in counts:
         parts = node.value if isinstance(node, yaml.CollectionNode) else []
         nodes = [child for item in parts for child in (item if isinstance(item, tuple) else (item,))]

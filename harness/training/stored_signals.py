@@ -156,7 +156,7 @@ def passes(
 def _top(
     teacher: PreTrainedModel, micro: MicroBatch, vocabulary: int, temperature: float, k: int, fixed_ids: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """([N, k] ids, [N, k] log-probabilities) at the response tokens; ``fixed`` ids instead of the most probable."""
+    """([N, k] ids, [N, k] log-probabilities) at the response tokens; ``fixed_ids`` instead of the most probable."""
     states = states_of(teacher, micro)
     size = max(1, CHUNK_NUMBERS // vocabulary)
     ids, logps = [], []

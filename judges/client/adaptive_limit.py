@@ -66,7 +66,7 @@ class AdaptiveLimit:
             self._begin_window()
 
     def note_throttling(self, start: float) -> None:
-        """A call that started at ``started`` was told "too many requests"."""
+        """A call that started at ``start`` was told "too many requests"."""
         # A call that started before the last cut was sent under the old limit: its 429 is no news.
         if start > self._last_cut:
             lower_limit = max(1, self.limit // 2)

@@ -56,7 +56,7 @@ def _quiet() -> None:
 
 
 def build_one(name: str, out: Path, max_steps: int | None = None) -> None:
-    """Trains ``name`` (at most ``most`` steps), saves it in ``out/name`` and notes the seconds it took."""
+    """Trains ``name`` (at most ``max_steps`` steps), saves it in ``out/name`` and notes the seconds it took."""
     start = time.monotonic()
     spec = SPECS[name] if max_steps is None else replace(SPECS[name], steps=min(max_steps, SPECS[name].steps))
     _quiet()

@@ -82,7 +82,7 @@ class Encoder:
         return token_ids
 
     def chat(self, messages: Sequence[Message], target_numbers: Sequence[int]) -> Example:
-        """The conversation; the tokens of the messages numbered in ``learned`` (and their end mark) are targets."""
+        """The conversation; the tokens of the messages in ``target_numbers`` (and their end mark) are targets."""
         example = Example([self.bos])
         for number, message in enumerate(messages):
             example.ids.append(self.user if message["role"] == "user" else self.assistant)
@@ -227,7 +227,7 @@ def new_model(spec: Spec, tokenizer: "PreTrainedTokenizerFast") -> Any:
 
 
 def grow(model: "LlamaForCausalLM", small_model: "LlamaForCausalLM") -> None:
-    """Makes ``model`` (same width, more layers) compute what ``small`` does: its further layers add zero at first."""
+    """Makes ``model`` (same width, more layers) compute what ``small_model`` does: further layers add zero at first."""
     import torch
 
     model.load_state_dict(small_model.state_dict(), strict=False)

@@ -164,7 +164,7 @@ def test_one_question_has_no_interval():
 
 
 def steady(verdicts, equal_answers=()):
-    """Measure to number, from (question, model first, verdict, repeat) of one judge; ``same``: where answers are."""
+    """Measure to number, from (question, model first, verdict, repeat) of one judge; ``equal_answers``: questions."""
     frame = judgment_frame(
         {"judge": "j", "benchmark": "b", "row": "m", "seed": 0, "question": q, "turn": "", "part": f"o{model_first}",
          "repeat": repeat, "model_first": model_first, "verdict": verdict, "same": q in equal_answers}
