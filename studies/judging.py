@@ -1,7 +1,7 @@
 """How much a judge call costs beyond the endpoint's own time: the client against a bare loop over the same SDK.
 
-    python studies/judging.py                                  # 805 AlpacaEval judgments, 200 ms, 64 at a time
-    python studies/judging.py --official /path/to/venv/bin/python  # and alpaca_eval 0.6.6's own runner
+    python -m studies.judging                                  # 805 AlpacaEval judgments, 200 ms, 64 at a time
+    python -m studies.judging --official /path/to/venv/bin/python  # and alpaca_eval 0.6.6's own runner
 
 The server is the test kit's (``tests/fakes/server.py``), in a process of its own; every contestant sends the same
 official prompts to it (``--pocket``: made-up ones, without the assets), in turns, and the best of ``--rounds`` counts.
