@@ -23,6 +23,12 @@ def adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
+def first_mistakes(error: ValidationError) -> str:
+    """The first five, each with its place."""
+    lines = ((".".join(map(str, mistake["loc"])), mistake["msg"]) for mistake in error.errors()[:5])
+    return "; ".join(f"{place}: {text}" if place else text for place, text in lines)
+
+
 def write_records(path: Path, records: Iterable[Any]) -> int:
     """Returns how many. The file is there whole, or as it was before."""
     count = 0

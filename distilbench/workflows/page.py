@@ -39,7 +39,11 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
 
 
 def judges_of(folder: Path) -> Section | None:
-    comparison = read_comparison(folder / JUDGES)
+    title = f"Judges compared, {folder.name}"
+    try:
+        comparison = read_comparison(folder / JUDGES)
+    except UserError as error:  # the page is made all the same, and says it where the comparison would stand
+        return Section(title, Markup('<p class="warning">{}</p>').format(str(error)))
     if comparison is None:
         return None
     with figure_style():
@@ -50,7 +54,7 @@ def judges_of(folder: Path) -> Section | None:
             if drawing is not None
         ]
     parts = [*figures, *map(table, comparison_tables(comparison))]
-    return Section(f"Judges compared, {folder.name}", Markup("\n").join(parts))
+    return Section(title, Markup("\n").join(parts))
 
 
 def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] | str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distilbench.workflows.finished_run import FinishedRun, load
+from harness.errors import UserError
 from reports.targets import ALL, find_targets
 from results.run.record import check_runs, recorded_targets
 
@@ -31,7 +32,11 @@ def report(
     if not recorded_targets(folder):
         from harness.recipe.yaml_source import read_source
 
-        folder = Path(runs) / str(read_source(recipe).tree["name"])
+        try:
+            folder = Path(runs) / str(read_source(recipe).tree["name"])
+        except UserError as error:
+            folders = sorted({file.parent.parent.name for file in Path(runs).glob("*/*/run.json")})
+            raise UserError(f"{error}\nRuns under {runs}: {', '.join(folders) or 'none'}.") from error
     if targets == ALL:  # where there is none, the first one's error says what to run
         names = [name for name in names if name in recorded_targets(folder)] or names[:1]
     finished = load(folder, names)

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.errors import UserError
+from harness.records import first_mistakes
 from harness.text import clean, format_count
 from reports.formats.data import to_csv
 from reports.formats.latex import latex
@@ -62,8 +63,10 @@ def read_comparison(folder: Path) -> JudgeComparison | None:
         return ADAPTER.validate_json(file.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValidationError) as error:
+    except OSError as error:
         raise UserError(f"{file} cannot be read: {error}. Run compare-judges again.") from error
+    except ValidationError as error:
+        raise UserError(f"{file} does not fit: {first_mistakes(error)}. Run compare-judges again.") from error
 
 
 def comparison_tables(comparison: JudgeComparison) -> list[Table]:

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, ValidationError
 
 from harness.contracts.benchmark import Card, Metric
 from harness.errors import UserError
-from harness.records import adapter
+from harness.records import adapter, first_mistakes
 from harness.types import Score
 from results.store.locks import write_atomic
 
@@ -117,7 +117,7 @@ def read_run(path: Path) -> Run:
     try:
         run: Run = adapter(Run).validate_python(raw)
     except ValidationError as error:
-        raise UserError(f"{path} does not fit: {_mistakes(error)}. Run the recipe again.") from error
+        raise UserError(f"{path} does not fit: {first_mistakes(error)}. Run the recipe again.") from error
     _check(path, run)
     return run
 
@@ -154,11 +154,5 @@ def read_scores(path: Path) -> dict[str, dict[str, Score]]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}. Delete its folder and run again.") from error
     except ValidationError as error:
-        raise UserError(f"{path} does not fit: {_mistakes(error)}. Delete its folder and run again.") from error
+        raise UserError(f"{path} does not fit: {first_mistakes(error)}. Delete its folder and run again.") from error
     return {entrant: {score.metric: score for score in scores} for entrant, scores in entrants.items()}
-
-
-def _mistakes(error: ValidationError) -> str:
-    """The first five, each with its place."""
-    lines = ((".".join(map(str, mistake["loc"])), mistake["msg"]) for mistake in error.errors()[:5])
-    return "; ".join(f"{place}: {text}" if place else text for place, text in lines)

@@ -107,6 +107,7 @@ def test_a_bad_recipe_ends_in_one_message_and_exit_code_2(tmp_path: Path, run: R
         (["recipe", "check", "--plugin", "none.py"], "'none.py' is not a file"),
         (["report", "--runs", "{tmp}"], "run the recipe first"),
         (["report", "tabel1", "--runs", "{tmp}"], "Did you mean 'table1'"),
+        (["report", "--recipe", "pockt", "--runs", "{tmp}"], ": none."),
         (["plan", "--runs", str(ROOT / "LICENSE")], "LICENSE' is a file"),
         (["run", "--runs", str(ROOT / "LICENSE" / "runs")], "LICENSE' is a file"),
         (["report", "--runs", str(ROOT / "LICENSE")], "LICENSE' is a file"),

@@ -592,7 +592,7 @@ def test_a_figure_of_an_earlier_comparison_is_removed(comparison, tmp_path):
     assert heads[2] == "Agreement with reference: none available"
     assert read_comparison(tmp_path / "none") is None
     (tmp_path / "judges.json").write_text("{}")
-    with pytest.raises(UserError, match=r"judges\.json cannot be read"):
+    with pytest.raises(UserError, match=r"judges\.json does not fit"):
         read_comparison(tmp_path)
 
 
@@ -619,3 +619,6 @@ def test_the_page_has_all_tables_and_figures(comparison, tmp_path):
     assert section.title == "Judges compared, table1"
     assert section.html.count("<table") == len(comparison_tables(comparison)) == 5
     assert section.html.count("<img") == 2
+    (tmp_path / "table1" / "judges" / "judges.json").write_text('{"judges": "<b>"}')
+    section = judges_of(tmp_path / "table1")  # a file of another version costs only its own section
+    assert 'class="warning"' in section.html and "judges.json does not fit: " in section.html
