@@ -237,7 +237,7 @@ def train_round(
                 store = distributions_stage(row, data, name, teachers[name], storage, tokens)
                 signals[DISTRIBUTIONS + name] = store
                 tokens = tokens or store
-    if needs.reference and row.entry.train.backend != "trl":  # TRL computes it as it trains
+    if needs.reference and not row.entry.train.with_trl:  # TRL computes it as it trains
         signals["reference"] = reference_stage(row, number, student, data)
     return train_stage(row, number, student, teacher, {**data, **signals})
 

@@ -213,7 +213,7 @@ class SectionReader:
         config = self.options(method.config, {k: v for k, v in tree.items() if k not in ROW_KEYS}, path, ROW_KEYS)
         if train is None or sampling is None or config is None:
             return None
-        if train.backend == "trl" and method.trl is None:
+        if train.with_trl and method.trl is None:
             # One mistake for all rows that the recipe's own ``train`` sends there, one each for those that ask for it.
             if path[0] == "methods" and "backend" not in as_mapping(train_tree):
                 self.not_for_trl.append(str(path[-1]))
@@ -243,7 +243,7 @@ class SectionReader:
         spans_rounds = train.schedule_over == "run"
         if "schedule_over" in row_train and spans_rounds and row.rounds == 1:
             self.add((*path, "train", "schedule_over"), NO_ROUNDS, "run")
-        if train.backend != "trl":
+        if not train.with_trl:
             return
         resumes = "checkpoint_minutes" in row_train and train.checkpoint_minutes is not None
         for key, is_wrong, rule, remedy in (

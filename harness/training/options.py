@@ -85,12 +85,16 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         # Our trainer takes any split of a batch; TRL counts accumulation steps, all of one size.
-        divides = self.backend != "trl" or self.batch_size % self.micro_batch == 0
+        divides = not self.with_trl or self.batch_size % self.micro_batch == 0
         require(
             divides,
             f"backend trl: micro_batch = {self.micro_batch} must divide batch_size = {self.batch_size}, because "
             "TRL averages micro-batches with equal weight",
         )
+
+    @property
+    def with_trl(self) -> bool:
+        return self.backend == "trl"
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
         return None
     weights = 4 * student.parameters
     moments = 0 if train.lora is not None else 8 * student.parameters
-    resumable = train.checkpoint_minutes is not None and train.backend == "ours"
+    resumable = train.checkpoint_minutes is not None and not train.with_trl
     # Two, because the new checkpoint is written before the old one is removed.
     return DiskUse(weights, 2 * (weights + moments) if resumable else 0)
 
@@ -120,7 +120,7 @@ def train_here(stage: Stage, context: StageContext) -> TrainReport:
     def progress(done: int, total: int, logs: Mapping[str, float]) -> None:
         context.progress(done, total, f"steps, loss {logs['loss']:.3f}" if "loss" in logs else "steps")
 
-    if stage.params["options"]["backend"] == "trl":
+    if train_options(stage).with_trl:
         from harness.training.trl_backend import fit_trl
 
         return fit_trl(training(stage, context), context.folder / "model", progress)
