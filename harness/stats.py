@@ -51,6 +51,8 @@ def percentile_interval(replicates: Array | Sequence[float], n: int | None = Non
         # percentile"): 2.26% at 80 questions, 2.49% at 1,319.
         tail = 0.5 * math.erfc(t_quantile(0.975, n - 1) * math.sqrt(n / (n - 1)) / math.sqrt(2))
     ordered = np.sort(values)
+    if np.isnan(ordered[-1]):  # sorted last: an interval of what is left would hide it
+        return Interval(math.nan, math.nan)
     return Interval(_percentile(ordered, 100 * tail), _percentile(ordered, 100 - 100 * tail))
 
 

@@ -29,6 +29,10 @@ def test_the_ends_of_an_interval_are_numpys_to_the_last_digit(size: int) -> None
         assert stats.percentile_interval(values) == (low, high)
 
 
+def test_one_replicate_without_a_number_leaves_no_interval() -> None:
+    assert np.isnan(stats.percentile_interval([1.0, float("nan"), *range(98)])).all()
+
+
 def test_an_interval_over_few_questions_is_as_wide_as_one_by_t() -> None:
     """80 questions: t = 1.99045 at 79 degrees of freedom, times sqrt(80 / 79) = 2.00301, and Phi(-2.00301) = 2.2588%.
 
