@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -23,43 +25,85 @@ from harness.contracts.executor import (
 )
 from harness.contracts.options import NoOptions
 from harness.contracts.stage import RunListener, Stage
-from harness.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class WorkerPool(Executor):
+    """Survives its workers: the stages that ran when one died are run once more, one at a time, in a new pool. The one
+    that dies alone fails with its reason."""
+
     def __init__(self, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener) -> None:
+        self.resources, self.make_run_stage, self.listener = resources, make_run_stage, listener
+        self.is_aborted = False
+        # Stages wait here and not in the pool: whatever is in the pool when a worker dies is under suspicion.
+        self.waiting: deque[Stage] = deque()
+        self.suspects: deque[Stage] = deque()
+        self.is_serial = False  # whether what runs is a suspect
+        self.running: dict[Future[StageResult], Stage] = {}
+        self._open()
+
+    def _open(self) -> None:
         # Not fork: a child of a process with threads (this one has) may inherit a lock that nobody will release.
         context = multiprocessing.get_context("spawn")
-        self.listener = listener
         self.queue: SimpleQueue[WorkerMessage | None] = context.SimpleQueue()
-        self.is_aborted = False
-        self.running: dict[Future[StageResult], Stage] = {}
         self.pool = ProcessPoolExecutor(
-            max_workers=resources.workers,
+            max_workers=self.resources.workers,
             mp_context=context,
             initializer=start_worker,
-            initargs=(make_run_stage, resources.threads, self.queue),
+            initargs=(self.make_run_stage, self.resources.threads, self.queue),
         )
-        self.thread = threading.Thread(target=self._listen, daemon=True)
+        self.thread = threading.Thread(target=self._listen, args=(self.queue,), daemon=True)
         self.thread.start()
 
     def submit(self, stage: Stage) -> None:
+        self.waiting.append(stage)
+        self._fill()
+
+    def results(self) -> list[StageResult]:
+        while True:
+            self._fill()
+            done_futures = wait(self.running, return_when=FIRST_COMPLETED).done
+            if any(isinstance(future.exception(), BrokenProcessPool) for future in done_futures):
+                done_futures = wait(self.running).done  # a pool breaks as a whole
+                reason = self._replace()
+            stages_by_future = {future: self.running.pop(future) for future in done_futures}
+            lost_stages = [
+                stage for future, stage in stages_by_future.items() if isinstance(future.exception(), BrokenProcessPool)
+            ]
+            results = [future.result() for future, stage in stages_by_future.items() if stage not in lost_stages]
+            if lost_stages and self.is_serial:
+                results += [StageResult(stage, 0.0, death_message(reason)) for stage in lost_stages]
+            elif lost_stages:
+                names = ", ".join(repr(stage.label) for stage in lost_stages)
+                log.warning("a worker process died (%s). Once more, one at a time: %s", reason, names)
+                self.suspects += lost_stages
+            if results:
+                return results
+
+    def _fill(self) -> None:
+        self.is_serial = bool(self.suspects) or (self.is_serial and bool(self.running))
+        if not self.is_serial:
+            while self.waiting and len(self.running) < self.resources.workers:
+                self._start(self.waiting.popleft())
+        elif not self.running:
+            self._start(self.suspects.popleft())
+
+    def _start(self, stage: Stage) -> None:
         with interrupts_blocked():  # a worker may be started here
             self.running[self.pool.submit(run_in_worker, stage)] = stage
 
-    def results(self) -> list[StageResult]:
-        futures = {future: self.running.pop(future) for future in wait(self.running, return_when=FIRST_COMPLETED).done}
-        results = []
-        for future, stage in futures.items():
-            try:
-                results.append(future.result())
-            except BrokenProcessPool as error:
-                raise UserError(
-                    f"a worker process died during {stage.label!r}, most likely because memory ran out. What was "
-                    "finished is kept; run the same command again with compute.workers=1, or a smaller "
-                    "train.micro_batch or compute.batch_tokens."
-                ) from error
-        return results
+    def _replace(self) -> str:
+        """A new pool in the place of the broken one, and how the worker ended that broke it."""
+        # Private, and the only way to them: a pool has no public list of its workers.
+        processes = list((self.pool._processes or {}).values())
+        self.pool.shutdown()
+        codes = [process.exitcode or 0 for process in processes]
+        # The queue is new as well: a worker that dies while it sends keeps the lock of its queue for good. The thread
+        # that listens to the old one is a daemon.
+        self._open()
+        # The pool stops the innocent with SIGTERM.
+        return describe_exit(next((code for code in codes if code != -signal.SIGTERM), -signal.SIGTERM))
 
     def shutdown(self, abort: bool) -> None:
         if not abort:
@@ -70,19 +114,37 @@ class WorkerPool(Executor):
         # A worker that is stopped while it sends keeps the queue's lock for good, so nothing is sent from here on, not
         # even the end of the queue. The listening thread is a daemon and ends with the process.
         self.is_aborted = True
-        # Private, and the only way to them: a pool has no public list of its workers.
         processes = list((self.pool._processes or {}).values())
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
 
-    def _listen(self) -> None:
-        while (message := self.queue.get()) is not None and not self.is_aborted:
+    def _listen(self, queue: SimpleQueue[WorkerMessage | None]) -> None:
+        while (message := queue.get()) is not None and not self.is_aborted:
             label, done, total, info = message
             if total:
                 self.listener.on_progress(label, done, total, info)
             else:
                 self.listener.on_start(label)
+
+
+def describe_exit(code: int) -> str:
+    """Of a process, from its exit code: negative for a signal."""
+    number = -code if code < 0 else code - 128  # a shell's way to write a signal
+    try:
+        name = f", {signal.Signals(number).name}"
+    except ValueError:
+        name = ""
+    memory = ", most likely because memory ran out" if number == signal.SIGKILL else ""
+    return (f"signal {number}" if code < 0 else f"exit code {code}") + name + memory
+
+
+def death_message(reason: str) -> str:
+    return (
+        f"its worker process died twice, the second time with no other stage beside it ({reason}). Everything "
+        "finished is kept. If memory ran out, run the same command again with a smaller train.micro_batch or "
+        "compute.batch_tokens."
+    )
 
 
 @contextmanager
