@@ -31,6 +31,8 @@ class Response:
     """Teacher's mean log-probability per token, nats (PAD Eq. 7)."""
     log_psel: float | None = None
     """Teacher's log selection probability, nats (PAD Eq. 8)."""
+    thinking: str = ""
+    """Of an answer to a benchmark: what stood before ``text`` or between (``harness/thinking.py``)."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,13 @@ class Answer:
     """Per turn; empty where it is not known (answers made elsewhere), as in ``tokens``."""
     tokens: tuple[int, ...]
     meta: Meta = field(default_factory=dict)
+    thinking: tuple[str, ...] = ()
+    """Removed from each turn; empty where no turn held any."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a turn holds nothing but thinking: there is no answer to judge."""
+        return any(thought and not turn.strip() for turn, thought in zip(self.turns, self.thinking, strict=False))
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,15 @@ class Reply:
     first_token: Mapping[str, float] | None = None
     """Token text to log-probability at the first position; ``None`` where the endpoint gives none."""
     request: str = ""
+    flags: tuple[str, ...] = ()
+    """How the request had to be changed to be taken (``system-folded``); they join those of the judgment."""
+    thinking: str = ""
+    """Removed from ``text`` or sent beside it; in the ledger only the latter, with the text as it came."""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there is nothing but thinking."""
+        return bool(self.thinking) and not self.text.strip()
 
 
 @dataclass(frozen=True)
@@ -96,6 +114,8 @@ class Verdict:
     value: float | None
     reason: str | None = None
     flags: tuple[str, ...] = ()
+    mass: float | None = None
+    """Probability of all tokens that are verdicts, where probabilities were read; in the judgment's ``meta`` too."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +131,8 @@ class Judgment:
     request: str = ""
     """The ledger's key of the last request; empty where rules decided."""
     meta: Meta = field(default_factory=dict)
+    thinking: str = ""
+    """Removed from ``reply``."""
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,9 @@ class ServerModel:
             # A failure without text is an empty answer, and judged as one.
             Response("", finished=True, tokens=0)
             if isinstance(outcome, JudgeError)
-            else Response(outcome.text, finished=outcome.finish_reason != "length", tokens=outcome.completion_tokens)
+            else Response(
+                outcome.text, outcome.finish_reason != "length", outcome.completion_tokens, thinking=outcome.thinking
+            )
             for outcome in outcomes
         ]
         return [responses[start : start + n] for start in range(0, len(responses), n)]

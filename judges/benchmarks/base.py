@@ -197,9 +197,12 @@ def ask(
                 responses[index].append(reply)
                 conversations[index].append({"role": "assistant", "content": reply.text})
     return [
-        Answer(q.id, tuple(r.text for r in turns), tuple(r.finished for r in turns), tuple(r.tokens for r in turns))
+        Answer(
+            q.id, tuple(r.text for r in turns), tuple(r.finished for r in turns), tuple(r.tokens for r in turns),
+            thinking=tuple(r.thinking for r in turns) if any(r.thinking for r in turns) else (),
+        )
         for q, turns in zip(questions, responses, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
-from harness.contracts.judge import AskOptions, Billing, CallOutcome, Judge, JudgeError
+from harness.contracts.judge import PASSING, AskOptions, Billing, CallOutcome, Judge, JudgeError
+from harness.thinking import separate_reply
 from harness.types import Reply, Request
 from judges.client.adaptive_limit import AdaptiveLimit
 from judges.client.batch_jobs import BatchAsking, BatchJobJudge
@@ -26,8 +27,6 @@ from judges.ledger.ledger import Ledger, request_key
 
 log = logging.getLogger(__name__)
 
-# Kinds of failure that may go away. An ``empty`` reply is tried once more only: it is charged for as a rule.
-RETRIED_KINDS: Final = frozenset({"rate-limit", "server", "timeout", "connection", "truncated", "empty"})
 FATAL: Final = frozenset({"auth", "model"})  # kinds that every further call would meet too
 _LOOK: Final = 0.2  # seconds between two looks for the reply to a request that another process is asking
 _SLACK: Final = 5.0  # seconds beyond a call's timeout until its claim is void
@@ -91,7 +90,11 @@ def ask(
                 outcomes |= await _ask_missing(
                     judge, new_requests, Budget(judge, open_ledger, options, billing), pace, on_settled
                 )
-        return [replace(reply, request=key) if isinstance(reply := outcomes[key], Reply) else reply for key in keys]
+        # Thinking goes here, after the ledger: it keeps every reply as it came, so a better rule reads it anew.
+        return [
+            separate_reply(replace(reply, request=key)) if isinstance(reply := outcomes[key], Reply) else reply
+            for key in keys
+        ]
 
     try:
         asyncio.get_running_loop()
@@ -238,7 +241,8 @@ class Asking:
 
     def _delay(self, key: str, error: JudgeError) -> float | None:
         tries, retries = self.tries[key], self.options.retries
-        max_tries = 0 if error.kind not in RETRIED_KINDS else min(1, retries) if error.kind == "empty" else retries
+        # An ``empty`` reply is tried once more only: it is charged for as a rule.
+        max_tries = 0 if error.kind not in PASSING else min(1, retries) if error.kind == "empty" else retries
         if tries >= max_tries:
             return None
         # Random, so that requests that failed together do not come back together.
@@ -247,7 +251,7 @@ class Asking:
 
     def _weigh(self, error: JudgeError, start_time: float) -> JudgeError | None:
         """What a failure says about the judge as a whole: slow down, pause, or (a reason is returned) stop."""
-        if error.kind not in RETRIED_KINDS:
+        if error.kind not in PASSING:
             return error if error.kind in FATAL else None
         if error.kind == "rate-limit":
             self.limit.note_throttling(start_time)

@@ -75,8 +75,10 @@ class TransformersJudge(ChunkJudge):
             rows = [Response(text, finished=False, tokens=1) for text in best]
         else:
             rows = [row[0] for row in self.chat_model.generate(talks, Sampling(limit, temperature), seed)]
+        # A prompt that ends inside of thinking: its reply begins there too.
+        opening = getattr(self.chat_model, "opening", "")
         return [
-            Reply(row.text, "stop" if row.finished else "length", self.model, 0, row.tokens, first)
+            Reply(opening + row.text, "stop" if row.finished else "length", self.model, 0, row.tokens, first)
             if row.text.strip() or first
             else JudgeError("empty", "the model ended its turn without a word")
             for row, first in zip(rows, firsts, strict=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
+from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import json_data, options_from
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
@@ -18,7 +20,8 @@ from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
 from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.stats import seed_of
 from harness.text import format_count
-from harness.types import Answer, Question
+from harness.thinking import separate_answer, separate_response
+from harness.types import Answer, Messages, Question, Response
 
 ANSWER_TOKENS = 512  # assumed limit of an answer where a benchmark leaves it to its protocol
 
@@ -38,7 +41,7 @@ def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int
     benchmark = graph.benchmarks[name]
     params = {**answer_params(benchmark, seed), **graph.backend_params()}
     local = {"config": benchmark.options}
-    return graph.add_with_models("answer", params, {}, {"model": model}, local, row=row, seed=seed)
+    return graph.add_with_models("answer", params, {}, {"model": model}, local, version=2, row=row, seed=seed)
 
 
 def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row: str, seed: int) -> Stage:
@@ -46,7 +49,7 @@ def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row
     params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity()}
     local = {"config": benchmark.options, "ask": json_data(graph.recipe.ask), "backend": SERVER.name}
     local["endpoint"] = {"kind": server.kind, "config": dict(server.config)}
-    return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
+    return graph.add(Stage("answer", params, version=2, row=row, seed=seed, local=local))
 
 
 def client_of(server: ServerOptions, graph: StageGraph) -> ConfiguredJudge:
@@ -63,7 +66,7 @@ def file_answer_stage(graph: StageGraph, name: str, file: Path | None, row: str,
     content = hashlib.sha256(file.read_bytes()).hexdigest()
     params = {"benchmark": name, "questions": benchmark.asked_hash, "file": content, "config": {}}
     local = {"config": benchmark.options, "file": str(file.absolute())}
-    return graph.add(Stage("answer", params, row=row, seed=seed, local=local))
+    return graph.add(Stage("answer", params, version=2, row=row, seed=seed, local=local))
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
@@ -92,14 +95,15 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     benchmark = context.benchmark(stage.params["benchmark"], stage.local["config"])
     questions = benchmark.questions
     if "file" in stage.local:
-        answers = read_answers(Path(stage.local["file"]), questions)
+        answers = [separate_answer(answer) for answer in read_answers(Path(stage.local["file"]), questions)]
     else:
         if "endpoint" in stage.local:
             server, services = ServerOptions(**stage.local["endpoint"]), context.services(stage, "answers")
             model = context.registry.backends[stage.local["backend"]].load(None, server, services)
         else:
             model = context.model(stage, "model")
-        answers = benchmark.benchmark.answer(model, questions, benchmark.config, stage.params["seed"])
+        speaker = ThinkingSeparator(model)
+        answers = benchmark.benchmark.answer(speaker, questions, benchmark.config, stage.params["seed"])
     if [answer.question for answer in answers] != [question.id for question in questions]:
         raise AssertionError(f"{benchmark.name}: answers and questions do not match one to one")
     context.write(Answer, answers)
@@ -107,8 +111,25 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         "questions": len(answers),
         "tokens": sum(sum(answer.tokens) for answer in answers),
         "unfinished": sum(not all(answer.finished) for answer in answers),
+        "thinking": sum(any(answer.thinking) for answer in answers),
         "characters": sum(len(turn) for answer in answers for turn in answer.turns),
     }
+
+
+class ThinkingSeparator:
+    """A model whose thinking stands beside its text: neither a judge nor its own next turn reads it."""
+
+    def __init__(self, model: GeneratesText) -> None:
+        self.model, self.name = model, model.name
+
+    def generate(
+        self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
+    ) -> list[list[Response]]:
+        opening = getattr(self.model, "opening", "")
+        rows = self.model.generate(conversations, sampling, seed, n)
+        return [
+            [separate_response(replace(response, text=opening + response.text)) for response in row] for row in rows
+        ]
 
 
 def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:

@@ -19,6 +19,7 @@ from harness.errors import UserError
 from harness.stages.graph import CHARS_PER_TOKEN, StageGraph
 from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.stages.kinds.answer import ANSWER_TOKENS
+from harness.thinking import CUT
 from harness.types import Answer, Judgment, Reply, Request
 
 FINAL = frozenset({"refused", "context"})
@@ -42,7 +43,7 @@ def judge_stage(graph: StageGraph, name: str, answers: Stage, baseline: Stage | 
     inputs = {"answers": answers.ref}
     if baseline is not None:
         params["baseline"], inputs["baseline"] = baseline.row, baseline.ref
-    return graph.add(Stage("judge", params, inputs, row=answers.row, seed=answers.seed, variant=variant, local=local))
+    return graph.add(Stage("judge", params, inputs, 2, answers.row, None, answers.seed, variant, local))
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
@@ -100,18 +101,28 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     entry, config, counts = benchmark.benchmark, benchmark.config, dict[str, object]()
     answers = {answer.question: answer for answer in context.records(stage, "answers", Answer)}
     pairs = [(question, answers[question.id]) for question in benchmark.questions]
+    cut_questions = {answer.question for answer in answers.values() if answer.is_cut}
+    if "baseline" in stage.inputs:
+        cut_questions |= {answer.question for answer in context.records(stage, "baseline", Answer) if answer.is_cut}
     if entry.needs_judge:
-        requests = [request for pair in pairs for request in entry.requests(*pair, config)]
+        all_requests = [request for pair in pairs for request in entry.requests(*pair, config)]
+        requests = [request for request in all_requests if request.question not in cut_questions]
         ask = partial(ask_judge, stage, context)
         outcomes, extra_calls = ask_again(benchmark, ask, requests, ask(requests))
         counts = usage(outcomes) | {"calls": len(requests) + extra_calls}
         outcome_pairs = zip(requests, outcomes, strict=True)
         judgments = [read_judgment(entry, request, outcome, config) for request, outcome in outcome_pairs]
+        cut_requests = [request for request in all_requests if request.question in cut_questions]
+        judgments += [missing_answer(request_fields(request)) for request in cut_requests]
         # Last, because what was read is lost with the stage, but every reply is in the ledger by now.
         remedy = ", or set ask.accept_failures=true to count them as not scored"
-        refuse_failures(outcomes, FINAL, "judge calls", stage.params["accept_failures"], remedy)
+        # A single prompt may be too long; where every call is, a setting is wrong and the stage must not count as done.
+        too_long = all(isinstance(outcome, JudgeError) and outcome.kind == "context" for outcome in outcomes)
+        final = FINAL - {"context"} if too_long else FINAL
+        refuse_failures(outcomes, final, "judge calls", stage.params["accept_failures"], remedy)
     else:
-        judgments = [judgment for pair in pairs for judgment in entry.grade(*pair, config)]
+        grades = [judgment for pair in pairs for judgment in entry.grade(*pair, config)]
+        judgments = [missing_answer(vars(grade)) if grade.question in cut_questions else grade for grade in grades]
     context.write(Judgment, judgments)
     reasons = collections.Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
     return {"judgments": len(judgments), "unscored": dict(reasons), **counts}
@@ -146,7 +157,9 @@ def ask_again(
     """The outcomes with second replies joined to the first, and how many there were."""
     protocol, final, further = benchmark.benchmark, list(outcomes), dict[int, Request]()
     for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
-        second = protocol.second_request(request, outcome, benchmark.config) if isinstance(outcome, Reply) else None
+        if isinstance(outcome, JudgeError) or outcome.is_cut:
+            continue
+        second = protocol.second_request(request, outcome, benchmark.config)
         if second is not None:
             further[number] = second
     # A second question follows from the first reply, so they are a second round over all requests.
@@ -165,19 +178,39 @@ def join_replies(first: CallOutcome, second: CallOutcome) -> CallOutcome:
     return replace(
         second,
         text=f"{first.text}\n{second.text}",
+        thinking="\n".join(part for part in (first.thinking, second.thinking) if part),
         prompt_tokens=first.prompt_tokens + second.prompt_tokens,
         completion_tokens=first.completion_tokens + second.completion_tokens,
     )
 
 
+NO_ANSWER = "no answer: the thinking of the model (or of its baseline) was cut short; raise max_new_tokens"
+NO_VERDICT = "the judge's thinking was cut short; raise thinking_tokens of this judge"
+
+
+def request_fields(request: Request) -> dict[str, Any]:
+    return {
+        "question": request.question, "part": request.part, "repeat": request.repeat, "meta": dict(request.meta)
+    }  # fmt: skip
+
+
+def missing_answer(fields: Mapping[str, Any]) -> Judgment:
+    """An answer that is only thinking is none, and no judge is asked about it."""
+    return Judgment(**{**fields, "verdict": None, "reason": NO_ANSWER, "flags": (CUT,)})
+
+
 def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: CallOutcome, config: object) -> Judgment:
-    fields: dict[str, Any] = {"question": request.question, "part": request.part}
-    fields |= {"repeat": request.repeat, "meta": dict(request.meta)}
+    fields = request_fields(request)
     if isinstance(outcome, JudgeError):
         return Judgment(verdict=None, reason=f"call failed: {outcome.kind}", **fields)
-    verdict = benchmark.parse(request, outcome, config)
     fields |= {"reply": outcome.text, "judge_model": outcome.model, "request": outcome.request}
-    return Judgment(verdict=verdict.value, reason=verdict.reason, flags=verdict.flags, **fields)
+    fields["thinking"] = outcome.thinking
+    if outcome.is_cut:
+        return Judgment(verdict=None, reason=NO_VERDICT, flags=(CUT,), **fields)
+    verdict = benchmark.parse(request, outcome, config)
+    if verdict.mass is not None:
+        fields["meta"]["mass"] = round(verdict.mass, 6)
+    return Judgment(verdict=verdict.value, reason=verdict.reason, flags=(*outcome.flags, *verdict.flags), **fields)
 
 
 def usage(outcomes: Sequence[CallOutcome]) -> dict[str, object]:

@@ -1,0 +1,158 @@
+"""Thinking apart from the answer: marks of model families, cut thinking, marks that are only text, linear time."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import harness.thinking
+from harness.contracts.judge import AskOptions
+from harness.contracts.model import Sampling
+from harness.stages.kinds.answer import ThinkingSeparator
+from harness.stages.kinds.judge import read_judgment
+from harness.thinking import CUT, final_opening, is_mark, separate, separate_answer, separate_judgment, separate_reply
+from harness.types import Answer, Judgment, Question, Reply, Request, Response
+from judges.benchmarks.base import ask as ask_turns
+from judges.benchmarks.mt_bench import BENCHMARK, MTBenchConfig
+from judges.client.ask import ask
+from judges.kinds.openai.responses import ApiKey, read_body
+from judges.ledger.ledger import Ledger
+
+CASES = [
+    ("plain text\n", "plain text\n", "", False),
+    ("<think>a [[3]]</think>\n\nRating: [[9]]", "Rating: [[9]]", "a [[3]]", False),
+    ("a [[3]]\n</think>\nRating: [[9]]", "Rating: [[9]]", "a [[3]]", False),
+    ("<think>a [[3]]", "", "a [[3]]", True),
+    ("<think>\n\n</think>\n\nYes", "Yes", "", False),
+    ("Sure.\n<think>x</think>Paris", "Sure.\nParis", "x", False),
+    ("<think><think>x</think>y", "y", "<think>x", False),
+    ("<think>a <think>b</think>c</think>d", "d", None, False),
+    ("<seed:think>x</seed:think>y", "y", "x", False),
+    ("[THINK]x[/THINK]y", "y", "x", False),
+    ("x[/THINK]y", "y", "x", False),
+    ("◁think▷x◁/think▷y", "y", "x", False),
+    (
+        "<|channel|>analysis<|message|>We [[A>B]]<|end|><|start|>assistant<|channel|>final<|message|>[[B>A]]<|return|>",
+        "[[B>A]]",
+        "We [[A>B]]",
+        False,
+    ),
+    ("<|channel|>analysis<|message|>We [[A>B]]", "", "We [[A>B]]", True),
+    ("analysisWe need. assistantfinalParis", "Paris", "We need.", False),
+    ("analysis of the text", "analysis of the text", "", False),
+    ("Here is my thought process: x Here is my response: y", "y", "x", False),
+    ("<think>x</think>\n<answer>y</answer>", "y", "x", False),
+    ("<reasoning>x</reasoning>y", "y", "x", False),
+    ("Use <reasoning>x</reasoning>", "Use <reasoning>x</reasoning>", "", False),
+    ("Write `<think>` and `</think>`.", "Write `<think>` and `</think>`.", "", False),
+    ("```\n<think>\nx\n</think>\n```\nSo.", "```\n<think>\nx\n</think>\n```\nSo.", "", False),
+    ("<|channel>thought\nx<channel|>y", "y", "x", False),
+    ("<THINK>x</Think>y", "y", "x", False),
+    ("<think>x</think>a<think>y</think>b", "ab", "x\ny", False),
+    ("<think>x</think>a<think>y", "a", "x\ny", False),
+    ("Use <think> to reason.", "Use <think> to reason.", "", False),
+    ("So:\n```\n</think>\n```\nclose it.", "So:\n```\n</think>\n```\nclose it.", "", False),
+    ("a\n```\nb</think>c", "c", "a\n```\nb", False),
+    ("<|START_THINKING|>x<|END_THINKING|><|START_RESPONSE|>y<|END_RESPONSE|>", "y", "x", False),
+    ("<think>[[A>B]]</think> [[B>A]] <think>[[A>B]]", "[[B>A]]", "[[A>B]]\n[[A>B]]", False),
+]  # (text, answer, thinking, cut)
+
+
+@pytest.mark.parametrize(("text", "answer", "thinking", "cut"), CASES)
+def test_the_answer_stands_apart(text: str, answer: str, thinking: str | None, cut: bool) -> None:
+    parted = separate(text)
+    assert (parted.answer, parted.is_cut) == (answer, cut)
+    if thinking is not None:
+        assert parted.thinking == thinking
+    assert separate(parted.answer).answer == parted.answer
+
+
+@pytest.mark.parametrize(
+    "unit", ["<think>", "</think>", "```\n<think>\n", "`<think>`", " \n", "<|channel|>a<|message|>"]
+)
+def test_time_is_linear(unit: str) -> None:
+    """Counted in lines of the module that are run, which no other load on the machine changes."""
+
+    def lines(size: int) -> int:
+        count = 0
+
+        def trace(frame: object, event: str, argument: object) -> object:
+            nonlocal count
+            count += 1
+            return trace if frame.f_code.co_filename == harness.thinking.__file__ else None  # type: ignore[attr-defined]
+
+        sys.settrace(trace)  # type: ignore[arg-type]
+        try:
+            separate(unit * size)
+        finally:
+            sys.settrace(None)
+        return count
+
+    assert lines(4000) <= 4.2 * lines(1000) + 100
+
+
+def test_a_first_token_of_thinking_is_no_verdict() -> None:
+    thinking = {"<think>": -0.01, "m": -9.0}
+    assert separate_reply(Reply("<think>x</think>m", "stop", "j", 1, 1, thinking)).first_token is None
+    assert separate_reply(Reply("m", "stop", "j", 1, 1, {"m": -0.1}, thinking="x")).first_token == {"m": -0.1}
+    plain = Reply("m", "stop", "j", 1, 1, thinking)
+    assert separate_reply(plain) is plain
+
+
+def test_what_was_made_elsewhere_keeps_its_thinking_beside() -> None:
+    answer = separate_answer(Answer("q", ("<think>x</think>a", "b"), (), (9, 9), {"token_len": 9, "k": 1}))
+    assert answer == Answer("q", ("a", "b"), (), (), {"k": 1}, ("x", "")) and not answer.is_cut
+    assert separate_answer(Answer("q", ("<think>x",), (), ())).is_cut
+    judged = separate_judgment(Judgment("q", "turn1", 3.0, reply="<think>[[3]]</think>[[9]]"))
+    assert (judged.verdict, judged.reply, judged.thinking) == (3.0, "[[9]]", "[[3]]")
+
+
+def test_marks_among_special_tokens_and_at_the_end_of_a_prompt() -> None:
+    marks = ["[THINK]", "<think>", "<|channel|>", "<|channel>", "<|START_THINKING|>", "</s>", "<|im_end|>", "<unk>"]
+    assert [is_mark(token) for token in marks] == [True] * 5 + [False] * 3
+    assert final_opening("<|user|>q<|assistant|><think>\n") == "<think>"
+    assert final_opening("<|user|>q<|assistant|><think>\n\n</think>\n\n") == final_opening("q") == ""
+
+
+def test_a_later_turn_and_the_judge_see_answers_alone() -> None:
+    seen: list[Any] = []
+
+    def generate(talks: Any, sampling: Sampling, seed: int, n: int = 1) -> list[list[Response]]:
+        seen.extend(list(talk) for talk in talks)
+        return [[Response("why</think>Paris." if len(talk) == 1 else "so", False, 9)] for talk in talks]
+
+    model: Any = SimpleNamespace(name="m", generate=generate, opening="<think>")  # as DeepSeek-R1's template ends
+    (answer,) = ask_turns(ThinkingSeparator(model), [Question("q", ("a", "b"))], lambda question: Sampling(9), 0)
+    assert seen[1][1]["content"] == "Paris."
+    assert answer.turns == ("Paris.", "") and answer.thinking == ("why", "so") and answer.is_cut
+
+
+def test_the_ledger_keeps_replies_as_they_came(tmp_path: Path) -> None:
+    async def complete(request: Request) -> Reply:
+        return Reply("<think>[[3]]</think>Rating: [[9]]", "stop", "j", 1, 1)
+
+    judge: Any = SimpleNamespace(name="j", endpoint="e", model="j", complete=complete)
+    request = Request("q", "turn1", ({"role": "user", "content": "x"},), 9)
+    for _ in range(2):  # asked, then from the ledger
+        (reply,) = ask(judge, [request], tmp_path / "l.sqlite", AskOptions())
+        assert isinstance(reply, Reply) and (reply.text, reply.thinking) == ("Rating: [[9]]", "[[3]]")
+        judgment = read_judgment(BENCHMARK, request, reply, MTBenchConfig())
+        assert (judgment.verdict, judgment.thinking) == (9.0, "[[3]]")
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.get([reply.request])[reply.request].text.startswith("<think>")
+
+
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "thinking"])
+def test_thinking_in_a_field_of_its_own(field: str) -> None:
+    def body(text: str | None, finish: str) -> dict[str, object]:
+        return {"choices": [{"message": {"content": text, field: "[[3]]"}, "finish_reason": finish}]}
+
+    whole = separate_reply(read_body(body("[[9]]", "stop"), ApiKey("K")))
+    assert (whole.text, whole.thinking, whole.is_cut) == ("[[9]]", "[[3]]", False)
+    cut = separate_reply(read_body(body(None, "length"), ApiKey("K")))
+    judgment = read_judgment(BENCHMARK, Request("q", "turn1", (), 9), cut, MTBenchConfig())
+    assert (judgment.verdict, judgment.flags, judgment.thinking) == (None, (CUT,), "[[3]]")
