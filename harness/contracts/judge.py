@@ -22,6 +22,12 @@ ERROR_KINDS: Final = frozenset({
 })  # fmt: skip
 
 
+PASSING: Final = frozenset({"rate-limit", "server", "timeout", "connection", "truncated", "empty"})
+"""Kinds of failure that may go away by themselves: worth another try, and the same command again."""
+UNSENT: Final = frozenset({"budget", "pending"})
+"""Kinds of requests that wait for a reply, and of those that were never sent."""
+
+
 class JudgeError(Exception):
     """A judge call without a reply, never stored as a verdict. ``kind``: one of ``ERROR_KINDS`` (``budget``: never
     sent; ``pending``: in a batch job; ``batch``: the job was refused). ``usage``: (prompt, completion) tokens charged
@@ -54,10 +60,14 @@ def refuse_failures(
         )
     if failures and (pending or not accept):
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(f.kind for f in failures).items())
+        # What will repeat for ever comes first: it decides what is to be done.
+        permanent = [failure for failure in failures if failure.kind not in PASSING | UNSENT]
+        advice = "run the same command again to ask only for the rest"
+        if permanent:
+            advice = f"asking again would end the same way: change what the message names first, then {advice}"
         raise UserError(
-            f"{len(failures)} of {len(outcomes)} {noun} failed ({kinds}; the first: {failures[0]}). "
-            f"{len(outcomes) - len(failures)} replies are kept; run the same command again to ask only for the rest"
-            f"{remedy}."
+            f"{len(failures)} of {len(outcomes)} {noun} failed ({kinds}; the first: {[*permanent, *failures][0]}). "
+            f"{len(outcomes) - len(failures)} replies are kept; {advice}{remedy}."
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from openai._models import FinalRequestOptions
 
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.errors import UserError
@@ -16,7 +17,7 @@ from harness.types import Reply, Request
 from judges.benchmarks.pocket_prompts import pair_label, pair_token, single_grade
 from judges.client.ask import ask
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.kinds.openai.responses import ApiKey, _retry_after, read_body
+from judges.kinds.openai.responses import ApiKey, _retry_after, read_body, status_failure
 from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
 from judges.kinds.pocket_server import make_server
 from judges.ledger.ledger import Ledger
@@ -130,7 +131,8 @@ def test_options_change_the_body_and_the_endpoint_of_the_ledger():
     body = OpenAIJudge(changed).body(REQUEST)
     assert (body["max_completion_tokens"], body["temperature"]) == (1, 1.0)
     assert not {"max_tokens", "logprobs", "top_logprobs"} & set(body)
-    variants = [{"temperature": 1.0}, {"max_tokens_field": "max_completion_tokens"}, {"logprobs": False},
+    variants = [{"leave_out": ("temperature",)}, {"fold_system": True}, {"temperature": 1.0},
+                {"max_tokens_field": "max_completion_tokens"}, {"logprobs": False},
                 {"extra_body": {"a": 1}}, {"extra_body": {"a": 2}}, {}]  # fmt: skip
     endpoints = {OpenAIJudge(OpenAIConfig(model="m", **options)).endpoint for options in variants}
     assert len(endpoints) == len(variants)
@@ -306,7 +308,13 @@ def test_check_says_what_is_wrong_and_the_remedy(key, monkeypatch):
         (["x"], JudgeError("timeout", "timed out"), r"did not answer \(timed out\)"),
         (["x"], JudgeError("model", "no such model"), r"It lists: x\.$"),
         (["x"], JudgeError("rate-limit", "HTTP 429"), None),
-        (JudgeError("model", "HTTP 404"), JudgeError("model", "never asked"), None),
+        (JudgeError("model", "HTTP 404"), None, None),
+        (
+            JudgeError("model", "HTTP 404"),
+            JudgeError("model", "HTTP 404: nothing"),
+            r"not serve this model",
+        ),
+        (JudgeError("model", "HTTP 404"), JudgeError("bad-reply", "max_tokens must be at least 16"), None),
         (JudgeError("auth", "HTTP 401"), None, "refused the key"),
         ([], JudgeError("model", "never asked"), None),
     ],
@@ -364,3 +372,97 @@ def test_the_pocket_judge_says_the_same_over_http_and_in_process(tmp_path):
         assert caught.value.kind == "bad-reply"
         with pytest.raises(UserError, match="cannot listen"):
             make_server(rule, port=int(url.split(":")[2].split("/")[0]))
+
+
+SYSTEM_REFUSALS = [
+    (400, {"object": "error", "message": "System role not supported", "type": "BadRequestError", "code": 400}),
+    (500, {"message": "System role not supported: raise_exception in the chat template"}),
+    (400, {"message": "Conversation roles must alternate user/assistant/user/assistant/..."}),
+    (400, {"message": "Only user and assistant roles are supported!"}),
+    (400, {"message": "Unsupported value: 'messages[0].role' does not support 'system' with this model."}),
+    (400, {"message": "Developer instruction is not enabled for models/gemma-3-27b-it"}),
+    (422, {"detail": "system messages are not supported"}),
+]
+
+
+@pytest.mark.parametrize(("status", "failure"), SYSTEM_REFUSALS)
+def test_a_server_without_a_system_turn_gets_its_text_in_the_first_user_turn(status, failure, monkeypatch):
+    sent = []
+    talk = ({"role": "system", "content": "Be strict."}, {"role": "user", "content": "Hi."})
+    request = Request("q", "turn1", talk, 8)
+    judge = OpenAIJudge(OpenAIConfig(model="m", base_url="http://h/v1"))
+
+    async def post(asked):
+        sent.append(judge.body(asked)["messages"])
+        if any(message["role"] == "system" for message in sent[-1]):
+            raise status_failure(status, failure, ApiKey("JUDGE_KEY"))
+        return Reply("fine", "stop", "m", 1, 1)
+
+    monkeypatch.setattr(judge, "_post", post)
+    replies = [asyncio.run(judge.complete(request)) for _ in range(2)]
+    assert [len(messages) for messages in sent] == [2, 1, 1]  # refused once, not every time
+    assert sent[-1] == [{"role": "user", "content": "Be strict.\n\nHi."}]
+    assert all(reply.flags == ("system-folded",) for reply in replies)
+    assert asyncio.run(judge.complete(replace(request, messages=talk[1:]))).flags == ()
+
+
+def test_a_folded_reply_says_so_after_the_ledger_too(tmp_path):
+    reply = Reply("fine", "stop", "m", 1, 1, flags=("system-folded",))
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.put("a", "e", "m", reply)
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.get(["a"])["a"] == reply
+
+
+def test_a_field_is_left_out_where_null_would_be_refused():
+    config = OpenAIConfig(model="m", leave_out=("temperature", "max_tokens"))
+    assert set(OpenAIJudge(config).body(REQUEST)) == {"model", "messages", "logprobs", "top_logprobs"}
+    with pytest.raises(ValueError, match="which every request needs"):
+        OpenAIConfig(model="m", leave_out=("messages",))
+
+
+def test_azures_version_stands_in_the_address_and_nothing_else_does(monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+    url = "https://x/openai/deployments/d?api-version=2024-06-01"
+    judge = OpenAIJudge(OpenAIConfig(model="m", base_url=url, api_key_env="JUDGE_KEY"))
+    assert judge.endpoint == url and KEY not in judge.endpoint
+
+    async def address():
+        client = judge._client()
+        options = FinalRequestOptions.construct(method="post", url="/chat/completions", json_data={})
+        return client._build_request(options)
+
+    request = asyncio.run(address())
+    assert str(request.url) == "https://x/openai/deployments/d/chat/completions?api-version=2024-06-01"
+    assert request.headers["api-key"] == KEY
+    for address in ("https://x/v1?api-version=1&key=secret", "https://x/v1?sig=secret"):
+        with pytest.raises(ValueError, match="base_url"):
+            OpenAIConfig(model="m", base_url=address)
+    assert OpenAIJudge(OpenAIConfig(model="m", base_url="https://x/v1/chat/completions")).base_url == "https://x/v1"
+
+
+WINDOW = "'max_tokens' is too large: 4096. This model's maximum context length is 4096 tokens and your request has 850"
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind", "says"),
+    [
+        (400, WINDOW, "context", "judge_max_tokens .* max_new_tokens"),
+        (
+            400,
+            "max_tokens: 200000 > 8192, the maximum allowed number of output tokens",
+            "context",
+            "max_new_to",
+        ),
+        (400, "prompt is too long: 210000 tokens > 200000 maximum", "context", "larger window"),
+        (400, "`temperature` is deprecated for this model.", "model", r"leave_out: \[temperature\]"),
+        (400, "temperature and top_p are not allowed together", "model", "leave_out"),
+        (400, "max_tokens must be at least 16", "bad-reply", "HTTP 400"),
+        (403, "Your input was flagged by moderation", "refused", "flagged"),
+        (403, "no access", "auth", "JUDGE_KEY"),
+        (404, "Resource not found", "model", r"\?api-version=DATE"),
+    ],
+)
+def test_a_failure_says_which_setting_decides(status, words, kind, says):
+    error = status_failure(status, {"message": words}, ApiKey("JUDGE_KEY"))
+    assert error.kind == kind and re.search(says, str(error))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Final
 from harness.contracts.judge import CallOutcome, JudgeError
 from harness.types import Reply, Request
 from judges.client.batch_jobs import POLL_SECONDS, JobState
-from judges.kinds.openai.responses import ApiKey, errors_named, read_body, status_failure, whole_number
+from judges.kinds.openai.bodies import whole_number
+from judges.kinds.openai.responses import ApiKey, errors_named, read_body, status_failure
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

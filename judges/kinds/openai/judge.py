@@ -19,15 +19,17 @@ from pydantic import Field
 
 from harness.contracts.judge import JudgeError, JudgeKind
 from harness.contracts.options import NotNegative, options, require
-from harness.types import Reply, Request
+from harness.types import Messages, Reply, Request
 from judges.client.batch_jobs import BatchJobs
 from judges.kinds.openai.batch_api import OpenAIBatchJobs
+from judges.kinds.openai.bodies import unwrap
 from judges.kinds.openai.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
-from judges.kinds.openai.responses import ApiKey, errors_named, read_body
+from judges.kinds.openai.responses import NO_SYSTEM, ApiKey, errors_named, read_body
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+API_VERSION: Final = "api-version"  # Azure's; any other query of an address may be a secret
 ROUTE: Final = "/chat/completions"
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _CHECK_SECONDS: Final = 30.0  # a small server that answers one call at a time may be busy with one
@@ -50,6 +52,10 @@ class OpenAIConfig:
     """Ask for log-probabilities where the protocol wants them; ``false`` for endpoints that refuse."""
     thinking_tokens: Annotated[int, Field(ge=0)] | None = None
     """Added to the protocol's token limit for models whose thinking counts towards it."""
+    leave_out: tuple[str, ...] = ()
+    """Request fields that the model does not take at all, and that are not sent (``[temperature]``)."""
+    fold_system: bool = False
+    """Put system text into the first user turn. Done anyway, and recorded, where a server refuses a system turn."""
     extra_body: Mapping[str, object] = field(default_factory=dict)
     """Further request fields, sent as they are (a thinking budget, say). No secrets: recipes are stored."""
     price_in: NotNegative | None = None
@@ -67,11 +73,14 @@ class OpenAIConfig:
             parts.scheme in ("http", "https") and bool(parts.hostname),
             f"base_url {self.base_url!r} is no http(s) address; an example is http://127.0.0.1:8000/v1",
         )
+        query = {name for name, _ in urllib.parse.parse_qsl(parts.query, keep_blank_values=True)}
         require(
-            not (parts.username or parts.password or parts.query or parts.fragment),
-            "base_url holds a user name, password, query or fragment; it is stored, so give the key through the "
-            "environment variable that api_key_env names",
+            not (parts.username or parts.password or query - {API_VERSION} or parts.fragment),
+            f"base_url holds a user name, password, fragment or query (only {API_VERSION} may stand there); it is "
+            "stored, so give the key through the environment variable that api_key_env names",
         )
+        required_fields = {"model", "messages"} & set(self.leave_out)
+        require(not required_fields, f"leave_out names {', '.join(sorted(required_fields))}, which every request needs")
         require(bool(self.model), "model is empty; name the model id to ask for")
         both_or_neither = (self.price_in is None) == (self.price_out is None)
         require(both_or_neither, "price_in and price_out go together: give both, or neither")
@@ -98,8 +107,13 @@ class OpenAIJudge:
 
     def __init__(self, config: OpenAIConfig) -> None:
         self.config, self.model, self.quirks = config, config.model, config.quirks
-        self.base_url = (config.base_url or OPENAI_URL).rstrip("/")
-        self.endpoint = self.base_url + _suffix(config)  # the address and what else decides replies. Never the key.
+        address, separator, query = (config.base_url or OPENAI_URL).partition("?")
+        self.base_url = address.rstrip("/").removesuffix(ROUTE)  # some copy the whole address of the route
+        self.query = dict(urllib.parse.parse_qsl(query))
+        self._folds_system = config.fold_system  # or found out by the first refusal
+        self.endpoint = (
+            self.base_url + separator + query + _suffix(config)
+        )  # the address and what else decides replies. Never the key.
         self._key = ApiKey(config.api_key_env)
         jobs = OpenAIBatchJobs(self._client, self.body, self._key, config.batch_wait)
         self.jobs: BatchJobs | None = jobs if config.batch else None
@@ -107,6 +121,18 @@ class OpenAIJudge:
 
     async def complete(self, request: Request) -> Reply:
         """One call, no retry. Raises JudgeError with the kind of what went wrong; the key is in no message."""
+        has_system = any(message["role"] == "system" for message in request.messages)
+        if has_system and not self._folds_system:
+            try:
+                return await self._post(request)
+            except JudgeError as error:
+                if not NO_SYSTEM.search(str(error)):
+                    raise
+            self._folds_system = True  # from now on, without the call that is refused
+        reply = await self._post(request)
+        return replace(reply, flags=("system-folded",)) if has_system else reply
+
+    async def _post(self, request: Request) -> Reply:
         with errors_named(self._key):
             # The SDK's plain ``post``: ``chat.completions.create`` also walks the whole request by its type hints and
             # builds a model of the reply, which takes a third of a call's processor time (all of it on one core).
@@ -117,13 +143,14 @@ class OpenAIJudge:
         quirks = self.quirks
         body: dict[str, object] = {
             "model": self.model,
-            "messages": list(request.messages),
+            "messages": fold_system_text(request.messages) if self._folds_system else list(request.messages),
             "temperature": request.temperature if quirks.temperature is None else quirks.temperature,
             quirks.max_tokens_field: request.max_tokens + quirks.thinking_tokens,
         }
         if request.top_logprobs and quirks.logprobs:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        return body | dict(self.config.extra_body)
+        body |= dict(self.config.extra_body)
+        return {name: value for name, value in body.items() if name not in self.config.leave_out}
 
     def check(self) -> str | None:
         """By the list of models, or by one token where that does not help: servers answer to unlisted names too."""
@@ -135,20 +162,21 @@ class OpenAIJudge:
                 f"{self.config.api_key_env}, or give base_url for another endpoint."
             )
         names: list[str] = []
+        has_no_list = False
         try:
             names = self._listed_models()
             if not names or self.model in names:
                 return None
         except JudgeError as error:
             # An endpoint without a list of models can still judge, and one whose list fails may answer all the same.
-            if error.kind in ("model", "bad-reply"):
-                return None
+            has_no_list = error.kind in ("model", "bad-reply")
             if error.kind in ("timeout", "auth", "connection"):
                 return self._problem(error, names)
         try:
             self._ask_one_token()
         except JudgeError as error:
-            return self._problem(error, names)
+            # Without a list, a server may refuse the one token for a reason of its own; "not found" and keys count.
+            return None if has_no_list and error.kind not in ("model", "auth") else self._problem(error, names)
         return None
 
     def _problem(self, error: JudgeError, names: Sequence[str]) -> str | None:
@@ -169,9 +197,9 @@ class OpenAIJudge:
 
     def _listed_models(self) -> list[str]:
         """Ids; none where the endpoint lists its models in a form of its own."""
-        body = self._call_once("/models")
-        entries = body.get("data") if isinstance(body, Mapping) else None
-        return [str(entry["id"]) for entry in entries or () if isinstance(entry, Mapping) and "id" in entry]
+        entries = unwrap(self._call_once("/models")).get("data")
+        model_entries = entries if isinstance(entries, list) else []
+        return [str(entry["id"]) for entry in model_entries if isinstance(entry, Mapping) and "id" in entry]
 
     def _ask_one_token(self) -> None:
         messages = [{"role": "user", "content": "m or M?"}]
@@ -184,9 +212,20 @@ class OpenAIJudge:
         key, url = self._key, self.base_url
         with (
             errors_named(key),
-            OpenAI(api_key=key.value, base_url=url, max_retries=0, timeout=_CHECK_SECONDS) as client,
+            OpenAI(
+                api_key=key.value,
+                base_url=url,
+                max_retries=0,
+                timeout=_CHECK_SECONDS,
+                default_query=self.query,
+                default_headers=self._headers(),
+            ) as client,
         ):
             return client.get(route, cast_to=object) if body is None else client.post(route, cast_to=object, body=body)
+
+    def _headers(self) -> dict[str, str]:
+        """Azure's addresses with a version take a key in a header of their own, and only tokens as a bearer's."""
+        return {"api-key": self._key.value} if self.query else {}
 
     async def __aenter__(self) -> Self:
         """Import the SDK and make the client of the running event loop, which takes a second the first time."""
@@ -212,9 +251,28 @@ class OpenAIJudge:
             http = DefaultAsyncHttpxClient(limits=type(DEFAULT_CONNECTION_LIMITS)(**widths), timeout=None)
             # The address is always given: the SDK would read OPENAI_BASE_URL, and the ledger not know it.
             client = self._clients[loop] = AsyncOpenAI(
-                api_key=self._key.value, base_url=self.base_url, max_retries=0, timeout=None, http_client=http
+                api_key=self._key.value,
+                base_url=self.base_url,
+                max_retries=0,
+                timeout=None,
+                http_client=http,
+                default_query=self.query,
+                default_headers=self._headers(),
             )
         return client
+
+
+def fold_system_text(messages: Messages) -> list[Mapping[str, str]]:
+    """System text at the head of the first user turn, with an empty line between."""
+    system_text = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
+    others = [message for message in messages if message["role"] != "system"]
+    if not system_text:
+        return others
+    first = next((place for place, message in enumerate(others) if message["role"] == "user"), None)
+    if first is None:
+        return [{"role": "user", "content": system_text}, *others]
+    user_turn = {**others[first], "content": f"{system_text}\n\n{others[first]['content']}"}
+    return [*others[:first], user_turn, *others[first + 1 :]]
 
 
 def _suffix(config: OpenAIConfig) -> str:
@@ -226,6 +284,8 @@ def _suffix(config: OpenAIConfig) -> str:
         "" if quirks.max_tokens_field == "max_tokens" else quirks.max_tokens_field,
         "" if quirks.logprobs else "no-logprobs",
         f"thinking={quirks.thinking_tokens}" if quirks.thinking_tokens else "",
+        f"without={'+'.join(sorted(config.leave_out))}" if config.leave_out else "",
+        "fold-system" if config.fold_system else "",
         f"extra={hashlib.sha256(body).hexdigest()[:12]}" if config.extra_body else "",
     ]
     return "#" + ",".join(filter(None, settings)) if any(settings) else ""

@@ -20,9 +20,9 @@ from typing import Any, Final
 from harness.contracts.judge import JudgeError
 from harness.text import replace_surrogates
 from harness.types import Reply
+from judges.kinds.openai.bodies import text_and_thinking, token_counts, unwrap, whole_number
 
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
-_MOST_TOKENS: Final = 10**9  # of one call; more is a broken counter
 _MOST_WORDS: Final = 300  # characters of an endpoint's message: some send a page of HTML
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 # 409 and 425 (conflict, too early) pass like a failing server's errors do.
@@ -30,13 +30,32 @@ _STATUS: Final[Mapping[int, str]] = {
     401: "auth", 402: "auth", 403: "auth", 404: "model", 408: "timeout", 409: "server", 425: "server", 429: "rate-limit"
 }  # fmt: skip
 _UNSUPPORTED_MODEL: Final = re.compile(
-    r"unsupported|not support|unrecognized|unknown (parameter|field|argument)|extra (inputs|fields)", re.IGNORECASE
+    r"unsupported|not support|unrecognized|unknown (parameter|field|argument)|extra (inputs|fields)"
+    r"|(temperature|top_p|logprobs|max_\w*tokens).{0,40}(deprecated|not (allowed|permitted|available|accepted)|removed)"
+    r"|(not (allow|permit|accept)|cannot|only).{0,60}\b(temperature|top_p|logprobs)\b",
+    re.IGNORECASE,
 )
+# What servers say whose chat template or model has no system turn: vLLM, SGLang and llama.cpp with Gemma's and
+# Mistral's templates, OpenAI's o1, Gemini's endpoint with Gemma, Anthropic's.
+NO_SYSTEM: Final = re.compile(
+    r"system.{0,20}(role|message|prompt|instruction|turn).{0,40}(not|n't|un)\s?(support|allow|enabled|permitted|accept)"
+    r"|developer instruction is not enabled|does not support .?system|(unexpected|unsupported|invalid|unknown) role"
+    r".{0,10}system|only user(,)? (and )?(assistant|model).{0,30}roles|roles must alternate"
+    r"|(not|n't) support.{0,20}system (role|message|prompt|instruction)",
+    re.IGNORECASE,
+)
+_TOKEN_LIMIT: Final = re.compile(r"max_(completion_|new_|output_)?tokens|maximum (output|completion)", re.IGNORECASE)
+_MODERATION: Final = re.compile(r"moderation|flagged|content.?(filter|policy|management)", re.IGNORECASE)
 _WORDS: Final = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
-        ("refused", r"content.?(filter|policy|management)|safety|moderation"),
+        ("refused", r"content.?(filter|policy|management)|safety|moderation|data_?inspection|inappropriate content"),
         ("context", r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context"),
+        (
+            "context",
+            r"max_(completion_|new_|output_)?tokens.{0,40}(too large|exceed|at most| > |less than)",
+        ),
+        ("context", r"(prompt|input) is too long"),
         ("model", r"model.{0,80}(not.(found|exist)|does not exist|unknown)|no such model|unknown model"),
         ("model", _UNSUPPORTED_MODEL.pattern),
         ("rate-limit", r"rate.?limit|too many requests|quota|billing"),
@@ -44,8 +63,15 @@ _WORDS: Final = tuple(
         ("bad-reply", r"invalid_request|not_found"),
     )
 )  # what an error's code and words say of its kind, where its status does not; the first pattern that is found counts
+# Stop reasons of a refusal: OpenAI and Azure, Anthropic, Gemini, Amazon Bedrock, Zhipu.
+_REFUSAL_REASON: Final = re.compile(
+    r"refus|content.?filter|safety|prohibit|recitation|block|\bspii\b|guardrail|sensitive|moderation|violation",
+    re.IGNORECASE,
+)
+# Stop reasons of a reply cut at its token limit: OpenAI; Gemini and Anthropic; Mistral.
+_LENGTH_REASONS: Final = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "model_length"})
 # Those of HTTP 400, 413, 422 and the like, which are about this request or about every request to this model.
-_OF_REQUEST: Final = _WORDS[:4]
+_OF_REQUEST: Final = _WORDS[:6]
 
 
 @dataclass(frozen=True)
@@ -116,8 +142,14 @@ def status_failure(
 ) -> JudgeError:
     """What an HTTP status (0: not known) with an error in OpenAI's form (its inner object, or its words) means."""
     error = failure if isinstance(failure, Mapping) else {"message": failure}
-    code, words = str(error.get("code") or error.get("type") or ""), str(error.get("message") or "no message")
+    code, words = (
+        str(error.get("code") or error.get("type") or ""),
+        str(error.get("message") or error.get("detail") or "no message"),
+    )
     kind = "server" if status >= 500 else _STATUS.get(status)  # a failing server may say anything: words do not count
+    # OpenRouter and Azure refuse a prompt with 403 too, and the next prompt is another matter.
+    if status == 403 and (_MODERATION.search(code) or _MODERATION.search(words)):
+        kind = "refused"
     if kind is None:
         patterns = _OF_REQUEST if status else _WORDS
         # A code is chosen from a list, words are free: they may mention anything.
@@ -130,14 +162,28 @@ def status_failure(
     elif kind == "auth":
         hint = f"the key is read from the environment variable {key.variable}"
     elif kind == "context":
-        hint = "the judge prompt is longer than the model's context"
+        hint = (
+            "prompt and token limit together exceed the model's window: lower judge_max_tokens of the benchmark for a "
+            "judge, max_new_tokens for a model, below window minus prompt; or serve it with a larger window"
+            if _TOKEN_LIMIT.search(words)
+            else "the prompt is longer than the model's context: serve it with a larger window, or name another model"
+        )
+    elif NO_SYSTEM.search(words):
+        hint = "set fold_system: true to put the system text into the first user turn"
+    elif status == 404 and "resource not found" in words.lower():
+        hint = (
+            "nothing is at this address. Azure's older addresses (/openai/deployments/NAME) need ?api-version=DATE at "
+            "the end of base_url; its /openai/v1 does not"
+        )
     elif kind == "model" and status != 404 and (_UNSUPPORTED_MODEL.search(code) or _UNSUPPORTED_MODEL.search(words)):
         option = f"{error['param']}: " if error.get("param") else ""
         hint = (
-            f"{option}set max_tokens_field, temperature, logprobs or extra_body of this judge to what the model takes"
+            f"{option}set max_tokens_field, temperature, logprobs or extra_body to what the model takes, or name the "
+            "field in leave_out, as in leave_out: [temperature]"
         )
     # Without the key first, and cut then: half a key would not be recognised.
-    message = f"{location or f'HTTP {status}'}: {key.scrub(words)[:_MOST_WORDS]}" + (f" ({hint})" if hint else "")
+    text = f"{key.scrub(words)[:_MOST_WORDS].rstrip()}" + (f" ({hint})" if hint else "")
+    message = f"{location or f'HTTP {status}'}: {text}"
     return JudgeError(kind, message, _retry_after(headers or {}))
 
 
@@ -146,11 +192,8 @@ def read_body(body: object, key: ApiKey) -> Reply:
 
     Raises JudgeError: ``empty``, ``refused`` or ``bad-reply``; or the kind of an error that a gateway passed on.
     """
-    content: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
-    counts = content.get("usage")
-    usage = (0, 0)
-    if isinstance(counts, Mapping):
-        usage = whole_number(counts.get("prompt_tokens")), whole_number(counts.get("completion_tokens"))
+    content = unwrap(body)
+    usage = token_counts(content.get("usage"))
     paid_usage = usage if any(usage) else None
     choices = content.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
@@ -165,6 +208,11 @@ def read_body(body: object, key: ApiKey) -> Reply:
     if not isinstance(choices, list):
         raise JudgeError("bad-reply", "the endpoint sent something that is no chat completion; check base_url (/v1?)")
     if not choices:
+        # Gemini's gateways say in this way that the prompt was blocked.
+        feedback = content.get("promptFeedback") or content.get("prompt_feedback")
+        reason = feedback.get("blockReason") or feedback.get("block_reason") if isinstance(feedback, Mapping) else None
+        if reason:
+            raise JudgeError("refused", key.scrub(f"the endpoint blocked the prompt: {reason}"), usage=paid_usage)
         raise JudgeError("empty", "the reply has no choices", usage=paid_usage)
     try:
         return _read_choice(content, choices[0], usage)
@@ -175,32 +223,37 @@ def read_body(body: object, key: ApiKey) -> Reply:
         raise JudgeError("bad-reply", text, usage=usage) from None
 
 
-def whole_number(value: object) -> int:
-    """0 where the value of a foreign body is no number, below 0, or beyond reason."""
-    try:
-        number = int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError, OverflowError):
-        return 0
-    return number if 0 <= number <= _MOST_TOKENS else 0
-
-
 def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tuple[int, int]) -> Reply:
-    finish = replace_surrogates(str(choice.get("finish_reason") or ""))
-    # Text that the filter cut is half a verdict: it is none.
-    if finish == "content_filter":
-        raise JudgeError("refused", "the endpoint's content filter cut the reply")
+    finish_reason = replace_surrogates(str(choice.get("finish_reason") or ""))
+    # Text that a filter cut, or that ends in a refusal, is half a verdict: it is none.
+    if _REFUSAL_REASON.search(finish_reason):
+        raise JudgeError(
+            "refused", f"the endpoint's content filter cut the reply, or the model declined ({finish_reason})"
+        )
+    finish = "length" if finish_reason.lower() in _LENGTH_REASONS else finish_reason
     message = choice.get("message") or {}
-    text = message.get("content") or ""
-    if not isinstance(text, str):
-        raise TypeError(f"content is {type(text).__name__}, not text")
+    text, parts = text_and_thinking(message.get("content") if message else choice.get("text"))
     first_token = _first_token(choice.get("logprobs") or {})
-    if not text.strip() and not first_token:
+    thinking = _thinking(message) or replace_surrogates(parts.strip())
+    # A reply that is thinking up to the token limit would be so again: it is complete, and holds no verdict.
+    if not text.strip() and not first_token and not (thinking and finish == "length"):
         if message.get("refusal"):
             raise JudgeError("refused", f"the model refused: {message['refusal']}")
+        native_reason = str(choice.get("native_finish_reason") or "")  # OpenRouter: the provider's own word
+        if _REFUSAL_REASON.search(native_reason):
+            raise JudgeError("refused", f"the provider's content filter stopped the reply ({native_reason})")
         remark = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
+        remark = remark or (", only thinking" if thinking.strip() else "")
         raise JudgeError("empty", f"the reply has no text{remark}")
     served_model = replace_surrogates(str(body.get("model") or ""))
-    return Reply(replace_surrogates(text), finish, served_model, *usage, first_token=first_token)
+    return Reply(replace_surrogates(text), finish, served_model, *usage, first_token=first_token, thinking=thinking)
+
+
+def _thinking(message: Mapping[str, Any]) -> str:
+    """What a server that knows the model's marks sends beside the answer: ``reasoning_content`` (DeepSeek, SGLang,
+    llama.cpp, vLLM to 0.11), ``reasoning`` (OpenRouter, Groq, Ollama, vLLM later), ``thinking``."""
+    fields = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
+    return replace_surrogates(next((text for text in fields if isinstance(text, str) and text.strip()), "").strip())
 
 
 def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
