@@ -24,7 +24,8 @@ T = TypeVar("T")
 ANSWERS = "answers:"  # opens the folder of answers that were made elsewhere
 IMPORT_NOTE = "import.json"  # describes imported answers, beside answers.jsonl and judgments.jsonl
 JUDGE = "main"  # the judge's name in a recipe that is made from options
-_SERVED = re.compile(r"(?P<model>[^@\s]+)@(?:(?P<base_url>https?://\S+)|openai)")
+# Names may hold an @ themselves (LM Studio's quants, Cloudflare's ids): the address tells where they end.
+_SERVED = re.compile(r"(?P<model>\S+?)@(?:(?P<base_url>https?://\S+)|openai)")
 _ROW = re.compile(r"(?:(?P<row>[A-Za-z0-9][\w.+-]*)=)?(?P<model>.+)", re.DOTALL)
 
 
@@ -44,19 +45,24 @@ def server_options(text: str) -> dict[str, object] | None:
 
 
 def candidate(text: str, rows: Sequence[str] = ()) -> Candidate:
-    """A model from ``[ROW=]MODEL``: a checkpoint, ``NAME@URL`` or ``answers:FOLDER``. ``rows``: names in use."""
+    """A model from ``[ROW=]MODEL``: a checkpoint, ``NAME@URL``, ``{model: NAME, base_url: URL, ...}`` with all options
+    of a server, or ``answers:FOLDER``. ``rows``: names in use."""
     match = _ROW.fullmatch(text)
     name, model = (match["row"], match["model"]) if match else (None, text)
     if model.startswith(ANSWERS):
         return read_answers(name or "", model, rows)
     if name in rows:
         raise UserError(f"--model: the name {name!r} is given twice; names tell models apart in tables.")
-    config = server_options(model)
-    # Of a hub id the part after the last slash, of pocket:NAME the part after the colon: the name becomes a folder.
-    short = str(config["model"] if config else model).rstrip("/").rpartition("/")[2].partition(":")
-    base = name or re.sub(r"[^\w.+-]+", "-", short[2] or short[0]).strip("-.") or "model"
+    config = mapping(model, "--model") if model.startswith("{") else server_options(model)
+    kind = str(config.pop("kind", "openai")) if config else ""
+    if config and not config.get("model"):
+        raise UserError(f"--model {text}: name the model: {{model: NAME, base_url: URL}}.")
+    # Of an id the part after the last slash, with its tag (qwen2.5:8b); of pocket:NAME the part after the colon: the
+    # name becomes a folder.
+    model_name = str(config["model"]) if config else model.removeprefix("pocket:")
+    base = name or re.sub(r"[^\w.+-]+", "-", model_name.rstrip("/").rpartition("/")[2]).strip("-.") or "model"
     row = next(row for n in range(1, len(rows) + 2) if (row := base if n == 1 else f"{base}-{n}") not in rows)
-    return Candidate(row, endpoint=ServerOptions("openai", config)) if config else Candidate(row, checkpoint=model)
+    return Candidate(row, endpoint=ServerOptions(kind, config)) if config else Candidate(row, checkpoint=model)
 
 
 def read_answers(name: str, text: str, rows: Sequence[str]) -> Candidate:
@@ -92,16 +98,20 @@ def read_note(folder: Path) -> ImportNote:
         raise UserError(f"{folder} is no folder that `distilbench import` wrote ({error}): import it again.") from error
 
 
+def mapping(text: str, option: str) -> dict[str, object]:
+    try:
+        entry = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{option}: not valid YAML ({getattr(error, 'problem', error)}): {text}") from error
+    if not isinstance(entry, Mapping):
+        raise UserError(f"{option}: must be a mapping like {{kind: openai, model: NAME}}, got {text}")
+    return dict(entry)
+
+
 def judge_entry(text: str, registry: Registry) -> dict[str, object]:
     """A recipe's judge entry from ``NAME@URL``, a kind by its name, a known model, YAML or a checkpoint."""
     if text.startswith("{"):
-        try:
-            entry = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UserError(f"--judge: not valid YAML ({getattr(error, 'problem', error)}): {text}") from error
-        if not isinstance(entry, Mapping):
-            raise UserError(f"--judge: must be a mapping like {{kind: openai, model: NAME}}, got {text}")
-        return dict(entry)
+        return mapping(text, "--judge")
     # From the most to the least explicit form: a folder may have the name of a model or a kind.
     config = server_options(text)
     if config:

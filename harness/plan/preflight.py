@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.contracts.stage import Cost, Stage
 from harness.models.published_sizes import context_length
+from harness.models.server_model import ServerOptions
 from harness.plan.plan import Plan
 from harness.stages import STAGES
 from harness.stages.kind import PlanIssue
@@ -62,8 +63,14 @@ def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
         return []
     cost, issues = Cost.total(plan.costs(pending)), []
     if ask.max_cost is not None and cost.dollars is None:
-        text = f"ask.max_cost is ${ask.max_cost:g}, but the price of a judge is not known: give its price_in and "
-        issues.append(PlanIssue(True, text + "price_out, dollars per million tokens (0 for a server of your own)"))
+        names = " and of ".join(names_without_price(plan, pending))
+        text = (
+            f"ask.max_cost is ${ask.max_cost:g}, but the price of {names} is not known: give its price_in and "
+            "price_out, dollars per million tokens (0 for a server of your own)"
+        )
+        if "model " in names:
+            text += ". A model takes them in --model '{model: NAME, base_url: URL, price_in: 0, price_out: 0}'"
+        issues.append(PlanIssue(True, text))
     elif ask.max_cost is not None and cost.dollars is not None and cost.dollars > ask.max_cost:
         text = f"judging is estimated at ${cost.dollars:,.2f}, ask.max_cost allows ${ask.max_cost:g}: "
         issues.append(PlanIssue(True, text + "raise it, set limits to the benchmarks, or name a cheaper judge"))
@@ -71,6 +78,17 @@ def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
         text = f"{cost.judge_calls:,} judge calls are to be made, ask.max_calls allows {ask.max_calls:,}: "
         issues.append(PlanIssue(True, text + "raise it, or set limits to the benchmarks"))
     return issues
+
+
+def names_without_price(plan: Plan, pending: Collection[Stage]) -> list[str]:
+    """The judges and the served models whose price is not known."""
+    names: dict[str, None] = {}
+    for stage, cost in zip(pending, plan.costs(pending), strict=True):
+        if cost.dollars is None:
+            server = stage.local.get("endpoint")
+            judge = None if server else plan.recipe.benchmarks[stage.params["benchmark"]].judge
+            names[f"model {ServerOptions(**server).model!r}" if server else f"judge {judge!r}"] = None
+    return list(names)
 
 
 def disk(plan: Plan, pending: Collection[Stage], folder: Path, workers: int) -> list[PlanIssue]:

@@ -54,6 +54,11 @@ SMALL = ("--set", "statistics.replicates=100", "--set", "compute.workers=1", "--
         ("judge@http://127.0.0.1:8000/v1", {"model": "judge", "base_url": "http://127.0.0.1:8000/v1"}),
         ("org/model@https://h/v1", {"model": "org/model", "base_url": "https://h/v1"}),
         ("gpt-4o@openai", {"model": "gpt-4o"}),
+        ("qwen3-8b@q4_k_m@http://h:1234/v1", {"model": "qwen3-8b@q4_k_m", "base_url": "http://h:1234/v1"}),
+        ("@cf/meta/llama-3.1-8b@https://h/v1", {"model": "@cf/meta/llama-3.1-8b", "base_url": "https://h/v1"}),
+        ("gpt@h/d?api-version=1", None),
+        ("gpt@https://h/d?api-version=1", {"model": "gpt", "base_url": "https://h/d?api-version=1"}),
+        ("a@openai@openai", {"model": "a@openai"}),
         ("org/model@main", None),  # a revision on the hub
         ("pocket:student", None),
         ("./folder", None),
@@ -70,6 +75,33 @@ def test_rows_are_named_after_models_and_differ() -> None:
     assert rows == ["student", "student-2", "student-3", "mine", "student-4"]
     with pytest.raises(UserError, match="'mine' is given twice"):
         candidate("mine=org/y", rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "row"),
+    [
+        ("qwen2.5:8b@http://h/v1", "qwen2.5-8b"),
+        ("deepseek/deepseek-r1:free@http://h/v1", "deepseek-r1-free"),
+        ("qwen3-8b@q4_k_m@http://h/v1", "qwen3-8b-q4_k_m"),
+        ("@cf/meta/llama-3.1-8b@http://h/v1", "llama-3.1-8b"),
+        ("hf.co/org/model:Q4_K_M@http://h/v1", "model-Q4_K_M"),
+        ("{model: 'a:b', base_url: 'http://h/v1'}", "a-b"),
+    ],
+)
+def test_a_row_is_named_by_all_of_a_models_name(text: str, row: str) -> None:
+    assert candidate(text).row == row
+
+
+def test_a_served_model_takes_all_options_of_a_server() -> None:
+    text = "mine={model: m, base_url: 'http://h/v1', price_in: 1, price_out: 2, leave_out: [temperature]}"
+    model = candidate(text)
+    assert model.row == "mine" and model.endpoint is not None and model.endpoint.kind == "openai"
+    assert model.endpoint.config == {
+        "model": "m", "base_url": "http://h/v1", "price_in": 1, "price_out": 2, "leave_out": ["temperature"]
+    }  # fmt: skip
+    for wrong in ("{base_url: 'http://h/v1'}", "{model: m", "{m}x"):
+        with pytest.raises(UserError, match="--model"):
+            candidate(wrong)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +321,8 @@ def test_run_again_or_killed_in_the_middle_it_gives_the_same_table_and_pays_for_
     [
         ("m@http://127.0.0.1:9/v1", "pocket", [], "cannot be reached"),
         ("pocket:student", "j@http://127.0.0.1:9/v1", [], "cannot be reached"),
-        ("pocket:student", "GOOD", ["ask.max_cost=1"], "price of a judge is not known"),
+        ("pocket:student", "GOOD", ["ask.max_cost=1"], "price of judge 'main' is not known"),
+        ("fake@URL", "pocket", ["ask.max_cost=1"], "price of model 'fake' is not known"),
         ("pocket:student", "GOOD", ["ask.max_calls=3"], "4 judge calls are to be made, ask.max_calls allows 3"),
         ("pocket:student", "{kind: openai, model: other, base_url: URL}", [], "does not serve this model"),
     ],
@@ -300,7 +333,7 @@ def test_what_cannot_work_is_said_before_anything_starts(
     with FakeServer(respond, lambda content, visit: "no-model") as server:
         judge = judge.replace("GOOD", f"fake@{server.base_url}").replace("URL", server.base_url)
         options: EvaluationOptions = {"questions": "pocket", "limit": 4, "set": changes, "runs": tmp_path / "runs"}
-        work = plan_evaluation([model], judge, benchmarks=["alpaca_eval"], **options)
+        work = plan_evaluation([model.replace("URL", server.base_url)], judge, benchmarks=["alpaca_eval"], **options)
         with pytest.raises(UserError, match=re.escape(part)):
             execute(work)
         assert len(server.requests) <= 1  # the probe's one token
