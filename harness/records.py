@@ -50,16 +50,29 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
     """Read what ``write_records`` wrote. Raises UserError naming file and line where a line does not fit."""
     records: list[T] = []
     record_type: Any = kind
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             try:
                 records.append(adapter(record_type).validate_json(whole_characters(line)))
             except ValidationError as error:
-                problem = error.errors()[0]
-                location = ".".join(str(part) for part in problem["loc"])
-                text = f"{path}, line {number}: {location}: {problem['msg']} (a {kind.__name__} was expected)"
-                raise UserError(text) from error
+                raise _mistake(error, kind, f"{path}, line {number}") from error
     return records
+
+
+def record(row: Any, kind: type[T], location: str) -> T:
+    """One record from parsed JSON. Raises UserError that begins with ``location``."""
+    record_type: Any = kind
+    try:
+        result: T = adapter(record_type).validate_python(row)
+    except ValidationError as error:
+        raise _mistake(error, kind, location) from error
+    return result
+
+
+def _mistake(error: ValidationError, kind: type[T], location: str) -> UserError:
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"])
+    return UserError(f"{location}: {field}: {problem['msg']} (a {kind.__name__} was expected)")
 
 
 def whole_characters(line: str) -> str:

@@ -14,6 +14,7 @@ from harness.text import format_count
 app = typer.Typer()
 _BENCHMARK = "alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants."
 _PARTIAL = "Accept missing, doubled and foreign rows; they are listed and counted."
+_LEFT_OUT = "Leave out questions without an answer; they are counted and listed."
 _TARGET = "Which target of the run; default: table1, or the only one."
 
 
@@ -68,11 +69,12 @@ def export(
     target: Annotated[str | None, typer.Option(help=_TARGET)] = None,
     model: Annotated[str | None, typer.Option(help="Name that the files give the model.")] = None,
     judge: Annotated[str | None, typer.Option(help="Name that the files give the judge.")] = None,
+    partial: Annotated[bool, typer.Option("--partial", help=_LEFT_OUT)] = False,
     runs: Runs = Path("runs"),
     plugins: Plugins = None,
 ) -> None:
     """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept."""
-    from distilbench.workflows.answers import answers_of_row, export_answers, read_import
+    from distilbench.workflows.answers import answers_of_row, export_answers, missing_answers, read_import
     from distilbench.workflows.finished_run import load
 
     if (folder is None) == (run is None):
@@ -83,5 +85,8 @@ def export(
         # A name under --runs is the usual way; a folder is what a shell completes.
         path = Path(str(run)) if Path(str(run)).is_dir() else runs / str(run)
         answers = answers_of_row(load(path), row, benchmark, seed=seed, target=target)
-    for path in export_answers(answers, out, model=model, judge=judge, plugins=plugins or []):
+    for path in export_answers(answers, out, model=model, judge=judge, plugins=plugins or [], partial=partial):
         typer.echo(str(path))
+    if partial and (question_ids := missing_answers(answers, plugins or [])):
+        examples = ", ".join(question_ids[:10]) + (", ..." if len(question_ids) > 10 else "")
+        typer.echo(f"left out, without an answer: {format_count(len(question_ids), 'question')} ({examples})", err=True)

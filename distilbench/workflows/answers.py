@@ -143,9 +143,18 @@ def answers_of_row(
 
 
 def export_answers(
-    answers: AnswerSet, out: Path, *, model: str | None = None, judge: str | None = None, plugins: Sequence[str] = ()
+    answers: AnswerSet,
+    out: Path,
+    *,
+    model: str | None = None,
+    judge: str | None = None,
+    plugins: Sequence[str] = (),
+    partial: bool = False,
 ) -> list[Path]:
-    """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept."""
+    """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept.
+
+    Raises UserError where a question has no answer, unless ``partial`` leaves it out.
+    """
     adapter = find_benchmark(answers.benchmark, load_registry(plugins))
     questions = adapter.questions(parse_options(adapter.config, (), answers.options))
     # A run whose baseline was a row compared with that row's answers: the files must show these.
@@ -154,5 +163,13 @@ def export_answers(
     official = next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")
     judgments = answers.judgments if adapter.needs_judge else ()
     names = {"judge": judge or answers.judge, "baseline": answers.baseline or official}
-    export = ExportedResults(model or answers.model, questions, answers.answers, judgments, **names)
+    export = ExportedResults(model or answers.model, questions, answers.answers, judgments, **names, partial=partial)
     return export_files(out, export, answers.benchmark)
+
+
+def missing_answers(answers: AnswerSet, plugins: Sequence[str] = ()) -> list[str]:
+    """The questions without an answer: what a ``partial`` export leaves out."""
+    adapter = find_benchmark(answers.benchmark, load_registry(plugins))
+    known_questions = {answer.question for answer in answers.answers}
+    questions = adapter.questions(parse_options(adapter.config, (), answers.options))
+    return [question.id for question in questions if question.id not in known_questions]

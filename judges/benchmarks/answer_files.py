@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from harness.contracts.benchmark import against, pair_answers
 from harness.errors import UserError
-from harness.records import read_records
+from harness.records import record
 from harness.text import format_count, replace_in_json
+from harness.thinking import separate_answer
 from harness.types import Answer, Question
 
 T = TypeVar("T")
+X = TypeVar("X")
 Row = Mapping[str, object]
+Rows = Sequence[tuple[str, Row]]
+"""Rows with their place for messages: ``answers.jsonl, row 3``."""
+_FAILURE = re.compile(
+    r"(?i:[$\[<(]+[a-z_ ]{0,20}error[$\]>)]+)|ERROR|(?i:\*\*network error due to high traffic.*)"
+    r"|(?i:\$moderation\$.*)|(?i:(?:api|generation|request|server)[ _-]?(?:error|failed|failure)[.!]?(?: *[:(-].*)?)"
+)
+"""What generators write for an answer where they failed: FastChat ``$ERROR$`` (API) and ``ERROR`` (local), and what its
+servers say instead of an answer; arena-hard-auto ``$ERROR$``; others ``[ERROR]``, ``API Error: reason``."""
+_MAGIC = {b"PAR1": "a Parquet file", b"\x1f\x8b": "compressed (gzip)", b"PK\x03\x04": "a zip archive or spreadsheet"}
 
 ReadAnswer = Callable[[Row, str], tuple[str, Answer] | None]
 """(row, its place for messages) -> the model, empty where the row names none, and its answer, whose ``question`` is an
@@ -25,19 +38,25 @@ id or a text; ``None`` for a row of another kind. Raises UserError."""
 class RowMatcher(Generic[T]):
     """The first row offered for each (question id, slot), and a sentence in ``problems`` for all others.
 
-    ``content``: what the rows hold, for messages (``answers``).
+    ``content``: what the rows hold, for messages (``answers``). What a row says of its question and is not so is a
+    problem too; the row counts all the same.
     """
 
     def __init__(self, questions: Sequence[Question], content: str) -> None:
         self.questions, self.content = questions, content
         self.rows: dict[tuple[str, str], T] = {}
         self.problems: list[str] = []
+        self.reported: set[tuple[str, str]] = set()
+        self.by_id = {question.id: question for question in questions}
         # Some tools write ids, others the instruction itself.
         self.ids = {question.turns[0]: question.id for question in questions if question.turns}
         self.ids |= {question.id: question.id for question in questions}
 
-    def offer(self, name: str, location: str, row: T, slot: str = "") -> None:
-        """Take one row of the question that has this id or text; one per ``slot`` (a turn, a filter)."""
+    def offer(self, name: str, location: str, row: T, slot: str = "", source_row: Row = {}) -> None:  # noqa: B006, only read
+        """Take one row of the question that has this id or text; one per ``slot`` (a turn, a filter).
+
+        ``source_row``: the row as it is in the file.
+        """
         question = self.ids.get(name)
         if question is None:
             self.problems.append(f"{location}: {self.content} for a question that is not asked here: {shorten(name)}")
@@ -46,6 +65,15 @@ class RowMatcher(Generic[T]):
             self.problems.append(f"{location}: a second row of {self.content} for {place}; the first counts")
         else:
             self.rows[question, slot] = row
+            for field, theirs, ours in contradictions(source_row, self.by_id[question]):
+                # One baseline is that of all rows: it is told once.
+                key = (field, theirs if field == "baseline" else question)
+                if key not in self.reported:
+                    self.reported.add(key)
+                    text = (
+                        f"the {field} of question {question} differs (file: {shorten(theirs)}, ours: {shorten(ours)})"
+                    )
+                    self.problems.append(f"{location}: {text}; ours counts")
 
     def in_order(self, slots: Sequence[str] = ("",)) -> list[tuple[Question, str, T]]:
         places = [(question, slot) for question in self.questions for slot in slots]
@@ -65,6 +93,58 @@ class RowMatcher(Generic[T]):
         return problems
 
 
+def contradictions(row: Row, question: Question) -> list[tuple[str, str, str]]:
+    """(field, in the file, ours) where a foreign row says something else of a question than the question does."""
+    messages = row.get("messages")
+    turns = messages if isinstance(messages, list) else []
+    user_texts = [dig(turn, "content") for turn in turns if dig(turn, "role") == "user"][:1]
+    texts = dig(row, "doc", "question"), row.get("instruction"), row.get("prompt"), *user_texts
+    golds = dig(row, "doc", "answer"), row.get("target")
+    comparisons: tuple[tuple[str, tuple[object, ...], Sequence[object]], ...] = (
+        ("text", texts, question.turns[:1]),
+        ("gold answer", golds, question.reference[:1]),
+        ("baseline", (row.get("baseline"),), [question.meta[key] for key in ("baseline",) if key in question.meta]),
+    )
+    differences = []
+    for field, file_values, our_values in comparisons:
+        for ours in map(str, our_values):
+            # A gold answer may come with its working, which ends in "#### N".
+            pairs = [
+                [text.rpartition("####")[2].strip() for text in (theirs, ours)]
+                for theirs in map(str, filter(_is_text, file_values))
+            ]
+            unequal = [(theirs, own) for theirs, own in pairs if _compact(theirs) != _compact(own)]
+            differences += [(field, *unequal[0])] if unequal else []
+    return differences
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _compact(text: str) -> str:
+    """Without white space and commas, which differ between copies of one text."""
+    return "".join(text.replace(",", "").split())
+
+
+def parse_rows(rows: Iterable[tuple[str, X]], read: Callable[[X, str], T], problems: list[str]) -> list[T]:
+    """What ``read`` makes of each (place, row). A row that it refuses is left out, with a sentence in ``problems``.
+
+    Raises UserError, the first one's, where it refuses all: that is a file of another kind.
+    """
+    results, refusals = [], []
+    for location, row in rows:
+        try:
+            results.append(read(row, location))
+        except UserError as error:
+            refusals.append(str(error))
+    if refusals and not results:
+        count = f" ({format_count(len(refusals), 'row')} alike or worse)" if len(refusals) > 1 else ""
+        raise UserError(refusals[0] + count)
+    problems += [f"{text}: the row is left out" for text in refusals]
+    return results
+
+
 def with_baseline(questions: Sequence[Question], path: str, benchmark: str, read: ReadAnswer) -> list[Question]:
     file = Path(path).expanduser()
     if not file.is_file():
@@ -80,57 +160,68 @@ def read_answers(
     files: Sequence[Path], questions: Sequence[Question], read: ReadAnswer = lambda row, location: None
 ) -> tuple[str, list[Answer], list[str]]:
     """(model, answers in the order of the questions, problems) of files that hold answers. Raises UserError."""
-    if is_own(files[0]):
-        model, answers = "", RowMatcher[Answer](questions, "answers")
-        for path in files:
-            for number, answer in enumerate(read_records(path, Answer), 1):
-                answers.offer(answer.question, f"{path.name}, row {number}", answer)
-    else:
-        model, answers = match_answers(locate_rows(files), read, (), None, files, questions)
-    complete_answers, short_of_turns = whole_answers([answer for *_, answer in answers.in_order()], questions)
-    return model, complete_answers, [*answers.problems, *answers.missing_rows(), *short_of_turns]
+    rows = locate_rows(files)
+    model, answers = match_answers(rows, own_answer if is_own(rows[0][1]) else read, (), None, questions)
+    complete_answers, dropped = whole_answers([answer for *_, answer in answers.in_order()], questions)
+    return model, complete_answers, [*answers.problems, *answers.missing_rows(), *dropped]
+
+
+def own_answer(row: Row, location: str) -> tuple[str, Answer]:
+    """A row of our own ``answers.jsonl``, as ``ReadAnswer``."""
+    return "", record(row, Answer, location)
 
 
 def match_answers(
-    rows: Sequence[tuple[str, Row]], read: ReadAnswer, judged_models: Sequence[str], model: str | None,
-    files: Sequence[Path], questions: Sequence[Question],
+    rows: Rows, read: ReadAnswer, judged_models: Sequence[str], model: str | None, questions: Sequence[Question]
 ) -> tuple[str, RowMatcher[Answer]]:  # fmt: skip
     """(the model to read, its answers). Raises UserError: several models and none was named, or not the named one."""
-    read_rows = [(location, pair[0], pair[1]) for location, row in rows if (pair := read(row, location)) is not None]
-    models = list(dict.fromkeys([*(name for _, name, _ in read_rows if name), *judged_models]))
+    answers = RowMatcher[Answer](questions, "answers")
+    pairs = parse_rows(rows, lambda row, location: (location, row, read(row, location)), answers.problems)
+    read_rows = [(location, row, *pair) for location, row, pair in pairs if pair is not None]
+    models = list(dict.fromkeys([*(name for *_, name, _ in read_rows if name), *judged_models]))
     model_list = ", ".join(models[:20])
     if model is None and len(models) > 1:
-        raise UserError(f"{files[0]} and others hold several models: {model_list}. Name one with --model.")
+        raise UserError(f"the files hold several models: {model_list}. Name one with --model.")
     if model is not None and models and model not in models:
         raise UserError(f"no rows of model {model!r}; the files hold: {model_list}.")
     chosen = model or (models[0] if models else "")
-    answers = RowMatcher[Answer](questions, "answers")
-    for location, name, answer in read_rows:
+    for location, row, name, answer in read_rows:
         if name in ("", chosen):  # a row that names no model belongs to every one
             question = answers.ids.get(answer.question, "")
-            answers.offer(answer.question, location, replace(answer, question=question))
+            answers.offer(answer.question, location, replace(answer, question=question), source_row=row)
     return chosen, answers
 
 
 def whole_answers(answers: Sequence[Answer], questions: Sequence[Question]) -> tuple[list[Answer], list[str]]:
-    """The answers with as many turns as their question, and a problem for each of the others."""
-    rows = pair_answers(questions, answers)
-    problems = [
-        f"the answer to question {q.id} has {format_count(len(a.turns), 'turn')}, not {len(q.turns)}: it is left out"
-        for q, a in rows
-        if len(a.turns) != len(q.turns)
-    ]
-    return [answer for question, answer in rows if len(answer.turns) == len(question.turns)], problems
+    """The answers with all turns, without thinking, none a mark of failure; a problem for each of the others."""
+    complete_answers, problems = [], []
+    for question, raw_answer in pair_answers(questions, answers):
+        answer = separate_answer(raw_answer)
+        failures = [text for text in answer.turns if is_failure(text)]
+        if failures:
+            reason = f"is {shorten(failures[0].strip())}, the mark of a generator that failed"
+        elif len(answer.turns) != len(question.turns):
+            reason = f"has {format_count(len(answer.turns), 'turn')}, not {len(question.turns)}"
+        else:
+            complete_answers.append(answer)
+            continue
+        problems.append(f"the answer to question {question.id} {reason}: it is left out")
+    return complete_answers, problems
 
 
-def is_own(path: Path) -> bool:
-    """Whether a file's first line is one of our records: they name ``question`` and ``turns`` or ``part``."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            first = json.loads(file.readline() or "null")
-    except (OSError, ValueError, RecursionError):
-        return False  # the reader of the tool's own format says what is wrong
-    return isinstance(first, dict) and "question" in first and ("turns" in first or "part" in first)
+def is_failure(text: str) -> bool:
+    """Whether an answer is no answer, but what a generator writes where it failed."""
+    return _FAILURE.fullmatch(" ".join(text.split()) if len(text) < 2000 else "") is not None
+
+
+def is_own(row: Row) -> bool:
+    """Whether a row is one of our records: they name ``question`` and ``turns`` or ``part``."""
+    return "question" in row and ("turns" in row or "part" in row)
+
+
+def is_missing(value: object) -> bool:
+    """``null``, or the NaN that pandas writes for it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def shorten(value: object) -> str:
@@ -148,20 +239,24 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
             try:
                 rows.append(json.loads(line))
             except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-                raise UserError(f"{path}, line {number}: not JSON ({error})") from error
+                raise UserError(f"{path}, line {number}: not JSON ({error}): {shorten(line)}") from error
     return rows
 
 
 def locate_rows(files: Sequence[Path]) -> list[tuple[str, Row]]:
-    """The objects of JSON arrays or JSON lines files, each with its place for messages: ``answers.jsonl, row 3``."""
+    """The objects of JSON arrays, JSON lines or pandas' JSON by columns, see ``Rows``. Raises UserError."""
     rows_with_places: list[tuple[str, Row]] = []
     for path in files:
         rows: list[Any]
         try:
             text = path.read_text(encoding="utf-8-sig")
-            rows = json.loads(text) if text.lstrip().startswith("[") else read_jsonl(path)
-        except (OSError, UnicodeDecodeError) as error:
+            rows = json.loads(text) if text.lstrip().startswith("[") else _columns(text) or read_jsonl(path)
+        except OSError as error:
             raise UserError(f"cannot read {path}: {error}") from error
+        except UnicodeDecodeError as error:
+            start = path.read_bytes()[:4]
+            kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "not text in UTF-8")
+            raise UserError(f"cannot read {path}: it is {kind}; a JSON array or JSON lines are needed.") from error
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is neither a JSON array nor JSON lines: {error}") from error
         if not rows:
@@ -175,11 +270,25 @@ def locate_rows(files: Sequence[Path]) -> list[tuple[str, Row]]:
     return rows_with_places
 
 
+def _columns(text: str) -> list[Row]:
+    """Rows of ``DataFrame.to_json()``, one object of columns by row number; none where the text is something else."""
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    columns = list(table.values()) if isinstance(table, dict) else []
+    if not columns or not all(isinstance(column, dict) and all(map(str.isdigit, column)) for column in columns):
+        return []
+    return [{name: column.get(number) for name, column in table.items()} for number in columns[0]]
+
+
 def require_field(row: Row, key: str, kind: type[T], location: str) -> T:
     """A field of a row. Raises UserError when it is missing or of another type."""
     if key not in row:
         raise UserError(f"{location}: no field {key!r} (there are: {', '.join(sorted(map(str, row))) or 'none'})")
-    value = row[key]
+    value: Any = row[key]
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)  # pandas turns whole numbers into 81.0 where a column has a gap
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{location}: {key} must be a {kind.__name__}, got {shorten(value)}")
     return value

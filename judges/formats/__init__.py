@@ -11,10 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError, unknown_choice
-from harness.records import read_records
+from harness.records import record
 from harness.text import replace_in_json, replace_surrogates
+from harness.thinking import separate_answer, separate_judgment
 from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import RowMatcher, is_own, read_answers, whole_answers
+from judges.benchmarks.answer_files import (
+    RowMatcher,
+    Rows,
+    is_failure,
+    is_own,
+    locate_rows,
+    match_answers,
+    own_answer,
+    parse_rows,
+    whole_answers,
+)
 from judges.formats import alpaca_eval, arena_hard_auto, fastchat, lm_eval
 from judges.formats.base import ExportedResults, Format, ImportedResults
 
@@ -40,39 +51,50 @@ def import_files(
 ) -> ImportedResults:
     """What files of the official tool, or our own JSON lines, hold of one model; ``problems`` list what does not fit.
 
-    Raises UserError: a file cannot be read, a row is not what its tool writes, or there are several models, none named.
+    A row that cannot be read is a problem. Raises UserError: no row can be, a file cannot, or there are several models,
+    none named.
     """
     if not files:
         raise UserError("name at least one file to import")
-    own_files = [path for path in files if is_own(path)]
+    parts = {path: locate_rows([path]) for path in files}
+    rows = [row for part in parts.values() for row in part]
+    own_files = [path for path, part in parts.items() if is_own(part[0][1])]
     if own_files and len(own_files) < len(files):
         foreign = next(path for path in files if path not in own_files)
         raise UserError(f"{own_files[0]} is distilbench's own, {foreign} is not: import them one after the other.")
-    if own_files:
-        return _read_own(own_files, questions, model or "")
-    results = _format(benchmark).read(files, questions, model)
+    results = (_read_own if own_files else _format(benchmark).read)(rows, questions, model)
     answers, problems = whole_answers(results.answers, questions)
-    return replace(results, answers=tuple(answers), problems=(*results.problems, *problems))
+    failed_questions = {
+        answer.question for answer in results.answers if any(map(is_failure, separate_answer(answer).turns))
+    }
+    judgments = [
+        replace(judgment, verdict=None, reason="the answer is the mark of a generator that failed")
+        if judgment.question in failed_questions
+        else separate_judgment(judgment)
+        for judgment in results.judgments
+    ]
+    all_problems = (*results.problems, *problems)
+    return replace(results, answers=tuple(answers), judgments=tuple(judgments), problems=all_problems)
 
 
-def _read_own(files: Sequence[Path], questions: Sequence[Question], model: str) -> ImportedResults:
-    answer_files, matcher = [], RowMatcher[Judgment](questions, "judgments")
-    for path in files:
-        with path.open(encoding="utf-8") as file:
-            holds_answers = "turns" in json.loads(file.readline())
-        if holds_answers:
-            answer_files.append(path)
-            continue
-        for number, judgment in enumerate(read_records(path, Judgment), 1):
-            slot = f"{judgment.part} {judgment.repeat}"
-            matcher.offer(judgment.question, f"{path.name}, row {number}", judgment, slot)
-    _, answers, problems = read_answers(answer_files, questions) if answer_files else ("", [], [])
+def _read_own(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
+    answer_rows = [(location, row) for location, row in rows if "turns" in row]
+    _, answers = match_answers(answer_rows, own_answer, (), None, questions)
+    matcher = RowMatcher[Judgment](questions, "judgments")
+    judgment_rows = [(location, row) for location, row in rows if "turns" not in row]
+    records = parse_rows(
+        judgment_rows, lambda row, location: (location, record(row, Judgment, location)), matcher.problems
+    )
+    for location, judgment in records:
+        matcher.offer(judgment.question, location, judgment, f"{judgment.part} {judgment.repeat}")
     judged_questions = {judgment.question for judgment in matcher.rows.values()}
     lacking = [question.id for question in questions if judged_questions and question.id not in judged_questions]
-    problems = [*matcher.problems, *problems, *(f"judgments missing for question {name}" for name in lacking)]
+    problems = [*matcher.problems, *answers.all_problems()]
+    problems += [f"judgments missing for question {name}" for name in lacking]
     place = {question.id: number for number, question in enumerate(questions)}
     judgments = sorted(matcher.rows.values(), key=lambda judgment: place[judgment.question])
-    return ImportedResults(model, tuple(answers), tuple(judgments), tuple(problems))
+    complete_answers = tuple(answer for *_, answer in answers.in_order())
+    return ImportedResults(model or "", complete_answers, tuple(judgments), tuple(problems))
 
 
 def export_files(folder: Path, results: ExportedResults, benchmark: str) -> list[Path]:

@@ -5,7 +5,6 @@ Rows are matched by the instruction: the files carry no ids. ``preference`` lies
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,34 +13,53 @@ from harness.contracts.benchmark import pair_answers
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
-from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, match_answers, require_field, shorten
+from judges.benchmarks.answer_files import (
+    Row,
+    RowMatcher,
+    Rows,
+    is_missing,
+    match_answers,
+    parse_rows,
+    require_field,
+    shorten,
+)
 from judges.benchmarks.scoring import verdicts
 from judges.formats.base import ExportedResults, Files, ImportedResults, file_name, single_name, text_or_empty
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
 
-def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
-    rows = locate_rows(files)
+def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
     annotations = [(location, row) for location, row in rows if "preference" in row]
     names = [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
-    chosen, outputs = match_answers(rows, AlpacaEval.read_answer, names, model, files, questions)
+    chosen, outputs = match_answers(rows, AlpacaEval.read_answer, names, model, questions)
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "annotations")
-    for location, row in annotations:
-        if row.get("generator_2", chosen) == chosen:
-            matcher.offer(require_field(row, "instruction", str, location), location, (row, location))
+    model_rows = [(location, row) for location, row in annotations if row.get("generator_2", chosen) == chosen]
+    instructions = parse_rows(
+        model_rows,
+        lambda row, location: (require_field(row, "instruction", str, location), location, row),
+        matcher.problems,
+    )
+    for text, location, row in instructions:
+        matcher.offer(text, location, (row, location))
     problems = outputs.problems + matcher.problems
     problems += outputs.missing_rows() if len(annotations) < len(rows) else []
     problems += matcher.missing_rows() if annotations else []
     answers = {question.id: answer for question, _, answer in outputs.in_order()}
-    judgments = []
-    # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
-    for question, _, (row, location) in matcher.in_order():
+
+    def read_pair(pair: tuple[Question, Row], location: str) -> Judgment:
+        question, row = pair
+        # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
         answer = Answer(question.id, (require_field(row, "output_2", str, location),), (), ())
-        if answers.setdefault(question.id, answer).turns != answer.turns:
-            raise UserError(f"question {question.id}: the annotations judge another answer than the outputs hold.")
-        answers[question.id] = answer
-        judgments.append(_judgment(row, question, location))
+        if answers.get(question.id, answer).turns != answer.turns:
+            raise UserError(
+                f"{location}, question {question.id}: the annotations judge another answer than the outputs hold"
+            )
+        judgment = _judgment(row, question, location)
+        answers.setdefault(question.id, answer)
+        return judgment
+
+    judgments = parse_rows([(place, (q, row)) for q, _, (row, place) in matcher.in_order()], read_pair, problems)
     in_order = tuple(answer for _, answer in pair_answers(questions, list(answers.values())))
     baselines = {str(row.get("generator_1", "")) for _, row in annotations}
     return ImportedResults(chosen, in_order, tuple(judgments), tuple(problems), single_name(baselines))
@@ -55,10 +73,12 @@ def _judgment(row: Row, question: Question, location: str) -> Judgment:
         )
     preference = row["preference"]
     blank = Judgment(question.id, "preference", None, judge_model=str(row.get("annotator", "")))
-    if preference is None or (isinstance(preference, float) and math.isnan(preference)):
+    if is_missing(preference):
         return replace(blank, reason="no preference in the annotations")
     if isinstance(preference, bool) or not isinstance(preference, int | float):
         raise UserError(f"{location}: preference must be a number, got {shorten(preference)}")
+    if preference == -1:  # how alpaca_eval's own store of annotations writes that the annotator failed
+        return replace(blank, reason="the annotator failed (preference -1)")
     if preference == 0:  # how alpaca_eval wrote a tie before 0.3
         return replace(blank, verdict=0.5)
     if not 1 <= preference <= 2:

@@ -10,9 +10,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import UserError
 from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, dig, locate_rows, match_answers, require_field, shorten
+from judges.benchmarks.answer_files import (
+    Row,
+    RowMatcher,
+    Rows,
+    dig,
+    is_missing,
+    match_answers,
+    parse_rows,
+    require_field,
+    shorten,
+)
 from judges.benchmarks.arena_hard.benchmark import ArenaHard
 from judges.benchmarks.arena_hard.score import GAMES, LABELS, MIRRORED_FLAG, MIRRORED_LABELS
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
@@ -26,23 +35,31 @@ PLACES = {
 """Benchmark to the folder and the category that the official tool writes it under."""
 
 
-def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
-    rows = locate_rows(files)
+def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
     games = [(location, row) for location, row in rows if "games" in row]
-    models = [require_field(row, "model" if "model" in row else "model_id", str, location) for location, row in games]
-    chosen, answers = match_answers(rows, ArenaHard.read_answer, models, model, files, questions)
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
-    for (location, row), name in zip(games, models, strict=True):
+    model_rows = parse_rows(
+        games,
+        lambda row, location: (
+            location, row, require_field(row, "model" if "model" in row else "model_id", str, location)
+        ),
+        matcher.problems,
+    )  # fmt: skip
+    names = [name for *_, name in model_rows]
+    chosen, answers = match_answers(rows, ArenaHard.read_answer, names, model, questions)
+    for location, row, name in model_rows:
         if name == chosen:
-            matcher.offer(str(row.get("uid", row.get("question_id"))), location, (row, location))
+            matcher.offer(str(row.get("uid", row.get("question_id"))), location, (row, location), source_row=row)
     problems = answers.all_problems() + matcher.all_problems()
-    judgments = [judgment for question, _, row in matcher.in_order() for judgment in _judgments(question, *row)]
+    pairs = [(location, (question, row)) for question, _, (row, location) in matcher.in_order()]
+    judgments = parse_rows(pairs, lambda pair, location: _judgments(*pair, location, problems), problems)
     baselines = {str(row["baseline"]) for _, row in games if "baseline" in row}
     complete_answers = tuple(answer for *_, answer in answers.in_order())
-    return ImportedResults(chosen, complete_answers, tuple(judgments), tuple(problems), single_name(baselines))
+    all_judgments = tuple(judgment for game_pair in judgments for judgment in game_pair)
+    return ImportedResults(chosen, complete_answers, all_judgments, tuple(problems), single_name(baselines))
 
 
-def _judgments(question: Question, row: Row, location: str) -> list[Judgment]:
+def _judgments(question: Question, row: Row, location: str, problems: list[str]) -> list[Judgment]:
     games = require_field(row, "games", list, location)
     judgments = []
     for number, part in enumerate(GAMES):
@@ -52,14 +69,16 @@ def _judgments(question: Question, row: Row, location: str) -> list[Judgment]:
             question.id, part, None, "no verdict in the file", reply=text_or_empty(reply),
             judge_model=str(row.get("judge", "")), meta={"model_first": bool(number)},
         )  # fmt: skip
-        if label is None:
+        if is_missing(label):
             judgments.append(blank)
         elif isinstance(label, str) and (label in LABELS or label in MIRRORED_LABELS):
             margin = {**LABELS, **MIRRORED_LABELS}[label] * (1 if number else -1)
             flags = (MIRRORED_FLAG,) if label in MIRRORED_LABELS else ()
             judgments.append(replace(blank, verdict=margin + 0.0, reason=None, flags=flags))
-        else:
-            raise UserError(f"{location}: game {number + 1} has no such verdict label: {shorten(label)}")
+        else:  # the script of 2025 stores whatever letters stood in the brackets; it does not count them either
+            reason = f"no such verdict label: {shorten(label)}"
+            judgments.append(replace(blank, reason=reason))
+            problems.append(f"{location}: game {number + 1} has {reason}; it counts as no verdict")
     return judgments
 
 

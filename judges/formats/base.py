@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.contracts.benchmark import pair_answers
+from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from judges.benchmarks.answer_files import Row
+from judges.benchmarks.answer_files import Row, Rows
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,16 @@ class ExportedResults:
     judgments: Sequence[Judgment] = ()
     judge: str = ""
     baseline: str = ""
+    partial: bool = False
+    """Whether questions without an answer are left out."""
 
     @property
     def answered_questions(self) -> list[tuple[Question, Answer]]:
-        """Raises UserError when a question has no answer: official tools want whole files."""
-        return pair_answers(self.questions, self.answers, "there is")
+        """Raises UserError when a question has no answer, unless ``partial``: official tools want whole files."""
+        try:
+            return pair_answers(self.questions, self.answers, "" if self.partial else "there is")
+        except UserError as error:
+            raise UserError(f"{error} --partial writes the others.") from error
 
 
 Files = Mapping[Path, Sequence[Row]]
@@ -47,9 +53,9 @@ Files = Mapping[Path, Sequence[Row]]
 
 
 class Format(NamedTuple):
-    """``read`` takes files, questions and a model (``None``: the only one in them), ``write`` also the benchmark."""
+    """``read`` takes rows, questions and a model (``None``: the only one in them), ``write`` also the benchmark."""
 
-    read: Callable[[Sequence[Path], Sequence[Question], str | None], ImportedResults]
+    read: Callable[[Rows, Sequence[Question], str | None], ImportedResults]
     write: Callable[[ExportedResults, str], Files]
 
 

@@ -12,7 +12,16 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, match_answers, require_field, shorten
+from judges.benchmarks.answer_files import (
+    Row,
+    RowMatcher,
+    Rows,
+    is_missing,
+    match_answers,
+    parse_rows,
+    require_field,
+    shorten,
+)
 from judges.benchmarks.arena_hard.score import GAMES
 from judges.benchmarks.mt_bench import PROMPTS, TURNS, WITH_REFERENCE, MTBenchPairwise
 from judges.benchmarks.scoring import verdicts
@@ -21,42 +30,62 @@ from judges.formats.base import ExportedResults, Files, ImportedResults, file_na
 _SLOTS = {1: TURNS[0], 2: TURNS[1]}
 
 
-def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
-    rows = locate_rows(files)
-    for location, row in rows:
-        require_field(row, "question_id", int, location)
+def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
     judgment_rows = [(location, row) for location, row in rows if "choices" not in row]
     names = [str(row.get("model", row.get("model_1", ""))) for _, row in judgment_rows]
     if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
         names += [str(row["model_2"]) for _, row in judgment_rows if "model_2" in row]
     names = [name for name in names if name]
-    chosen, answers = match_answers(rows, MTBenchPairwise.read_answer, names, model, files, questions)
+    chosen, answers = match_answers(rows, MTBenchPairwise.read_answer, names, model, questions)
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
     opponents = set()
-    for location, row in judgment_rows:
-        if "g1_winner" in row:
-            pair = require_field(row, "model_1", str, location), require_field(row, "model_2", str, location)
-            if chosen not in pair:
-                continue
-            opponents.add(pair[1] if pair[0] == chosen else pair[0])
-        elif row.get("model") != chosen:
-            continue
-        turn = require_field(row, "turn", int, location)
-        if turn not in _SLOTS:
-            raise UserError(f"{location}: turn must be 1 or 2, got {turn}")
-        matcher.offer(str(row["question_id"]), location, (row, location), _SLOTS[turn])
+    for location, row, opponent, turn in parse_rows(
+        judgment_rows, lambda row, location: _game_turn(row, location, chosen), matcher.problems
+    ):
+        if turn:
+            opponents.update(opponent)
+            matcher.offer(
+                str(require_field(row, "question_id", int, location)), location, (row, location), _SLOTS[turn]
+            )
     # A pairwise score needs one baseline: verdicts against two are two scores.
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
     problems = answers.all_problems() + matcher.all_problems(TURNS)
-    judgments = []
-    for question, turn_name, (row, location) in matcher.in_order(TURNS):
-        if "g1_winner" in row:
-            judgments += _games(question.id, turn_name, row, chosen, location)
-        else:
-            judgments.append(_rating(question.id, turn_name, row, location))
+    turns = [(location, (q, turn, row)) for q, turn, (row, location) in matcher.in_order(TURNS)]
+    judgments = parse_rows(turns, lambda turn, location: _judgments(*turn, chosen, location, problems), problems)
     complete_answers = tuple(answer for *_, answer in answers.in_order())
-    return ImportedResults(chosen, complete_answers, tuple(judgments), tuple(problems), next(iter(opponents), ""))
+    all_judgments = tuple(judgment for group in judgments for judgment in group)
+    return ImportedResults(chosen, complete_answers, all_judgments, tuple(problems), next(iter(opponents), ""))
+
+
+def _game_turn(row: Row, location: str, model: str) -> tuple[str, Row, list[str], int]:
+    """(location, row, whom the model is compared with, turn: 0 for a row of other models)."""
+    require_field(row, "question_id", int, location)
+    opponent = []
+    if "g1_winner" in row:
+        pair = require_field(row, "model_1", str, location), require_field(row, "model_2", str, location)
+        if model not in pair:
+            return location, row, [], 0
+        opponent = [pair[1] if pair[0] == model else pair[0]]
+    elif row.get("model") != model:
+        return location, row, [], 0
+    turn = require_field(row, "turn", int, location)
+    if turn not in _SLOTS:
+        raise UserError(f"{location}: turn must be 1 or 2, got {turn}")
+    return location, row, opponent, turn
+
+
+def _judgments(
+    question: Question, turn: str, row: Row, model: str, location: str, problems: list[str]
+) -> list[Judgment]:  # fmt: skip
+    prompt, turn_text = row.get("user_prompt", row.get("g1_user_prompt")), question.turns[TURNS.index(turn)]
+    if isinstance(prompt, str) and prompt and turn_text.strip() not in prompt:
+        problems.append(
+            f"{location}: the judge's prompt does not hold {turn} of question {question.id}; the verdict counts"
+        )
+    if "g1_winner" in row:
+        return _games(question.id, turn, row, model, location, problems)
+    return [_rating(question.id, turn, row, location)]
 
 
 def _judge(row: Row) -> str:
@@ -66,27 +95,28 @@ def _judge(row: Row) -> str:
 
 def _rating(question: str, turn: str, row: Row, location: str) -> Judgment:
     score = row.get("score")
+    blank = Judgment(question, turn, None, reply=text_or_empty(row.get("judgment")), judge_model=_judge(row))
+    if is_missing(score) and "score" in row:
+        return replace(blank, reason="no rating in the file")
     if isinstance(score, bool) or not isinstance(score, int | float):
         raise UserError(f"{location}: score must be a number, got {shorten(score)}")
-    blank = Judgment(question, turn, None, reply=text_or_empty(row.get("judgment")), judge_model=_judge(row))
     if not 1 <= score <= 10:
         return replace(blank, reason="no rating in the file" if score == -1 else f"rating {score}")
     return replace(blank, verdict=float(score))
 
 
-def _games(question: str, turn: str, row: Row, model: str, location: str) -> list[Judgment]:
+def _games(question: str, turn: str, row: Row, model: str, location: str, problems: list[str]) -> list[Judgment]:
     first = row.get("model_1") == model
     judgments = []
     for number, game in enumerate(GAMES, 1):
         winner, reply = row.get(f"g{number}_winner"), text_or_empty(row.get(f"g{number}_judgment"))
         values = {"model_1": 1.0 if first else -1.0, "model_2": -1.0 if first else 1.0, "tie": 0.0}
-        if not isinstance(winner, str) or (winner != "error" and winner not in values):
-            raise UserError(
-                f"{location}: g{number}_winner must be model_1, model_2, tie or error, got {shorten(winner)}"
-            )
-        value = values.get(winner)
-        reason = "no verdict in the file" if value is None else None
-        judgments.append(Judgment(question, f"{turn}:{game}", value, reason, reply=reply, judge_model=_judge(row)))
+        value, reason = values.get(winner) if isinstance(winner, str) else None, "no verdict in the file"
+        if value is None and winner != "error" and not is_missing(winner):
+            reason = f"g{number}_winner must be model_1, model_2, tie or error, got {shorten(winner)}"
+            problems.append(f"{location}: {reason}; it counts as no verdict")
+        no_verdict = None if value is not None else reason
+        judgments.append(Judgment(question, f"{turn}:{game}", value, no_verdict, reply=reply, judge_model=_judge(row)))
     return judgments
 
 

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.text import format_count
 from harness.types import Answer, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, locate_rows, require_field, shorten
+from judges.benchmarks.answer_files import Row, RowMatcher, Rows, dig, parse_rows, require_field, shorten
 from judges.benchmarks.gsm8k.benchmark import (
     FILTERS,
     INVALID,
@@ -25,34 +26,59 @@ from judges.benchmarks.gsm8k.benchmark import (
 )
 from judges.formats.base import ExportedResults, Files, ImportedResults, file_name
 
-FILTER_NAMES = (*FILTERS, JSON_PART)
+FILTER_NAMES = (*FILTERS, JSON_PART, "none")  # none: ``--predict_only``, which marks nothing
 
 
-def read(files: Sequence[Path], questions: Sequence[Question], model: str | None) -> ImportedResults:
-    matcher: RowMatcher[tuple[str, str]] = RowMatcher(questions, "responses")
+def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
+    matcher: RowMatcher[tuple[str, str | None, object]] = RowMatcher(questions, "responses")
     filters: list[str] = []
-    for location, row in locate_rows(files):
-        problem = require_field(require_field(row, "doc", dict, location), "question", str, location)
-        name = str(row.get("filter", FILTERS[0]))
-        if name not in FILTER_NAMES:
-            raise UserError(f"{location}: filter {shorten(name)} is none of {', '.join(FILTER_NAMES)}")
+    for location, row, name, response, number in parse_rows(rows, _sample, matcher.problems):
         filters += [] if name in filters else [name]
-        response, number = _first_text(row.get("resps"), location), _first_text(row.get("filtered_resps"), location)
-        matcher.offer(problem, location, (response, number), name)
+        problem = str(dig(row, "doc", "question"))
+        matcher.offer(problem, location, (response, number, row.get("exact_match")), name, source_row=row)
     answers: dict[str, Answer] = {}
-    for question, name, (response, number) in matcher.in_order(filters):
+    contents = [((q, name), content) for q, name, content in matcher.in_order(filters)]
+    for (question, name), (response, number, _) in contents:
         answer = answers.setdefault(question.id, Answer(question.id, (response,), (), ()))
         if answer.turns != (response,):
             raise UserError(f"question {question.id}: the filters' rows hold different responses.")
-        if name in FILTERS:
+        if number is not None:
             answers[question.id] = replace(answer, meta={**answer.meta, name: number})
     problems = matcher.problems + matcher.missing_rows(filters)
+    for name in FILTERS:
+        marks = [(q, answers[q.id], mark) for (q, slot), (*_, mark) in contents if slot == name]
+        problems += _other_marks(name, [(q, a, float(mark)) for q, a, mark in marks if isinstance(mark, int | float)])
     return ImportedResults(model or "", tuple(answers.values()), (), tuple(problems))
+
+
+def _sample(row: Row, location: str) -> tuple[str, Row, str, str, str | None]:
+    """(location, row, filter, response, what the filter took: ``None`` where it is no filter of the task)."""
+    require_field(require_field(row, "doc", dict, location), "question", str, location)
+    name = str(row.get("filter", FILTERS[0]))
+    if name not in FILTER_NAMES:
+        raise UserError(f"{location}: filter {shorten(name)} is none of {', '.join(FILTER_NAMES)}")
+    response = _first_text(row.get("resps"), location)
+    return location, row, name, response, _first_text(row.get("filtered_resps"), location) if name in FILTERS else None
+
+
+def _other_marks(name: str, rows: Sequence[tuple[Question, Answer, float]]) -> list[str]:
+    """One sentence where the file's own marks are not ours."""
+    ours = [mark_of(filter_answer(answer, name), question.reference[0]) for question, answer, _ in rows]
+    differences = [question.id for (question, _, mark), our_mark in zip(rows, ours, strict=True) if mark != our_mark]
+    if not differences:
+        return []
+    file_mean = 100 * sum(mark for *_, mark in rows) / len(rows)
+    examples = ", ".join(differences[:5]) + (", ..." if len(differences) > 5 else "")
+    mean = f"{file_mean:.2f} in the file, {100 * sum(ours) / len(rows):.2f} by our gold answers"
+    count = format_count(len(differences), "question")
+    return [f"{name}: exact_match is {mean}; different for {count} ({examples}); ours count"]
 
 
 def _first_text(value: object, location: str) -> str:
     """``[["text"]]`` and ``["text"]`` alike."""
     while isinstance(value, list) and value:
+        if len(value) > 1:
+            raise UserError(f"{location}: {len(value)} responses to one problem; files with one each can be read")
         value = value[0]
     if not isinstance(value, str):
         raise UserError(f"{location}: resps and filtered_resps must hold a text, got {shorten(value)}")

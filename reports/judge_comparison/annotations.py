@@ -20,6 +20,8 @@ COLUMNS = {
     "turn": ("baseline", "generator_1"),
     "judge": ("annotator",),
 }  # column of a judgment to the names that files have for it
+COSTS = ["price_per_example", "time_per_example"]
+"""What alpaca_eval notes of each annotation: dollars and seconds."""
 ANSWER = ["row", "seed", "question"]
 _MISSING_WORDS = ("", "na", "nan", "null", "none")  # what spreadsheet programs write for a missing number
 _MAX_CHOICES = 10
@@ -49,13 +51,26 @@ def annotation_panel(
     rows = list(dict.fromkeys(judgments["row"]))
     check_own_rows(own_rows, compared_judges, rows)
     notes = [note for _, notes in contents for note in notes]
-    notes.append("Verdicts from annotation files: order of the answers and price are unknown.")
+    costs = judgments.groupby("judge")[COSTS].mean()
+    prices, seconds = (costs[column].dropna() for column in COSTS)
+    unpriced_judges = [name for name in compared_judges if name not in prices]
+    gaps = "order of the answers is unknown" if not unpriced_judges else "order of the answers and price are unknown"
+    scope = f" (price: of {', '.join(unpriced_judges[:_MAX_CHOICES])})" if unpriced_judges and len(prices) else ""
+    notes.append(f"Verdicts from annotation files: {gaps}{scope}.")
+    if len(seconds):
+        times = ", ".join(f"{name} {seconds[name]:.3g}" for name in compared_judges if name in seconds)
+        notes.append(f"Mean seconds per annotation, as the files say: {times}.")
     if judgments["turn"].nunique() > 1:
         notes.append("Several baselines: only annotations against the same baseline are compared item by item.")
     return Panel(
-        judgments,
+        judgments[JUDGMENT],
         {"annotations": True},
-        {name: JudgeProfile(name, tuple(own_rows.get(name, ()))) for name in compared_judges},
+        {
+            name: JudgeProfile(
+                name, tuple(own_rows.get(name, ())), dollars=1000 * float(prices[name]) if name in prices else None
+            )
+            for name in compared_judges
+        },
         titles={row: row for row in rows},
         source=", ".join(path.name for path in files),
         notes=tuple(notes),
@@ -90,6 +105,10 @@ def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[p
     frame["turn"] = frame["turn"].fillna("")  # two baselines are two comparisons, never one
     frame["model_first"] = float("nan")  # alpaca_eval's files do not keep the order that was shown
     frame["verdict"] = _verdicts(table, path)
+    failures = int((_numbers(table, "preference", path)[complete] == -1).sum())
+    notes += [f"{path.name}: {format_count(failures, 'annotation')} failed (preference -1)."] if failures else []
+    for column in COSTS:
+        frame[column] = _numbers(table, column, path)
     frame[FEATURES] = _features(table, path)
     frame = frame[complete].reset_index(drop=True)
     lacks_annotator = frame["judge"].isna()
@@ -99,7 +118,7 @@ def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[p
         number = frame.groupby([*ANSWER, "turn"], dropna=False).cumcount() + 1
         add_number = not annotator or number.max() > 1
         frame["judge"] = [f"{annotator or 'annotator'} {place}" for place in number] if add_number else annotator
-    return frame[JUDGMENT], notes
+    return frame[[*JUDGMENT, *COSTS]], notes
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -150,8 +169,9 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float]:
 
 
 def _verdicts(table: pd.DataFrame, path: Path) -> pd.Series[float]:
-    """0..1 from alpaca_eval's 1..2 (0: its other code for a tie). Raises UserError for a value outside."""
+    """0..1 from alpaca_eval's 1..2 (0: its other code for a tie; -1: it failed). Raises UserError for one outside."""
     numbers = _numbers(table, "preference", path)
+    numbers = numbers.where(numbers != -1)
     out_of_range = table["preference"][numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)]
     if len(out_of_range):
         raise UserError(

@@ -195,3 +195,26 @@ def test_people_who_name_no_seed_mean_the_first(write):
     assert set(matched(write, annotations, people([1, 2], [1, 1], seed=2))[0]["seed"]) == {2}
     with pytest.raises(UserError, match="it annotates no answer"):
         matched(write, annotations, people([1, 2], [1, 1], seed=3))
+
+
+def test_prices_and_times_of_the_file_are_the_judges(write):
+    """alpaca_eval notes dollars and seconds of each annotation: x 0.002 and 0.004, so 3 dollars per 1,000; y none."""
+    rows = [
+        {**row, "price_per_example": 0.002 + 0.002 * (row["question"] % 2), "time_per_example": 0.5}
+        if row["annotator"] == "x"
+        else row
+        for row in PLAIN
+    ]
+    panel = annotation_panel([write(rows)])
+    assert panel.judges["x"].dollars == pytest.approx(3.0) and panel.judges["y"].dollars is None
+    assert "price are unknown (price: of y)" in panel.notes[-2] and panel.notes[-1].endswith("say: x 0.5.")
+    priced = annotation_panel([write([{**row, "price_per_example": 0} for row in PLAIN])])
+    assert priced.judges["y"].dollars == 0 and "price" not in priced.notes[-1]
+    assert "order of the answers and price are unknown." in annotation_panel([write(PLAIN)]).notes[-1]
+
+
+@pytest.mark.parametrize("value", [-1, -1.0, "-1.0"])
+def test_a_failed_annotation_is_no_verdict_and_counted(write, value):
+    panel = annotation_panel([write(with_first(preference=value))])
+    assert panel.judgments["verdict"].isna().sum() == 1
+    assert "a.json: 1 annotation failed (preference -1)." in panel.notes
