@@ -18,6 +18,8 @@ class Pin:
     identity: Mapping[str, object]
     """Plain JSON values that decide the content (a commit, a sha256): they enter the key of the prompts stage."""
     pairs: bool
+    golden: bool = True
+    """Whether any prompt has a golden answer."""
 
 
 class PromptSource(ABC, Generic[C]):

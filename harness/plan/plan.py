@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from harness.contracts.method import DroppedPrompt
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.errors import UserError, unknown_choice
@@ -26,6 +27,7 @@ from harness.stages.kinds.sample import sample_stage, split_pool_stage
 from harness.stages.kinds.score import score_stage
 from harness.stages.kinds.stored_signals import distributions_stage, reference_stage
 from harness.stages.kinds.train import DISTRIBUTIONS, train_stage
+from harness.types import Group, Prompt
 
 TUNED = "tuned teacher"
 PLACEHOLDER = "pocket:student"  # in a recipe's family where there is none: an evaluation trains nothing
@@ -114,6 +116,11 @@ class Planner:
         needs = self.registry.methods[entry.method].needs
         if needs.signal == "token" and self.vocabulary:
             return f"needs a shared vocabulary ({self.vocabulary})"
+        if "golden" in needs.responses and not source.pin.golden:
+            # A method that would drop every prompt without a golden answer has nothing to train on.
+            blank = Group(Prompt("blank", ({"role": "user", "content": "-"},)))
+            if isinstance(self.registry.methods[entry.method].rows(blank, entry.config), DroppedPrompt):
+                return f"needs golden answers (prompts from {source.name!r} have none)"
         if "rejected" in needs.responses and not source.pairs:
             return f"needs rejected answers (prompts from {source.name!r} have none)"
         start = entry.row_options.start or needs.start

@@ -9,9 +9,11 @@ from pathlib import Path
 from harness.contracts.options import options
 from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
+from harness.prompts.layouts import to_prompt_row
 from harness.types import Json, Message, Prompt
 
 RULE = 'one JSON object with "prompt" (text, or messages ending in a user turn), "golden", "rejected", "id" (text)'
+CONVERSION = "in pandas, frame.to_json('prompts.jsonl', orient='records', lines=True)"
 ROLES = ("system", "user", "assistant")
 
 
@@ -28,7 +30,8 @@ class JsonlPrompts(PromptSource[JsonlOptions]):
 
     def pin(self, config: JsonlOptions) -> Pin:
         digest, prompts = read_file(config.path)
-        return Pin({"sha256": digest}, any(prompt.golden and prompt.rejected for prompt in prompts))
+        pairs = any(prompt.golden and prompt.rejected for prompt in prompts)
+        return Pin({"sha256": digest}, pairs, any(prompt.golden for prompt in prompts))
 
     def prompts(self, config: JsonlOptions, identity: Mapping[str, object], seed: int) -> list[Prompt]:
         digest, prompts = read_file(config.path)
@@ -52,8 +55,10 @@ def read_file(path: str) -> tuple[str, list[Prompt]]:
         raise UserError(f"prompts.path = {path!r} {reason}") from error
     lines: dict[str, int] = {}
     prompts = []
-    # Bytes are split, not text: a JSON string may hold U+2028, which ends a line for str.splitlines.
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
+    if content.startswith(b"PAR1") or Path(path).suffix == ".csv":
+        kind = "a Parquet file" if content.startswith(b"PAR1") else "a CSV table"
+        raise UserError(f"prompts.path = {path!r} is {kind}; JSON lines are needed: {CONVERSION}.")
+    for number, line in enumerate(_rows(content.removeprefix(b"\xef\xbb\xbf")), 1):
         if not line.strip():
             continue
         try:
@@ -70,9 +75,21 @@ def read_file(path: str) -> tuple[str, list[Prompt]]:
     return hashlib.sha256(content).hexdigest(), prompts
 
 
+def _rows(content: bytes) -> list[bytes]:
+    """The lines, or the elements of one JSON array."""
+    if content.lstrip().startswith(b"["):
+        try:
+            return [json.dumps(row).encode() for row in json.loads(content)]
+        except (ValueError, RecursionError):
+            pass  # the line says what is wrong
+    # Bytes are split, not text: a JSON string may hold U+2028, which ends a line for str.splitlines.
+    return content.split(b"\n")
+
+
 def _prompt(path: str, number: int, row: Json) -> Prompt:
     if not isinstance(row, dict):
         raise ValueError(f"a {type(row).__name__}, not an object")  # noqa: TRY004, all mistakes are reported alike
+    row = to_prompt_row(row)
     if "prompt" not in row:
         raise ValueError('there is no "prompt"')
     texts: dict[str, str | None] = {}

@@ -127,7 +127,14 @@ def test_lines_become_prompts(tmp_path: Path) -> None:
         (b'{"prompt": "a", "rejected": ["b"]}', "\"rejected\" is ['b'], not text"),
         (b'{"prompt": "a", "id": "line-1"}', "id 'line-1' is that of line 1 too"),
         (b'{"prompt": 5}', "neither text nor a list"),
-        (b'{"promt": "a"}', 'there is no "prompt"'),
+        (b'{"promt": "a"}', 'unknown key "promt"; did you mean "prompt"?'),
+        (b'{"golden": "a"}', 'there is no "prompt"'),
+        (b'{"prompt": "a", "goldn": "b"}', 'unknown key "goldn"; did you mean "golden"?'),
+        (b'{"prompt": "a", "completion": "b"}', 'unknown key "completion"'),
+        (b'{"prompt": "a", "chosen": "b", "score_chosen": 5}', 'unknown key "score_chosen"; did you mean "chosen"?'),
+        (b'{"prompt": "a", "chosen": [{"role": "user", "content": "a"}]}', "does not end in an assistant turn"),
+        (b'{"conversations": [{"from": "bot", "value": "a"}]}', 'not an object with "from" of human'),
+        (b'{"messages": "a"}', '"messages" is not a list of messages'),
         (b'{"prompt": "a"', "Expecting ',' delimiter"),
         (b'["a"]', "a list, not an object"),
         (b'{"prompt": []}', "neither text nor a list"),
@@ -164,3 +171,59 @@ def test_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_file_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a file"):
         read_file(str(tmp_path))
+
+
+USER, SYSTEM = {"role": "user", "content": "ask"}, {"role": "system", "content": "s"}
+YES, NO = ({"role": "assistant", "content": text} for text in ("yes", "no"))
+PAIR = ("yes", "no")
+SHARED = {"from": "gpt", "value": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("row", "messages", "answers"),
+    [
+        ({"prompt": "ask", "chosen": "yes", "rejected": "no"}, (USER,), PAIR),
+        ({"prompt": [USER], "chosen": [YES], "rejected": [NO]}, (USER,), PAIR),
+        ({"prompt": "ask", "chosen": [USER, YES], "rejected": [USER, NO], "id": "x"}, (USER,), PAIR),
+        ({"chosen": [SYSTEM, USER, YES], "rejected": [SYSTEM, USER, NO]}, (SYSTEM, USER), PAIR),
+        ({"messages": [USER, NO, USER, YES]}, (USER, NO, USER), ("yes", None)),
+        ({"messages": [SYSTEM, USER]}, (SYSTEM, USER), (None, None)),
+        ({"conversations": [{"from": "human", "value": "ask"}, SHARED]}, (USER,), ("yes", None)),
+        ({"instruction": "ask", "input": "", "output": "yes"}, (USER,), ("yes", None)),
+        ({"instruction": "as", "input": "k", "output": "yes"}, ({**USER, "content": "as\n\nk"},), ("yes", None)),
+    ],
+)  # fmt: skip
+def test_layouts_of_other_trainers_are_read(row: dict, messages: tuple, answers: tuple, tmp_path: Path) -> None:
+    """As JSON lines, and as one JSON array."""
+    for text in (json.dumps(row) + "\n", json.dumps([row], indent=1)):
+        (tmp_path / "mine.jsonl").write_text(text)
+        _, (prompt,) = read_file(str(tmp_path / "mine.jsonl"))
+        assert (prompt.messages, (prompt.golden, prompt.rejected)) == (messages, answers)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "other", "chosen": [USER, YES], "rejected": [USER, NO]},
+        {"chosen": [USER, YES], "rejected": [SYSTEM, USER, NO]},
+    ],
+)
+def test_a_pair_about_two_prompts_is_refused(row: dict, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    with pytest.raises(UserError, match=r"line 1: .*(other|different) turns"):
+        read_file(str(tmp_path / "mine.jsonl"))
+
+
+@pytest.mark.parametrize(("name", "start", "kind"), [("a.csv", b"prompt\n", "a CSV"), ("a", b"PAR1", "a Parquet")])
+def test_tables_are_refused_by_name(name: str, start: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(start)
+    with pytest.raises(UserError, match=f"is {kind}.*to_json"):
+        read_file(str(tmp_path / name))
+
+
+def test_golden_answers_that_a_method_needs_are_looked_for_in_the_plan(tmp_path: Path) -> None:
+    """Standard KD trains on golden answers alone: without one it is unavailable; DPO trains on the student's own."""
+    (tmp_path / "mine.jsonl").write_bytes(b'{"prompt": "a"}\n')
+    made = plan(f"prompts={{source: jsonl, path: {tmp_path}/mine.jsonl, n: 1}}", rows=("student", "kd", "dpo"))
+    reasons = {row.row: row.unavailable for row in made.entrants if row.unavailable}
+    assert reasons == {"kd": "needs golden answers (prompts from 'jsonl' have none)"}
