@@ -41,8 +41,8 @@ TEMPERATURES = {
     **dict.fromkeys(("extraction", "math", "coding", "reasoning"), 0.0),
     **dict.fromkeys(("stem", "humanities"), 0.1),
 }
-_RATING = re.compile(r"\[\[([0-9]+\.?[0-9]*)\]\]")
-_BACKUP = re.compile(r"\[([0-9]+\.?[0-9]*)\]")
+_RATING = re.compile(r"\[\[([0-9]+(?:\.[0-9]*)?)\]\]")
+_BACKUP = re.compile(r"\[([0-9]+(?:\.[0-9]*)?)\]")
 TURNS = ("turn1", "turn2")
 
 

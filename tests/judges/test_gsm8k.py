@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -45,6 +46,23 @@ def test_extraction(text: str, strict: str, flexible: str) -> None:
 def test_marks() -> None:
     assert mark_of("$1,200.", "so many.\n#### 1200") == 1.0
     assert mark_of("1200.5", "#### 1200") == 0.0 and mark_of(INVALID, "#### 1") == 0.0
+
+
+@pytest.mark.parametrize("stop", ["Question:", "</s>", "<|im_end|>"])
+def test_answers_made_elsewhere_end_at_the_stop_strings_of_lm_eval(stop: str) -> None:
+    """lm-eval cuts a response before it extracts; what it extracted itself is kept. The JSON protocol has no stops."""
+    question = Question("0", ("q",), reference=("w\n#### 4",))
+    answer = Answer("0", (f"so #### 4 {stop} What is 2 + 3?\n#### 5",), (), ())
+    config = GSM8KConfig(questions="official")
+    marks = BENCHMARK.grade(question, answer, config)
+    assert [(mark.verdict, mark.flags) for mark in marks] == [(1.0, ("cut-at-stop",))] * 2
+    own = replace(answer, meta=dict.fromkeys(FILTERS, "5"))
+    assert [(mark.verdict, mark.flags) for mark in BENCHMARK.grade(question, own, config)] == [(0.0, ())] * 2
+    first = replace(answer, turns=(f"{stop} #### 4",))
+    assert [mark.flags for mark in BENCHMARK.grade(question, first, config)] == [("no-number", "cut-at-stop")] * 2
+    replied = replace(answer, turns=('Question: {"answer": 4}',))
+    (mark,) = JSON_BENCHMARK.grade(question, replied, GSM8KJsonConfig())
+    assert mark.verdict == 1.0
 
 
 @settings(max_examples=150)

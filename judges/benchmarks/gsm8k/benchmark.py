@@ -28,6 +28,7 @@ from harness.pocket.world import iter_prompts, pocket_questions
 from harness.types import Answer, Judgment, Question, Score
 from judges.benchmarks.answer_files import read_jsonl
 from judges.benchmarks.base import POCKET_SAMPLING, BenchmarkBase, BenchmarkConfig, QuestionProtocol, ask, text_hash
+from judges.benchmarks.gsm8k.stops import cut_at_stop
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 
 FILTERS: Final = ("strict-match", "flexible-extract")
@@ -152,16 +153,18 @@ def extract(text: str, filter_name: str) -> str:
 
 
 def filter_answer(answer: Answer, name: str) -> str:
-    # Answers made through lm-eval carry its own extraction; imported ones are extracted here alike.
-    return str(answer.meta.get(name, "")) or extract(answer.turns[0], name)
+    # Answers made through lm-eval carry its own extraction; those made elsewhere are cut and extracted alike.
+    return str(answer.meta.get(name, "")) or extract(cut_at_stop(answer.turns[0]), name)
 
 
 def mark_of(answer: str, gold: str) -> float:
     """1.0 or 0.0: whether both are the same text without commas, dollar signs, what precedes ``#### ``, a full stop."""
+
     # As lm-eval compares them, not as numbers.
-    for pattern in (",", r"\$", r"(?s).*#### ", r"\.$"):
-        answer, gold = re.sub(pattern, "", answer), re.sub(pattern, "", gold)
-    return float(answer.lower() == gold.lower())
+    def bare_number(text: str) -> str:
+        return re.sub(r"\.$", "", text.replace(",", "").replace("$", "").rpartition("#### ")[2]).lower()
+
+    return float(bare_number(answer) == bare_number(gold))
 
 
 def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
@@ -264,7 +267,9 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         judgments = []
         for name in FILTERS:
             number = filter_answer(answer, name)
-            flags = ("no-number",) if number == INVALID else ()
+            flags = ("no-number",) * (number == INVALID)
+            if not answer.meta.get(name) and cut_at_stop(answer.turns[0]) != answer.turns[0]:
+                flags += ("cut-at-stop",)
             mark = mark_of(number, question.reference[0])
             judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule"))
         return judgments

@@ -22,15 +22,10 @@ from lm_eval.api.task import ConfigurableTask
 
 from harness.contracts.model import GeneratesText, Sampling
 from harness.types import Answer, Question, Response
+from judges.benchmarks.gsm8k.stops import STOPS, cut_at_stop
 
 FEWSHOT_SEED = 1234  # lm-eval's own default for drawing the shots
 _GENERATES = "distilbench runs generation tasks through lm-eval; log-likelihood tasks need lm-eval's own models"
-STOPS = ("Question:", "</s>", "<|im_end|>")
-
-
-def cut_at_stop(text: str, stops: Sequence[str]) -> str:
-    places = [at for stop in stops if stop and (at := text.find(stop)) >= 0]
-    return text[: min(places)] if places else text
 
 
 class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
@@ -127,8 +122,10 @@ def answer_with_lm_eval(
         extractions[sample["doc_id"]][sample["filter"]] = str(sample["filtered_resps"][0])
     answers = []
     for question, response, meta in zip(questions, driver.responses, extractions, strict=True):
-        text = cut_at_stop(response.text, STOPS)
+        text = cut_at_stop(response.text)
         # A text that lm-eval cut at a stop string ended there, however long the model went on.
         finished = response.finished or text != response.text
-        answers.append(Answer(question.id, (text,), (finished,), (response.tokens,), {**meta, "task": task_version}))
+        thinking = (response.thinking,) if response.thinking else ()
+        meta["task"] = task_version
+        answers.append(Answer(question.id, (text,), (finished,), (response.tokens,), meta, thinking))
     return answers
