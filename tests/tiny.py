@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -14,6 +15,7 @@ __all__ = [
     "SPECIAL",
     "TEMPLATE",
     "WORDS",
+    "empty_weights",
     "tiny_batch",
     "tiny_checkpoint",
     "tiny_group",
@@ -21,6 +23,12 @@ __all__ = [
     "tiny_tokenizer",
     "tiny_training",
 ]
+
+
+def empty_weights(mark: str) -> bytes:
+    """A safetensors file without tensors; another mark makes another file."""
+    header = json.dumps({"__metadata__": {"mark": mark}}).encode()
+    return len(header).to_bytes(8, "little") + header
 
 
 def tiny_batch(

@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
+from harness.models.contents import StoredTensor, weight_problems, weight_shapes
 from harness.types import Json
 
 WEIGHTS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model")
@@ -28,6 +29,7 @@ SINGLE: Final = "model.safetensors"
 INDEX: Final = "model.safetensors.index.json"
 # PyTorch's own formats: loading one runs whatever code its writer put in, so they are refused.
 PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+ROLES: Final = ("bos", "eos", "unk", "pad")
 
 
 def from_folder(name: str, folder: Path) -> Checkpoint:
@@ -54,7 +56,10 @@ def resolve(name: str) -> Checkpoint:
         )
     hub_id, _, revision = name.partition("@")
     commit = hub_commit(hub_id, revision or "main")
-    return Checkpoint(name, hub_id, commit, f"hub:{hub_id}@{commit}", f"hub:{hub_id}@{commit}")
+    checkpoint = Checkpoint(name, hub_id, commit, f"hub:{hub_id}@{commit}", f"hub:{hub_id}@{commit}")
+    if (hub_folder(checkpoint) / "config.json").is_file():
+        check_contents(name, hub_folder(checkpoint))
+    return checkpoint
 
 
 def download(checkpoint: Checkpoint, trust: bool = False) -> Checkpoint:
@@ -125,7 +130,7 @@ def _digest(file: Path, size: int, mtime: int) -> str:
 
 def check_folder(name: str, folder: Path) -> None:
     """Raises UserError that lists everything that is missing or broken; ``name`` is what the recipe calls the model."""
-    problems = []
+    problems: list[str] = []
     for check in (_check_config, _check_weights, lambda folder: token_ids(folder / "tokenizer.json")):
         try:
             check(folder)
@@ -136,6 +141,40 @@ def check_folder(name: str, folder: Path) -> None:
             f"model folder {name!r} cannot be loaded: {'; '.join(problems)}. "
             "Point to a checkpoint saved with save_pretrained, by the model and by its tokenizer."
         )
+    check_contents(name, folder)
+
+
+def check_contents(name: str, folder: Path) -> None:
+    """Raises UserError where the weights, as far as they are here, are not those of the model that the folder says."""
+    try:
+        highest_id = max(text_ids(folder), default=-1) if (folder / "tokenizer.json").is_file() else -1
+        problems = weight_problems(stored_weights(folder), text_config(folder), highest_id, adapter_files(folder))
+    except UserError as error:
+        problems = [str(error)]
+    if problems:
+        raise UserError(f"model {name!r} would not be the model that its files say: {'; '.join(problems)}.")
+
+
+def stored_weights(folder: Path) -> dict[str, StoredTensor]:
+    """What a loader would read: the one file, or those of the index; none where one is not here. Raises UserError."""
+    names = {SINGLE}
+    if not (folder / SINGLE).is_file() and (folder / INDEX).is_file():
+        shards = read_object(folder / INDEX).get("weight_map")
+        names = {str(shard) for shard in shards.values()} if isinstance(shards, dict) else set()
+    files = [folder / name for name in sorted(names)]
+    return weight_shapes(files) if all(file.is_file() for file in files) else {}
+
+
+def adapter_files(folder: Path) -> list[str]:
+    # A loader looks for the configuration; without one, weights of an adapter are only a file beside.
+    return sorted(file.name for file in folder.glob("adapter_*")) if (folder / "adapter_config.json").is_file() else []
+
+
+def text_config(folder: Path) -> dict[str, Json]:
+    """``config.json`` as ``PretrainedConfig.get_text_config`` gives it. Raises UserError where it cannot be read."""
+    config = read_object(folder / "config.json")
+    text_part = config.get("text_config")
+    return {**config, **text_part} if isinstance(text_part, dict) else config
 
 
 def _check_config(folder: Path) -> None:
@@ -154,12 +193,31 @@ def _check_weights(folder: Path) -> None:
         if missing_shards:
             raise UserError(f"{INDEX} names {', '.join(missing_shards)}, not there")
         return
+    if (folder / "adapter_config.json").is_file():
+        raise UserError("an adapter alone: merge it into its base model (peft: merge_and_unload) and save that")
     # Trainer leaves training_args.bin beside good weights.
     pickles = sorted({file.name for pattern in PICKLES for file in folder.glob(pattern)} - {"training_args.bin"})
     if pickles:
         problem = "is in a format that can run code when it is loaded, save it again"
         raise UserError(f"no {SINGLE}; {', '.join(pickles)} {problem}")
     raise UserError(f"no weights ({SINGLE}, or {INDEX} with its shards)")
+
+
+def text_ids(folder: Path) -> set[int]:
+    """Ids that text can become: all but special tokens that neither the chat template nor a role (as eos) names."""
+    ids = token_ids(folder / "tokenizer.json")
+    content: Any = read_object(folder / "tokenizer.json")
+    settings: Any = (
+        read_object(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    )
+    template_text = json.dumps([settings.get(f"{role}_token") for role in ROLES] + [settings.get("chat_template")])
+    template_text += json.dumps([file.read_text(encoding="utf-8", errors="replace") for file in folder.glob("*.jinja")])
+    special_tokens = {token["content"] for token in content.get("added_tokens", []) if token.get("special")}
+    return {
+        number
+        for token, number in ids.items()
+        if token not in special_tokens or json.dumps(token)[1:-1] in template_text
+    }
 
 
 def token_ids(file: Path) -> dict[str, int]:

@@ -10,18 +10,21 @@ import copy
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
+from harness.models.chat import highest_text_id, unused_ids, vocabulary_size
 
 log = logging.getLogger(__name__)
+NO_TOKEN = -1e4  # a logit whose probability is 0 in float32, and finite: 0 times infinity is no number
 
 
 def pick_device(name: str) -> torch.device:
@@ -75,19 +78,54 @@ def load_weights(
                 setattr(text, name, 0.0)
         # Gemma-2 soft-caps its attention scores, which only the eager kernel does exactly (transformers #32390).
         eager = {"attn_implementation": "eager"} if getattr(text, "attn_logit_softcapping", None) else {}
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            str(location), config=config, dtype=dtype, **eager, **hub
+        # Sizes that do not fit are told by the report, by name, and not by an exception that names none.
+        loaded_model, report = cast("Any", AutoModelForCausalLM).from_pretrained(
+            str(location),
+            config=config,
+            dtype=dtype,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **eager,
+            **hub,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"model {str(location)!r} could not be loaded: {error}") from error
-    cast("Any", model).distilbench_config = original
+    _check_report(loaded_model, report)
+    loaded_model.distilbench_unused, loaded_model.distilbench_config = unused_ids(tokenizer), original
+    model: PreTrainedModel = loaded_model
     _check_head(model, tokenizer)
     log.info("loaded %s: %s, %.1f s", location, dtype, time.perf_counter() - start)
     return model
 
 
+def short_list(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _check_report(model: Any, report: Mapping[str, Any]) -> None:
+    """Raises UserError where weights of the model are not those of its files; says which of these were not used."""
+    name = model.name_or_path
+    if getattr(model, "_hf_peft_config_loaded", False):
+        raise UserError(f"model {name!r} holds an adapter too, and it was applied to its weights: merge or delete it.")
+    conflicts = {"not in its files": report["missing_keys"], "of another size there": report["mismatched_keys"]}
+    for reason, keys in conflicts.items():
+        if keys:
+            names = sorted(str(key[0] if isinstance(key, tuple) else key) for key in keys)
+            raise UserError(
+                f"model {name!r}: {len(names)} weights are {reason} and would be random: {short_list(names)}. "
+                "Save the checkpoint again with save_pretrained, from the model itself and not from a wrapper."
+            )
+    if unused := sorted(map(str, report["unexpected_keys"])):
+        log.warning(
+            "%s: %d stored weights are no part of %s: %s", name, len(unused), type(model).__name__, short_list(unused)
+        )
+
+
 def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor:
-    """Hidden states [..., H] -> next-token logits [..., vocabulary] float32, without columns that only pad the head."""
+    """Hidden states [..., H] -> next-token logits [..., vocabulary] float32, without columns that only pad the head.
+
+    Ids below ``vocabulary`` that have no token, or no row in the head, get ``NO_TOKEN``: no share of any softmax.
+    """
     head = cast("Any", model).get_output_embeddings()
     # A quantised head must run as it is, and one that is split over processes (ZeRO-3) is gathered by its own call.
     is_linear = type(head) is torch.nn.Linear and not hasattr(head.weight, "ds_id")
@@ -101,26 +139,32 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
     # Granite divides (``logits_scaling``), Cohere multiplies (``logit_scale``), Gemma-2 caps softly.
     logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    if logits.shape[-1] < vocabulary:
+        logits = pad(logits, (0, vocabulary - logits.shape[-1]), value=NO_TOKEN)
+    unused = getattr(model, "distilbench_unused", ())
+    return logits.index_fill(-1, torch.tensor(unused, device=logits.device), NO_TOKEN) if unused else logits
 
 
 @torch.no_grad()
 def _check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Compare ``logits_of`` with the model's own logits on three tokens. Raises UserError where they differ."""
-    vocabulary, module = len(tokenizer), cast("Any", model)
+    vocabulary, module = vocabulary_size(tokenizer), cast("Any", model)
     head = module.get_output_embeddings()
-    if head is None or head.weight.shape[0] < vocabulary:
-        width = None if head is None else head.weight.shape[0]
+    widths = [0 if layer is None else layer.weight.shape[0] for layer in (head, module.get_input_embeddings())]
+    if min(widths) <= highest_text_id(tokenizer):
         raise UserError(
-            f"{model.name_or_path!r} has {width} output embeddings for {vocabulary} tokens of its tokenizer; "
+            f"{model.name_or_path!r} has {min(widths)} output embeddings for {vocabulary} tokens of its tokenizer; "
             "resize the embeddings and save the checkpoint again."
         )
     was_training = model.training
     model.train(False)
-    ids = torch.arange(3, device=model.device)[None] % vocabulary
+    ids = torch.arange(3, device=model.device)[None] % min(widths)
     ours = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0], vocabulary)
     theirs = model(input_ids=ids, use_cache=False).logits[0, :, :vocabulary].float()
     model.train(was_training)
+    ours = ours[:, : theirs.shape[1]]
+    theirs = theirs.where(ours > NO_TOKEN, ours)
     if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
         raise UserError(
             f"{type(model).__name__} transforms its logits in a way that distilbench does not know (largest "

@@ -16,7 +16,7 @@ from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.hardware import Size
 from harness.models.chat import vocabulary_difference
-from harness.models.checkpoint import hub_folder, read_object, resolve, token_ids
+from harness.models.checkpoint import hub_folder, resolve, stored_weights, text_config, token_ids
 from harness.types import Json
 
 
@@ -81,15 +81,11 @@ def checkpoint_difference(student: Checkpoint, teacher: Checkpoint) -> str | Non
 @lru_cache(maxsize=64)
 def size(checkpoint: Checkpoint) -> Size | None:
     """From the headers of the checkpoint's files where they are here, else as published, else ``None``."""
-    from safetensors import SafetensorError, safe_open
-
-    count = 0
     try:
-        for path in hub_folder(checkpoint).glob("*.safetensors"):
-            with safe_open(path, framework="numpy") as file:
-                count += sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-    except (SafetensorError, OSError):
-        count = 0
+        tensors = stored_weights(hub_folder(checkpoint))
+    except UserError:
+        tensors = {}
+    count = sum(math.prod(tensor.shape) for tensor in tensors.values())
     if count:
         config = _text_config(checkpoint)
         layers, hidden = (
@@ -102,10 +98,8 @@ def size(checkpoint: Checkpoint) -> Size | None:
 
 
 def _text_config(checkpoint: Checkpoint) -> Mapping[str, Json]:
-    """``config.json`` as ``PretrainedConfig.get_text_config`` gives it; empty where it is not here."""
+    """``text_config`` of its files; empty where they are not here."""
     try:
-        config = read_object(hub_folder(checkpoint) / "config.json")
+        return text_config(hub_folder(checkpoint))
     except UserError:
         return {}
-    text_config = config.get("text_config")
-    return {**config, **text_config} if isinstance(text_config, dict) else config

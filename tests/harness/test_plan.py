@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.models.checkpoint import token_ids
 from harness.plan.plan import Plan, make_plan
 from harness.recipe.recipe import load_recipe
+from tests.tiny import empty_weights
 
 METHODS = ("kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
 ROWS = ("teacher", "student", *METHODS)
@@ -25,7 +26,7 @@ def checkpoint(folder: Path, words: tuple[str, ...]) -> str:
     (folder / "config.json").write_text('{"model_type": "llama"}')
     vocabulary = {word: number for number, word in enumerate(words)}
     (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}, "added_tokens": []}))
-    (folder / "model.safetensors").write_bytes(folder.name.encode())
+    (folder / "model.safetensors").write_bytes(empty_weights(folder.name))
     return str(folder)
 
 
@@ -109,7 +110,7 @@ def test_what_decides_the_students_changes_their_keys(family: list[str], overrid
 
 def test_another_checkpoint_in_the_same_place_is_another_model(family: list[str], tmp_path: Path) -> None:
     before = plan("seeds=[0]", *family)
-    (tmp_path / "student" / "model.safetensors").write_bytes(b"retrained")
+    (tmp_path / "student" / "model.safetensors").write_bytes(empty_weights("retrained"))
     labels = changed(before, plan("seeds=[0]", *family))
     assert "sample student seed 0" in labels and "answer gsm8k student seed 0" in labels
     assert not any("teacher seed" in label for label in labels if label.startswith(("answer", "sample teacher")))

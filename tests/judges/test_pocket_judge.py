@@ -17,7 +17,7 @@ from judges.benchmarks.pocket_prompts import Pair, pair_label, pair_token, singl
 from judges.kinds.pocket import JUDGE, NO_VERDICT, PocketConfig, PocketJudge
 from judges.kinds.transformers import TransformersConfig, TransformersJudge, too_long
 from tests.harness.test_plan import checkpoint
-from tests.tiny import tiny_checkpoint
+from tests.tiny import empty_weights, tiny_checkpoint
 
 TURNS = ("sort these numbers: 3 1 2.",)
 GOOD = ("1, 2, 3.",)
@@ -93,7 +93,7 @@ def test_self_preference_follows_the_favoured_models_own_log_probability(tmp_pat
     judge.favoured_model = model
     long, good = model.mean_logps([talk()] * 2, [Response(LONG[0], True, 0), Response(GOOD[0], True, 0)])
     assert judge.log_odds(Pair("token", TURNS, LONG, GOOD)) == pytest.approx(2.0 * (long - good))
-    (Path(folder) / "model.safetensors").write_bytes(b"other weights")
+    (Path(folder) / "model.safetensors").write_bytes(empty_weights("other"))
     assert JUDGE.identity(config) != {**JUDGE.identity(PocketConfig()), **asdict(config)}
     assert PocketJudge(config).endpoint != judge.endpoint  # other weights under the same path are another judge
 
@@ -211,7 +211,7 @@ def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path, mon
     assert (together[3].text, together[3].finish_reason) == ("answer 0 to 0?", "stop")
     assert judge.check() is None
     before = judge.endpoint
-    (Path(folder) / "model.safetensors").write_bytes(b"other weights")
+    (Path(folder) / "model.safetensors").write_bytes(empty_weights("other"))
     assert TransformersJudge(TransformersConfig(path=folder)).endpoint != before
 
 
