@@ -26,6 +26,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import DroppedPrompt
 from harness.errors import UserError
+from harness.models.chat import vocabulary_size
 from harness.models.load import load_tokenizer, load_weights
 from harness.training import Training, TrainOptions
 from harness.training.batches import Example, micro_batch, prepare
@@ -122,7 +123,9 @@ def ours(
     student = trained_student or bench.model(bench.student)
     teacher = bench.model(bench.other).requires_grad_(False) if method.needs.signal == "token" else None
     micro = micro_batch(examples, 0, torch.device("cpu"))
-    terms = response_terms(student, student, teacher, micro, method.token_terms, training.config, len(tokenizer))
+    terms = response_terms(
+        student, student, teacher, micro, method.token_terms, training.config, vocabulary_size(tokenizer)
+    )
     batch = micro.batch
     counts = {"prompt": batch.prompts, "row": len(batch.roles), "token": len(batch.row)}
     counts |= {f"token:{role}": int(batch.where_role(role).sum()) for role in set(batch.roles)}

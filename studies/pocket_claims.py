@@ -36,7 +36,7 @@ from distilbench.plugins import load_registry
 from harness.contracts.method import DroppedPrompt, log_probabilities
 from harness.contracts.model import Sampling
 from harness.models.backends import load_model
-from harness.models.chat import pad_id
+from harness.models.chat import pad_id, vocabulary_size
 from harness.models.checkpoint import resolve
 from harness.pocket.scorer import score
 from harness.pocket.world import iter_prompts
@@ -130,9 +130,10 @@ def student_rewards(setup: LoadedTraining, examples: Sequence[Example]) -> torch
     student, rewards = setup.student, []
     was_training = student.training
     student.train(False)
+    size = vocabulary_size(setup.tokenizer)
     for start in range(0, len(examples), 64):
         micro = micro_batch(examples[start : start + 64], pad_id(setup.tokenizer), student.device)
-        terms = response_terms(student, student, None, micro, log_probabilities, None, len(setup.tokenizer))
+        terms = response_terms(student, student, None, micro, log_probabilities, None, size)
         rewards.append(micro.batch.per_prompt(micro.batch.mean_rows(terms["logp"])).double().cpu())
     student.train(was_training)
     return torch.cat(rewards)

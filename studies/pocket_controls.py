@@ -21,7 +21,7 @@ import numpy as np
 
 from distilbench.cli.screen import Display
 from distilbench.plugins import load_registry
-from distilbench.workflows.workers import set_up_worker
+from distilbench.workers import set_up_worker
 from harness.plan.plan import Plan, make_plan
 from harness.pocket.scorer import score
 from harness.pocket.world import pocket_questions

@@ -7,6 +7,7 @@ line break after a template that ends in one); templates that write today's date
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
@@ -28,6 +29,10 @@ CLOCK = (
 )  # stands before a template that asks: takes the place of the clock that transformers gives it
 
 
+PROBE = "qzx"  # no template changes it, so it can be found again in what one writes
+log = logging.getLogger(__name__)
+
+
 class EncodedTurn(NamedTuple):
     """Token ids of a prompt (up to and with the generation prompt) and of a response (end-of-turn included)."""
 
@@ -40,6 +45,27 @@ def special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """Every token that is not text: named ones, and added ones marked special (Llama-3's headers), longest first."""
     added_tokens = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     return tuple(sorted(added_tokens | set(tokenizer.all_special_tokens), key=lambda token: (-len(token), token)))
+
+
+@lru_cache(maxsize=64)
+def vocabulary_size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """One more than the highest id. ``len(tokenizer)`` counts tokens, and a vocabulary may have unused ids."""
+    return 1 + max(tokenizer.get_vocab().values())
+
+
+@lru_cache(maxsize=64)
+def unused_ids(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Ids below ``vocabulary_size`` that stand for no token."""
+    return tuple(sorted(set(range(vocabulary_size(tokenizer))) - set(tokenizer.get_vocab().values())))
+
+
+def highest_text_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The highest id that text can become: a special token counts where the template writes it or it has a role."""
+    turns = [{"role": role, "content": "q"} for role in ("user", "assistant", "user")]
+    template_text = f"{tokenizer.chat_template}{prompt_text(tokenizer, turns)}" if tokenizer.chat_template else ""
+    roles = {tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token, tokenizer.pad_token}
+    unwritten_tokens = {token for token in special_tokens(tokenizer) if token not in template_text} - roles
+    return max(number for token, number in tokenizer.get_vocab().items() if token not in unwritten_tokens)
 
 
 def defuse(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
@@ -68,27 +94,81 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; distilbench trains and judges chat "
             "models: use an instruction-tuned checkpoint, or save a chat template with the tokenizer."
         )
+    system = bool(turns) and turns[0]["role"] == "system" and len(turns) > 1
     try:
-        return render(tokenizer, turns, prompt=True)
+        if not (system and drops_system(tokenizer)):
+            return render(tokenizer, turns, prompt=True) + opening(tokenizer).prompt
     except Exception as error:  # jinja2.TemplateError, raised by templates without a system role
-        # Gemma-2's template refuses a system turn: it goes into the first user turn.
-        if turns and turns[0]["role"] == "system" and len(turns) > 1:
-            user_turn = {"role": "user", "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}
-            return prompt_text(tokenizer, [user_turn, *turns[2:]])
-        raise UserError(f"the chat template of {tokenizer.name_or_path!r} refused the conversation: {error}") from error
+        if not system:
+            raise UserError(
+                f"the chat template of {tokenizer.name_or_path!r} refused the conversation: {error}"
+            ) from error
+    # Gemma-2's template refuses a system turn, Phi-3's first one leaves it out: it goes into the first user turn.
+    user_turn = {"role": "user", "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}
+    return prompt_text(tokenizer, [user_turn, *turns[2:]])
+
+
+class Opening(NamedTuple):
+    """What a template writes between a user's turn and an answer's words, beyond the generation prompt."""
+
+    prompt: str  # ends the prompt, where the template has no generation prompt
+    lead: str  # white space that begins the answer
+
+
+@lru_cache(maxsize=64)
+def opening(tokenizer: PreTrainedTokenizerBase) -> Opening:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": PROBE}]
+    prefix, rendering = render(tokenizer, turns[:1], prompt=True), render(tokenizer, turns, prompt=False)
+    lead_text = rendering[len(prefix) : rendering.rindex(PROBE)] if rendering.startswith(prefix) else ""
+    if not lead_text.strip():
+        return Opening("", lead_text)
+    if render(tokenizer, turns[:1], prompt=False) == prefix:
+        prompt = lead_text.rstrip(" ")
+        return Opening(prompt, lead_text[len(prompt) :])
+    log.warning("%s: before an answer the chat template writes %r, which its generation prompt lacks: answers are "
+                "drawn and trained without it", tokenizer.name_or_path, lead_text)  # fmt: skip
+    return Opening("", "")
+
+
+@lru_cache(maxsize=64)
+def drops_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template leaves system turns out without a word. Raises what a template raises that refuses them."""
+    turns = [{"role": "system", "content": PROBE}, {"role": "user", "content": "q"}]
+    is_dropped = PROBE not in render(tokenizer, turns, prompt=True)
+    if is_dropped:
+        name = tokenizer.name_or_path
+        log.warning("%s: the chat template leaves system turns out; their text goes into the first user turn", name)
+    return is_dropped
+
+
+def answer_text(tokenizer: PreTrainedTokenizerBase, response: str, finished: bool) -> str:
+    """What follows the prompt: the words as the template writes them, and the end of the turn where ``finished``."""
+    text, end = defuse(tokenizer, response), end_of_turn(tokenizer) if finished else ""
+    lead = opening(tokenizer).lead
+    # Some tokenizers give the spaces around an answer back when its tokens become text, others do not.
+    if (text or finished) and not text.startswith(lead):
+        text = lead + text
+    gap = end[: len(end) - len(end.lstrip())]
+    return text + (end[len(gap) :] if text.endswith(gap) else end)
 
 
 @lru_cache(maxsize=64)
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     """What the template writes right after an assistant turn, up to and with its end-of-turn token."""
-    probe = "qzx"  # no template changes it, so it can be found again in what one writes
+    probe = PROBE
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": probe}]
     prefix, rendering = prompt_text(tokenizer, turns[:1]), render(tokenizer, turns, prompt=False)
+    prefix += opening(tokenizer).lead
     if not rendering.startswith(prefix + probe):
         # The generation prompt may hold more than an assistant turn has (an opened thinking block).
         rendering = prefix + rendering[rendering.rindex(probe) :]
     tail = rendering[len(prefix + probe) :]
     specials = [token for token in special_tokens(tokenizer) if token in tail]
+    if not specials and tokenizer.eos_token is None:
+        raise UserError(
+            f"the tokenizer of {tokenizer.name_or_path!r} has no eos_token, and its chat template ends a turn with "
+            f"plain text ({tail!r}): no token ends an answer. Set eos_token, or make that text a special token."
+        )
     if not specials:
         return str(tokenizer.eos_token)
     # A newline after that token belongs to the next turn and is never generated.
@@ -117,7 +197,7 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> lis
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str, finished: bool = True) -> EncodedTurn:
     """Ids of prompt and response. ``finished=False`` leaves the end-of-turn token out (a response cut by the limit)."""
     prompt_string = prompt_text(tokenizer, messages)
-    response_text = defuse(tokenizer, response) + (end_of_turn(tokenizer) if finished else "")
+    response_text = answer_text(tokenizer, response, finished)
     prompt, joint = tokenizer([prompt_string, prompt_string + response_text], add_special_tokens=False)["input_ids"]
     return EncodedTurn(list(prompt), continuation(tokenizer, prompt, joint, response_text))
 

@@ -20,9 +20,20 @@ from transformers import GenerationConfig
 
 from harness.contracts.model import Checkpoint, Progress, Sampling, TokenResponse, check_lengths
 from harness.errors import UserError
-from harness.models.chat import continuation, encode, encode_prompt, pad_id, prompt_text, stop_ids
+from harness.models.chat import (
+    continuation,
+    encode,
+    encode_prompt,
+    pad_id,
+    prompt_text,
+    special_tokens,
+    stop_ids,
+    unused_ids,
+    vocabulary_size,
+)
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
 from harness.models.prefix_cache import Reader, ReadRow, length_batches, padded, prefill, supports_prefix_sharing
+from harness.thinking import final_opening, is_mark
 from harness.types import Messages, Response
 
 
@@ -78,12 +89,14 @@ class TransformersModel:
         extra_arguments: dict[str, Any] = {}
         if numbers is not None:
             extra_arguments["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
-        # Columns that only pad the embedding are no tokens.
-        padding = range(len(self.tokenizer), self.model.get_output_embeddings().weight.shape[0])
+        # Columns that only pad the embedding, and unused ids, are no tokens.
+        rows = self.model.get_output_embeddings().weight.shape[0]
+        unused = [number for number in unused_ids(self.tokenizer) if number < rows]
+        unused += range(vocabulary_size(self.tokenizer), rows)
         config_class: Any = GenerationConfig  # its arguments are not typed
         config = config_class(
             max_new_tokens=sampling.max_new_tokens, eos_token_id=self.stops, pad_token_id=self.pad,
-            suppress_tokens=list(padding) or None, do_sample=False,  # the sampler leaves one token to choose
+            suppress_tokens=unused or None, do_sample=False,  # the sampler leaves one token to choose
         )  # fmt: skip
         with torch.inference_mode(), own_generation_config(self.model, config):
             if n > 1:
@@ -102,8 +115,22 @@ class TransformersModel:
 
     def _decode(self, response: TokenResponse) -> Response:
         is_complete = response.finish_reason == "stop"
-        text = self.tokenizer.decode(list(response.ids), skip_special_tokens=True)
+        ids = [token for token in response.ids if token not in self._skipped_ids] if self._skipped_ids else response.ids
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=not self._skipped_ids)
         return Response(text, is_complete, len(response.ids) + is_complete)
+
+    @cached_property
+    def _skipped_ids(self) -> frozenset[int]:
+        """Special tokens but for marks of thinking, where such marks are special (Magistral, gpt-oss): dropping those
+        would make one text of thinking and answer. Empty where none is: then all special tokens are dropped."""
+        tokens = special_tokens(self.tokenizer)
+        marks = {token for token in tokens if is_mark(token)}
+        return frozenset(self.tokenizer.convert_tokens_to_ids([t for t in tokens if t not in marks]) if marks else ())
+
+    @cached_property
+    def opening(self) -> str:
+        """The mark of thinking that the template writes before a reply (DeepSeek-R1): a cut reply holds no mark."""
+        return final_opening(prompt_text(self.tokenizer, [{"role": "user", "content": "q"}]))
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
         """Raises ValueError for an empty, unfinished response, and TooLong."""
@@ -149,7 +176,7 @@ class TransformersModel:
     def _log_softmax(self, hidden: Tensor) -> Tensor:
         """[positions, vocabulary] float32, over exactly the tokenizer's vocabulary."""
         with torch.inference_mode():
-            return torch.log_softmax(logits_of(self.model, hidden, len(self.tokenizer)), dim=-1)
+            return torch.log_softmax(logits_of(self.model, hidden, vocabulary_size(self.tokenizer)), dim=-1)
 
     def _next_logps(self, conversations: Sequence[Messages]) -> Iterator[tuple[int, Tensor]]:
         """(index, [vocabulary] log-probabilities of the first reply token), in batch order. Raises TooLong."""

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from harness.contracts.method import Batch, DroppedPrompt, Row, TopK
 from harness.errors import UserError
-from harness.models.chat import continuation, defuse, end_of_turn, prompt_text
+from harness.models.chat import answer_text, continuation, prompt_text
 from harness.training.options import Training, TrainOptions
 from harness.types import Group
 
@@ -102,15 +102,14 @@ def tokenise(
     tokenizer: PreTrainedTokenizerBase, groups: Sequence[Group], chosen: Sequence[tuple[int, Sequence[Row]]]
 ) -> Iterator[Example]:
     """``chosen``: (index of a group, its rows)."""
-    end = end_of_turn(tokenizer)
     for start in range(0, len(chosen), SLAB):
         slab = chosen[start : start + SLAB]
         prompt_texts = [prompt_text(tokenizer, groups[index].prompt.messages) for index, _ in slab]
-        endings = [[defuse(tokenizer, row.text) + (end if row.finished else "") for row in rows] for _, rows in slab]
-        joint = [prompt + text for prompt, texts in zip(prompt_texts, endings, strict=True) for text in texts]
+        response_texts = [[answer_text(tokenizer, row.text, row.finished) for row in rows] for _, rows in slab]
+        joint = [prompt + text for prompt, texts in zip(prompt_texts, response_texts, strict=True) for text in texts]
         ids = iter(tokenizer(prompt_texts + joint, add_special_tokens=False)["input_ids"])
         prompts = [next(ids) for _ in slab]
-        for prompt, texts, (index, rows) in zip(prompts, endings, slab, strict=True):
+        for prompt, texts, (index, rows) in zip(prompts, response_texts, slab, strict=True):
             responses = [continuation(tokenizer, prompt, next(ids), text) for text in texts]
             tokens = [TokenRow(response, row.role, row.signals) for response, row in zip(responses, rows, strict=True)]
             yield Example(groups[index].prompt.id, index, prompt, tuple(tokens))

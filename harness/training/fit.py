@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from harness.hardware import peak
+from harness.models.chat import vocabulary_size
 from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import ShuffledBatches, prepare
 from harness.training.forward import choose, host
@@ -50,7 +51,7 @@ def load_training(training: Training) -> LoadedTraining:
     # Weights in float32 whatever ``dtype`` says: updates of 1e-6 would vanish in bfloat16.
     student = host(load_weights(training.student, tokenizer, torch.float32, training.trust_remote_code))
     models = [student] if teacher is None else [student, teacher]
-    layout = choose(options, examples, models, len(tokenizer))
+    layout = choose(options, examples, models, vocabulary_size(tokenizer))
     adapter = None if options.lora is None else add_adapters(student, options.lora, training.seed)
     distributions = StoredDistributions(stores) if stores else None
     return LoadedTraining(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from harness.models.chat import pad_id, stop_ids
+from harness.models.chat import pad_id, stop_ids, vocabulary_size
 from harness.models.load import logits_of
 from harness.models.transformers_model import invert
 from harness.stats import seed_of
@@ -67,7 +67,7 @@ def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int
 @torch.no_grad()
 def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[int]) -> list[Rollout]:
     speakers.student.train(False)
-    device, vocabulary, limit = speakers.student.device, len(speakers.tokenizer), speakers.max_new_tokens
+    device, vocabulary, limit = speakers.student.device, vocabulary_size(speakers.tokenizer), speakers.max_new_tokens
     width, pad = max(map(len, prompts)), pad_id(speakers.tokenizer)
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
@@ -103,7 +103,7 @@ def read_by_teacher(prompts: Sequence[Sequence[int]], rollouts: Sequence[Rollout
     columns = torch.split(states_of(speakers.teacher, micro), lengths), torch.split(micro.labels, lengths)
     scored_rollouts = []
     for rollout, states, labels in zip(rollouts, *columns, strict=True):
-        logits = logits_of(speakers.teacher, states, len(speakers.tokenizer))
+        logits = logits_of(speakers.teacher, states, vocabulary_size(speakers.tokenizer))
         logps = logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0].tolist()
         scored_rollouts.append(replace(rollout, logps={**rollout.logps, "teacher": logps}))
     return scored_rollouts

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.contracts.method import DistributionStorage, TopK, log_probabilities
 from harness.errors import UserError
-from harness.models.chat import pad_id, tokenizer_difference
+from harness.models.chat import pad_id, tokenizer_difference, vocabulary_size
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
 from harness.training.batches import Example, MicroBatch, micro_batch, prepare
 from harness.training.forward import CHUNK_NUMBERS, choose, host, response_terms, states_of
@@ -108,7 +108,7 @@ def store_distributions(
     for example in examples:
         sizes = [len(row.response) if not roles or row.role in roles else 0 for row in example.rows]
         lengths[example.group] = sizes
-    rows, k = StoredRows(lengths), min(spec.top_k, len(tokenizer))
+    rows, k = StoredRows(lengths), min(spec.top_k, vocabulary_size(tokenizer))
     count = rows.starts[-1]
     if not count:
         raise ValueError(f"{training.method.name}: no row has one of the roles {roles}")
@@ -121,7 +121,7 @@ def store_distributions(
     rest_mass, sources = 0.0, [example for example in examples if any(lengths[example.group])]
     for chunk, micro in passes(training, sources, pad_id(tokenizer), teacher.device, progress):
         fixed_ids = None if tokens is None else tokens.of(chunk, teacher.device)["like"].ids
-        top_ids, top_logps = _top(teacher, micro, len(tokenizer), spec.temperature, k, fixed_ids)
+        top_ids, top_logps = _top(teacher, micro, vocabulary_size(tokenizer), spec.temperature, k, fixed_ids)
         top_rest = rest_of(top_logps)
         for target, source in rows.spans(chunk):
             ids[target] = top_ids[source].cpu().numpy()
@@ -192,7 +192,7 @@ def reference_logps(training: Training, progress: Progress | None = None) -> lis
     options, trust = training.options, training.trust_remote_code
     tokenizer = load_tokenizer(training.student, trust)
     examples, _ = prepare(training, tokenizer)
-    device, vocabulary = pick_device(training.device), len(tokenizer)
+    device, vocabulary = pick_device(training.device), vocabulary_size(tokenizer)
     student = host(load_weights(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
     layout = choose(options, examples, [student], vocabulary)
     result: list[list[float]] = [[] for _ in training.groups]

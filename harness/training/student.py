@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.errors import UserError
+from harness.models.chat import vocabulary_size
 from harness.models.load import load_weights
 from harness.training.options import Lora
 
@@ -43,7 +44,7 @@ def save(
         return
     save_adapter(state, model, lora, folder / "adapter")
     if all(value.numel() for value in model.parameters()):  # not split over processes, so it can answer here
-        check_merged(load_weights(folder, tokenizer, torch.float32, trust), model, len(tokenizer))
+        check_merged(load_weights(folder, tokenizer, torch.float32, trust), model, vocabulary_size(tokenizer))
 
 
 def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:

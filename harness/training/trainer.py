@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, Trai
 from transformers.trainer_callback import PrinterCallback
 
 from harness.errors import UserError
-from harness.models.chat import pad_id
+from harness.models.chat import pad_id, vocabulary_size
 from harness.stats import seed_of
 from harness.training.batches import Example, MicroBatch, ShuffledBatches, describe, micro_batch
 from harness.training.forward import Layout, response_terms
@@ -202,7 +202,7 @@ class DistilTrainer(Trainer):
         setup, training, method = self.setup, self.training, self.method
         micro: MicroBatch = inputs["micro"]
         counts: Mapping[str, float] = num_items_in_batch
-        vocabulary = len(setup.tokenizer)
+        vocabulary = vocabulary_size(setup.tokenizer)
         terms = response_terms(
             model, setup.student, setup.teacher, micro, method.token_terms, training.config, vocabulary
         )

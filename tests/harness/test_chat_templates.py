@@ -265,3 +265,69 @@ def test_no_chat_template_is_said_with_the_remedy(tokenizer: Any) -> None:
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="no chat template"):
         encode_prompt(tokenizer, [USER])
+
+
+def shaped(template: str, special: tuple[str, ...], eos: str, bos: str | None = None) -> Any:
+    return tokenizer_of(Shape(template, special, eos, end=eos, bos=bos))
+
+
+ASKED = [{"role": "user", "content": "Say hi"}]
+TURNS = "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+INST = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %}{{ ' ' + m['content'] | trim + ' ' + eos_token }}{% endif %}{% endfor %}"
+)
+ZEPHYR = (
+    "{% for m in messages %}<|{{ m['role'] }}|>\n{{ m['content'] }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+ALICE = "{% for m in messages %}{{ m['role'] | upper }}: {{ m['content'] }}{{ eos_token }}{% endfor %}"
+ROLES = ("<|user|>", "<|assistant|>", "<|end|>", "</s>")
+
+
+@pytest.mark.parametrize(
+    ("template", "eos", "opened", "answer"),
+    [
+        (TURNS, "<|end|>", "<|user|>Say hi<|end|><|assistant|>", "Hi.<|end|>"),  # no generation prompt
+        (INST, "</s>", "[INST] Say hi [/INST]", " Hi. </s>"),
+        (ZEPHYR, "</s>", "<|user|>\nSay hi</s>\n<|assistant|>", "\nHi.</s>"),
+        (ALICE, "</s>", "USER: Say hi</s>ASSISTANT:", " Hi.</s>"),
+    ],
+)
+def test_what_is_trained_is_what_the_template_writes(template: str, eos: str, opened: str, answer: str) -> None:
+    tokenizer = shaped(template, ROLES, eos)
+    assert tokenizer.decode(encode_prompt(tokenizer, ASKED)) == opened
+    for said in ("Hi.", answer.removesuffix(eos)):  # the spaces may come back from the model's own tokens
+        ids = encode(tokenizer, ASKED, said)
+        assert (tokenizer.decode(ids.prompt), tokenizer.decode(ids.response)) == (opened, answer)
+        assert (ids.prompt, ids.response) == trained(tokenizer, ASKED, said, finished=True)
+    whole = render(tokenizer, [*ASKED, {"role": "assistant", "content": "Hi."}], prompt=False)
+    assert whole.startswith(opened + answer)
+    assert encode(tokenizer, ASKED, "", finished=False).response == []
+
+
+def test_a_system_turn_that_the_template_drops_is_merged_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    template = "{% for m in messages %}{% if m['role'] != 'system' %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>"
+    tokenizer = shaped(template + "{% endif %}{% endfor %}", ROLES, "<|end|>")
+    talk = [{"role": "system", "content": "Be kind."}, *ASKED]
+    for _ in range(2):
+        text = tokenizer.decode(encode_prompt(tokenizer, talk))
+        assert text == "<|user|>Be kind.\n\nSay hi<|end|><|assistant|>"
+    assert caplog.text.count("leaves system turns out") == 1
+
+
+def test_thinking_that_the_generation_prompt_lacks_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    template = "{% for m in messages %}<|{{ m['role'] }}|>{{ '<think></think>' if m['role'] == 'assistant' }}"
+    template += "{{ m['content'] }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    tokenizer = shaped(template, ROLES, "<|end|>")
+    assert tokenizer.decode(encode(tokenizer, ASKED, "Hi.").response) == "Hi.<|end|>"
+    assert "writes '<think></think>', which its generation prompt lacks" in caplog.text
+
+
+def test_a_tokenizer_without_any_end_is_refused() -> None:
+    tokenizer = shaped(ALICE.replace("{{ eos_token }}", "<end>"), ROLES, "</s>")
+    assert end_of_turn(tokenizer) == "</s>"
+    tokenizer = shaped(ALICE.replace("{{ eos_token }}", "<end>"), ROLES, "</s>")
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match=r"no eos_token, and its chat template ends a turn with plain text \('<end>'\)"):
+        end_of_turn(tokenizer)

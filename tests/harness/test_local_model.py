@@ -189,3 +189,49 @@ def test_a_folder_without_a_model_is_said(tmp_path: Path) -> None:
         load_model("./nowhere")
     with pytest.raises(UserError, match="teacher"):
         load_model("pocket:techer")
+
+
+def test_unused_ids_are_no_tokens_and_the_highest_ids_are(tmp_path: Path) -> None:
+    """The end of a turn has the id 70, the other 52 tokens stand below 53: it is drawn, and no id between is."""
+    import json
+
+    import torch
+
+    from harness.models.prefix_cache import ReadRow
+
+    folder = tiny_checkpoint(tmp_path / "holes", seed=3, extra_columns=60)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    for token in content["added_tokens"]:
+        token["id"] = 70 if token["content"] == "<|end|>" else token["id"]
+    content["model"]["vocab"]["<|end|>"] = 70
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    model = load_model(str(folder))
+    vocabulary = model.tokenizer.get_vocab()
+    assert vocabulary["<|end|>"] == 70 and len(model.tokenizer) == 53 and 70 in model.stops
+    holes = sorted(set(range(71)) - set(vocabulary.values()))
+    head = model.model.get_output_embeddings().weight
+    with torch.no_grad():
+        head[holes] *= 50  # greedily, these would win
+    prompts = model.encode_prompts(ASK)
+    drawn = [r for t in (1.0, 0.0) for row in model.generate_tokens(prompts, Sampling(40, t), 0, 8) for r in row]
+    assert {token for response in drawn for token in response.ids} <= set(vocabulary.values())
+    for _, logps in model._next_logps(ASK[:1]):
+        assert float(logps.logsumexp(0)) == pytest.approx(0, abs=1e-5) and float(logps[holes].max()) < -1e3
+    states = next(iter(model._hidden([ReadRow(prompts[0], len(prompts[0]) - 1)])))[1][0]
+    with torch.no_grad():
+        head[70] = 50 * states / states.norm() ** 2
+    (end,) = model.generate_tokens(prompts[:1], Sampling(6, 0.0), 0)[0]
+    assert end.finish_reason == "stop" and end.ids == ()
+
+
+def test_a_special_token_without_a_row_is_never_drawn(tmp_path: Path) -> None:
+    """Gemma-3's of 1B has an id for images one above its embedding, and nothing writes it."""
+    folder = tiny_checkpoint(tmp_path / "narrow", seed=3)
+    model = load_model(str(folder))
+    logps = next(iter(model._next_logps(ASK[:1])))[1]
+    model.tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    model.tokenizer.save_pretrained(folder)
+    wider = load_model(str(folder))
+    more = next(iter(wider._next_logps(ASK[:1])))[1]
+    assert len(more) == len(logps) + 1 and float((more[:-1] - logps).abs().max()) == 0 and float(more[-1]) < -1e3
+    assert wider.generate(ASK, Sampling(6, 1.0), 0) == load_model(str(folder)).generate(ASK, Sampling(6, 1.0), 0)

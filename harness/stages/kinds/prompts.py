@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.contracts.options import json_data, options_from
 from harness.contracts.stage import Stage
-from harness.models.chat import encode_prompt
+from harness.models.chat import encode_prompt, end_of_turn
 from harness.prompts import load_prompts
 from harness.stages.graph import StageGraph
 from harness.stages.kind import PlanIssue, StageContext, StageKind
@@ -43,6 +43,7 @@ def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Call
     from harness.models.load import load_tokenizer  # imports torch
 
     tokenizer = load_tokenizer(tokenizer_folder, trust)
+    end_of_turn(tokenizer)  # refuses a tokenizer without one before anything is drawn
     return lambda prompt: len(encode_prompt(tokenizer, prompt.messages)) <= limit
 
 
