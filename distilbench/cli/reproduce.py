@@ -140,7 +140,7 @@ def report(
 
 
 def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None) -> None:
-    """Say how many stages ran, show the tables, and end with exit code 1 where a stage failed."""
+    """Say how many stages ran, show the tables, and end with exit code 1 where a stage failed or nothing is scored."""
     # The summary comes first, so that the tables are the last thing on the screen.
     if finished_run.work is not None and finished_run.outcome is not None:
         outcome = finished_run.outcome
@@ -157,6 +157,10 @@ def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None)
             waiting = f", {blocked_count} more wait for them" if blocked_count else ""
             typer.echo(f"{len(errors)} failed{waiting}: see above; the same command tries them again.", err=True)
     if finished_run.outcome is not None and finished_run.outcome.errors:
+        raise typer.Exit(1)
+    scores = [score for name in finished_run.score_tables for score in finished_run.results(name).scores.values()]
+    if scores and all(score.value is None for score in scores):
+        typer.echo("nothing was scored: the notes of the table say why.", err=True)
         raise typer.Exit(1)
 
 

@@ -8,18 +8,20 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
+from distilbench.workers import set_up_worker
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import WorkPlan
-from distilbench.workflows.workers import set_up_worker
 from harness.contracts.benchmark import Card
 from harness.contracts.registry import Registry
-from harness.contracts.stage import RunListener, Store
+from harness.contracts.stage import RunListener
 from harness.errors import UserError
 from harness.plan.plan import Plan, PlannedRow
 from harness.recipe.recipe import Recipe
 from harness.run.scheduler import RunOutcome, run_plans
 from harness.stages.kind import PlanIssue
+from harness.text import format_count
 from results.run.record import BY_RULE, Cell, RowSpec, Run, RunFamily, write_run
+from results.store.store import ArtifactStore
 
 
 def execute(
@@ -58,7 +60,7 @@ def refuse(findings: Iterable[PlanIssue], force: bool) -> None:
         raise UserError(f"nothing was started, because of:\n{lines}\nFix it{remedy}.")
 
 
-def describe(plan: Plan, store: Store, outcome: RunOutcome | None = None) -> Run:
+def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None) -> Run:
     """The record of a plan. No outcome: the run has only begun."""
     recipe, registry = plan.recipe, plan.graph.registry
     titles = {"teacher": "Teacher", "student": "Student", **plan.titles}
@@ -79,7 +81,7 @@ def describe(plan: Plan, store: Store, outcome: RunOutcome | None = None) -> Run
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
         stages_cached=outcome.cached if outcome else 0,
-        notes=tuple(notes(plan)),
+        notes=(*notes(plan), *(weak_choices(plan, store) if outcome else ())),
         stages=tuple(stage.key for stage in plan.stages),
     )
 
@@ -95,6 +97,20 @@ def notes(plan: Plan) -> list[str]:
     if plan.planner.tuned_on:
         texts.append(f"tuned teacher: {plan.planner.tuned_on}")
     return texts
+
+
+def weak_choices(plan: Plan, store: ArtifactStore) -> Iterator[str]:
+    """A teacher that hardly says a letter makes rewards of what is left of its probability."""
+    markers = [store.meta(stage.kind, stage.key) for stage in plan.stages if store.has(stage)]
+    all_measurements = [marker.get("measurements") or {} for marker in markers]
+    choices = [measurements for measurements in all_measurements if "low_coverage_groups" in measurements]
+    groups, low = (sum(choice[name] for choice in choices) for name in ("groups", "low_coverage_groups"))
+    if low:
+        mean = sum(choice["mean_coverage"] * choice["groups"] for choice in choices) / groups
+        yield (
+            f"the teacher's letters have {100 * mean:.2g}% of its probability on average, below 50% in {low:,} of "
+            f"{format_count(groups, 'multiple-choice question')}: rewards of PAD rest on that share alone"
+        )
 
 
 def failures(plan: Plan, outcome: RunOutcome) -> dict[str, str]:
@@ -135,7 +151,7 @@ def judge_name(plan: Plan, name: str | None) -> str:
     return str(plan.graph.registry.judges[entry.kind].identity(entry.config).get("model", entry.kind))
 
 
-def cells(plan: Plan, store: Store, errors: Mapping[str, str]) -> Iterator[Cell]:
+def cells(plan: Plan, store: ArtifactStore, errors: Mapping[str, str]) -> Iterator[Cell]:
     for benchmark in plan.recipe.benchmarks:
         judged_rows = [entrant for entrant in plan.entrants if benchmark in entrant.judgments]
         # After failures the score is over what is in the store: a row that was blocked has no error of its own.

@@ -42,6 +42,9 @@ HOSTILE: Final = {
 It cannot break a prompt (``base.fill``); a match is a hint, no proof of intent."""
 
 
+MISSING: Final = "missing:"  # opens the name of a count of judgments without verdict, by reason
+
+
 def sigmoid(z: Array) -> Array:
     half_tanh: Array = 0.5 * (1.0 + np.tanh(0.5 * z))  # exp would overflow
     return half_tanh
@@ -158,7 +161,9 @@ def ratio_score(metric: str, ratio: Ratio, replicates: int, seed: int, note: str
     low, high = percentile_interval(draws, ratio.scored_count) if draws else (None, None)
     notes = [note] if note else []
     if ratio.value is None:
-        notes.append("no question has a verdict")
+        counts = {name.removeprefix(MISSING): count for name, count in detail.items() if name.startswith(MISSING)}
+        reasons = [f"{count:.0f} x {reason}" for reason, count in counts.items()]
+        notes.append("no question has a verdict" + (f": {', '.join(reasons)}" if reasons else ""))
     elif replicates and not draws:
         notes.append("no interval: so few questions have a verdict that some resamples hold none")
     return Score(
@@ -180,12 +185,22 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, needs_judge:
     answers, judgments = [answer for _, answer in pair_answers(questions, entrant.answers)], entrant.judgments
     detail: Detail = {"answers": float(len(answers))}
     if answers:
-        detail["mean_length"] = fmean(sum(map(len, answer.turns)) for answer in answers)
+        spoken = [answer for answer in answers if not answer.is_cut]
+        detail["mean_length"] = fmean(sum(map(len, answer.turns)) for answer in spoken) if spoken else 0.0
         if all(answer.finished for answer in answers):  # imported answers come without
             detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)
         detail |= hostile_counts(answers) if needs_judge else {}
     missing_count = sum(judgment.verdict is None for judgment in judgments)
     detail |= {"judgments": float(len(judgments)), "judgments_missing": float(missing_count)}
+    if missing_count == len(judgments):  # then a cell has to say why; elsewhere the count is enough
+        detail |= {f"{MISSING}{reason}": float(count) for reason, count in Counter(j.reason for j in judgments).items()}
+    thinking_counts = {
+        "thinking:answers": sum(any(answer.thinking) for answer in answers),
+        "thinking:replies": sum(bool(judgment.thinking) for judgment in judgments),
+    }
+    detail |= {name: float(count) for name, count in thinking_counts.items() if count}
+    masses = [float(judgment.meta["mass"]) for judgment in judgments if "mass" in judgment.meta]
+    detail |= {"mean_mass": fmean(masses)} if masses else {}
     for flag in sorted({flag for judgment in judgments for flag in judgment.flags}):
         detail[f"flag:{flag}"] = float(sum(flag in judgment.flags for judgment in judgments))
     return detail

@@ -4,6 +4,7 @@ footnotes included), and ``detail_lines`` for ``--notes``, the page and the JSON
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from harness.contracts.benchmark import Card, Metric
 from harness.stats import FEW_QUESTIONS
@@ -38,7 +39,7 @@ def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     cards = {card.benchmark: card for card in run.cards}
     for benchmark, columns in summary.benchmarks.items():
         judge, group = clean(run.judges.get(benchmark, "not stated")), clean(columns[0].metric.group)
-        line = f"{group}: judge: {judge}{_protocol(cards.get(benchmark))}"
+        line = f"{group}: judge: {judge}{_protocol(cards.get(benchmark))}{_readings(summary, columns)}"
         papers = [cell.paper for cell in summary.column(columns[0].metric.id) if cell.paper is not None]
         lines.append(line + (f" Paper: {clean(papers[0].protocol)}." if papers else ""))
     if any(cell.paper is not None and cell.paper.difference is not None for cell in summary.cells.values()):
@@ -102,10 +103,35 @@ def _questions(summary: Summary, benchmarks: Benchmarks) -> str:
             gaps.append(f"{missing_verdicts:,} of {format_count(verdicts, 'verdict')} missing")
         if injections := _count_once(rows, lambda cell: cell.total("injection")):
             gaps.append(f"{format_count(injections, 'answer')} with text directed at a judge")
+        for kind, noun in (("answers", "answer"), ("replies", "judge reply")):
+            if thoughts := _count_once(rows, partial(_total, f"thinking:{kind}")):
+                gaps.append(f"thinking removed from {format_count(thoughts, noun)}")
+        gaps += [f"{format_count(count, 'verdict')} {flag}" for flag, count in _flags(rows).items()]
         in_part = f" ({', '.join(gaps)})" if gaps else ""
         # the number first: after "AlpacaEval 2" it would read as a part of the name
         benchmark_texts.append(f"{n} of {clean(columns[0].metric.group)}{in_part}")
     return f"Questions: {', '.join(benchmark_texts)}; {total:,} unscored."
+
+
+def _readings(summary: Summary, columns: Sequence[ColumnSummary]) -> str:
+    """How verdicts were read: weak readings, and the mean mass of the tokens asked for."""
+    rows = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
+    parts = [f"{format_count(count, 'verdict')} {flag}" for flag, count in _flags(rows).items()]
+    details = [score.detail for row in rows for cell in row for score in cell.scores.values()]
+    if masses := [float(detail["mean_mass"]) for detail in details if "mean_mass" in detail]:
+        parts.append(f"mean probability of the tokens asked for {sum(masses) / len(masses):.3f}")
+    return f" Verdicts: {', '.join(parts)}." if parts else ""
+
+
+def _total(detail: str, cell: CellSummary) -> int:
+    return cell.total(detail)
+
+
+def _flags(rows: Sequence[Sequence[CellSummary]]) -> dict[str, int]:
+    """How many verdicts were read weakly, by the way in which."""
+    all_names = (name for row in rows for cell in row for score in cell.scores.values() for name in score.detail)
+    names = sorted({name for name in all_names if name.startswith("flag:")})
+    return {name.removeprefix("flag:"): _count_once(rows, partial(_total, name)) for name in names}
 
 
 def _count_once(rows: Sequence[Sequence[CellSummary]], count: Callable[[CellSummary], int]) -> int:

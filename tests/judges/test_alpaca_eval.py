@@ -33,9 +33,19 @@ def test_a_verdict_by_hand() -> None:
     """P(m) = 0.6, P(M) = 0.2, the rest elsewhere: 0.6 / 0.8 = 0.75 for the answer called m."""
     assert read_token(reply("m", m=0.6, M=0.2, The=0.1)).value == pytest.approx(0.75)
     assert read_token(reply("M", M=0.9)).value == 0.0
-    assert read_token(reply("m", **{" m": 0.3, " M": 0.1})).flags == ("stripped-token",)
+    assert read_token(reply("m", **{" m": 0.5, " M": 0.1})).flags == ("stripped-token",)
     # tokens that are m without their blanks count together: (0.3 + 0.15) / (0.3 + 0.15 + 0.15)
     assert read_token(reply("m", **{" m": 0.3, "m ": 0.15, " M": 0.15})).value == pytest.approx(0.75)
+
+
+def test_next_to_no_mass_is_no_verdict() -> None:
+    """P(m) + P(M) = 3e-6: the ratio of two roundings is no verdict; at 0.02 it is one, flagged."""
+    none = read_token(reply("m", Both=0.99, m=2e-6, M=1e-6))
+    assert none.value is None and none.flags == ("no-mass",) and "thinking_tokens" in (none.reason or "")
+    little = read_token(reply("m", Both=0.9, m=0.015, M=0.005))
+    assert (little.value, little.flags, little.mass) == (pytest.approx(0.75), ("little-mass",), pytest.approx(0.02))
+    # an exact m of no mass does not stand before the " m" that has all of it
+    assert read_token(reply("m", **{" m": 0.6, " M": 0.2, "M": 1e-7})).value == pytest.approx(0.75)
 
 
 def test_without_log_probabilities_the_text_decides_and_says_so() -> None:

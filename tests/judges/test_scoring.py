@@ -1,16 +1,25 @@
 """What the benchmarks share: templates that answers cannot break, nested limits, turns, and the ratio of sums."""
 
 import math
+import random
+import re
+import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.contracts.benchmark import Entrant
 from harness.contracts.model import Sampling
 from harness.types import Judgment, Question
+from judges.benchmarks.answer_files import is_failure
+from judges.benchmarks.arena_hard.style_control import markdown_breakdown
 from judges.benchmarks.base import ask, fill, limit_questions
-from judges.benchmarks.scoring import Ratio, ratio_score, resample_counts, verdicts
+from judges.benchmarks.gsm8k.benchmark import FILTERS, extract, extract_answer, mark_of, number_in
+from judges.benchmarks.mt_bench import read_rating
+from judges.benchmarks.scoring import HOSTILE, Ratio, entrant_detail, ratio_score, resample_counts, verdicts
 
 
 @given(st.text(), st.text(), st.text())
@@ -77,3 +86,53 @@ def test_repeats_are_combined_under_their_part() -> None:
     lost = Judgment("q", "turn2", None, "no rating")
     assert verdicts([*judgments, lost], "median") == {"q": {"turn1": 8.0}}
     assert verdicts(judgments)["q"]["turn1"] == pytest.approx(6.0)
+
+
+SCANS: dict[str, Callable[[str], object]] = {
+    "markdown": markdown_breakdown,
+    "rating": read_rating,
+    "extract": lambda text: [extract(text, name) for name in FILTERS],
+    "json": extract_answer,
+    "mark": lambda text: mark_of(text, text),
+    "number": number_in,
+    "failure": is_failure,
+    "hostile": lambda text: [pattern.search(text) for pattern in HOSTILE.values()],
+}
+
+
+@pytest.mark.parametrize("scan", SCANS)
+@pytest.mark.parametrize("unit", ["\n", " ", "1", "-", "`", "*", "{", '"answer" ', "#### ", "\n\n- ", "```a"])
+def test_degenerate_answers_are_read_in_linear_time(scan: str, unit: str) -> None:
+    """Eight times the text takes about eight times the processor's time, not 64 times."""
+
+    def seconds(size: int) -> float:
+        times = []
+        for _ in range(3):
+            begun = time.process_time()
+            SCANS[scan]("[[1" + unit * size)
+            times.append(time.process_time() - begun)
+        return min(times)
+
+    few, many = seconds(1000), seconds(8000)
+    assert many < 0.01 or many < 32 * few
+
+
+def test_markdown_is_counted_as_by_the_official_patterns() -> None:
+    """Its ``\\s*`` may cross line breaks: the counts are the same, on 2,000 random texts."""
+    rng = random.Random(0)
+    for _ in range(2000):
+        text = "".join(rng.choices("\n\n \t\r\x0b1.-*a", k=rng.randint(0, 30)))
+        official = {"ordered": r"^\s*\d+\.\s", "unordered": r"^\s*[-*+]\s"}
+        counts = {kind: len(re.findall(rule, text, re.MULTILINE)) for kind, rule in official.items()}
+        assert markdown_breakdown(text)["list_count"] == counts, text
+
+
+def test_a_score_without_a_verdict_says_why() -> None:
+    questions = [Question(name, ("Why?",)) for name in "abc"]
+    reasons = ["call failed: refused", "call failed: refused", "no rating"]
+    judgments = [Judgment(q.id, "turn1", None, reason) for q, reason in zip(questions, reasons, strict=True)]
+    detail = entrant_detail(questions, Entrant([], judgments))
+    score = ratio_score("x", Ratio.of_sums(questions, [[], [], []], 1.0), 0, 0, "", detail)
+    assert score.note == "no question has a verdict: 2 x call failed: refused, 1 x no rating"
+    scored = [*judgments[1:], Judgment("a", "turn1", 7.0)]
+    assert not any(name.startswith("missing:") for name in entrant_detail(questions, Entrant([], scored)))

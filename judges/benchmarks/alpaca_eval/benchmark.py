@@ -32,6 +32,8 @@ from judges.benchmarks.scoring import Ratio, count_verdicts, entrant_detail, rat
 
 BASELINE_FILE = "alpaca_eval/alpaca_eval_gpt4_baseline.json"
 TOP_LOGPROBS = 5
+LEAST_MASS = 0.01  # probability of m and M together below which there is no verdict
+LITTLE_MASS = 0.5  # below it a verdict is flagged
 
 
 @options
@@ -108,6 +110,7 @@ def read_token(reply: Reply) -> Verdict:
     """Probability that the answer called m is better, from the first token or, failing that, from the text."""
     # Log-probabilities first: at temperature 1 the sampled letter itself is only one draw from them.
     if reply.first_token:
+        highest_mass = 0.0
         # Exact tokens win over those with blanks: " m" may be listed beside "m" and is another token.
         for strip_blanks in (False, True):
             mass = {"m": 0.0, "M": 0.0}
@@ -115,9 +118,18 @@ def read_token(reply: Reply) -> Verdict:
                 name = token.strip() if strip_blanks else token
                 if name in mass and not math.isnan(logp):
                     mass[name] += math.exp(min(logp, 0.0))
-            if sum(mass.values()) > 0:
-                return Verdict(mass["m"] / sum(mass.values()), None, ("stripped-token",) if strip_blanks else ())
+            highest_mass = max(highest_mass, total := sum(mass.values()))
+            if total >= LEAST_MASS:
+                flags = ("stripped-token",) * strip_blanks + ("little-mass",) * (total < LITTLE_MASS)
+                return Verdict(mass["m"] / total, None, flags, min(total, 1.0))
         tokens = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
+        if highest_mass:
+            return Verdict(
+                None,
+                f"m and M have probability {highest_mass:.1g} together, below {LEAST_MASS:g} (first tokens: {tokens}): "
+                "rounding would decide. Set logprobs=false of this judge to read its text, or thinking_tokens",
+                ("no-mass",),
+            )
         return Verdict(None, f"neither m nor M among the first tokens ({tokens})")
     letter = reply.text.strip().strip("\"'`.*").strip()
     if letter in ("m", "M"):
