@@ -108,8 +108,9 @@ class Stage:
 class Store(Protocol):
     def has(self, stage: Stage) -> bool: ...
 
-    def path(self, kind: str, key: str) -> Path:
-        """Raises KeyError when it is not there."""
+    def path(self, kind: str, key: str, part: str = "") -> Path:
+        """The artifact's folder, or a file or folder in it that is to be read. Raises KeyError when the artifact is
+        not there, UserError when ``part`` is not what its stage wrote."""
 
     def scratch(self, stage: Stage) -> Path:
         """For checkpoints of a stage in the making; removed once its artifact is there."""

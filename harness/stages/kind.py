@@ -85,11 +85,12 @@ class StageContext:
     start_time: float | None = None
     """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
 
-    def input(self, stage: Stage, role: str) -> Path:
-        return self.store.path(*stage.inputs[role])
+    def input(self, stage: Stage, role: str, part: str) -> Path:
+        """A file or folder of an input, or ``.`` for all of it, to be read."""
+        return self.store.path(*stage.inputs[role], part)
 
     def records(self, stage: Stage, role: str, kind: type[T]) -> list[T]:
-        return read_records(self.input(stage, role) / FILES[kind], kind)
+        return read_records(self.input(stage, role, FILES[kind]), kind)
 
     def write(self, kind: type[T], records: Iterable[T]) -> None:
         write_records(self.folder / FILES[kind], records)
@@ -133,5 +134,5 @@ class StageContext:
     def checkpoint(self, stage: Stage, role: str) -> Checkpoint:
         """In a local folder: what a train stage left, or a checkpoint that recipes name."""
         if role in stage.inputs:
-            return from_folder(f"trained:{stage.inputs[role].key[:8]}", self.input(stage, role) / "model")
+            return from_folder(f"trained:{stage.inputs[role].key[:8]}", self.input(stage, role, "model"))
         return download(stage.local["models"][role], stage.local["trust_remote_code"])

@@ -117,8 +117,14 @@ class Ledger:
         if not create and not path.is_file():
             raise UserError(f"there is no judge ledger at {path}; name the .sqlite file that an earlier run wrote.")
         with self._sqlite_errors(), ExitStack() as on_error:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            name = str(path)
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            elif not os.access(path.parent, os.W_OK):
+                # SQLite makes files beside a ledger that it reads, unless it is told that nobody can change it.
+                immutability = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+                name = f"{path.absolute().as_uri()}?mode=ro{immutability}"
+            self._db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, uri=name != str(path))
             on_error.callback(self._db.close)
             _prepare(self._db, path)
             on_error.pop_all()
@@ -131,11 +137,17 @@ class Ledger:
         replies = {}
         for key, text in rows:
             try:
-                replies[key] = Reply(**json.loads(text))
+                content = json.loads(text)
+                replies[key] = Reply(**content | {"flags": tuple(content.get("flags", ()))})
             except (ValueError, TypeError) as error:
                 remedy = "delete that row to have it asked again"
                 raise UserError(f"{self.path}: the reply under {key} cannot be read ({error}); {remedy}.") from error
         return replies
+
+    def origin(self, key: str) -> tuple[str, str] | None:
+        """Endpoint and model of a stored reply: with the request itself, they make its key (``request_key``)."""
+        rows = self._run("SELECT endpoint, model FROM replies WHERE key = ?", key)
+        return (str(rows[0][0]), str(rows[0][1])) if rows else None
 
     def put(self, key: str, endpoint: str, model: str, reply: Reply, dollars: float | None = None) -> None:
         """Keep a complete reply. The first one under a key counts and stays."""

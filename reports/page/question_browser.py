@@ -169,7 +169,7 @@ def _judgments(
 
 def _loss(judged_benchmark: JudgedBenchmark, records: str, ref: Ref) -> str:
     try:
-        judged_benchmark.lineage.folder(ref)
+        judged_benchmark.lineage.file(ref)
     except UserError:
         return f"{records} no longer in the store"
     return f"{records} damaged in the store"

@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.records import read_records
 from harness.types import Answer, Judgment
 from results.run.record import Run
+from results.store.checksums import MARKER, read_marker
 
 ArtifactMarker = Mapping[str, Any]  # ``meta.json`` of an artifact
 NO_MODEL = frozenset({"prompts", "contamination", "dataset_pairs", "split_pool"})
@@ -61,10 +62,9 @@ class Lineage:
     def _marker(self, ref: Ref) -> ArtifactMarker | None:
         """``None`` where it was cleared away or is damaged."""
         try:
-            marker: ArtifactMarker = json.loads((self.store.path(*ref) / "meta.json").read_bytes())
+            return read_marker(self.store.path(*ref) / MARKER)
         except (KeyError, OSError, ValueError):
             return None
-        return marker
 
     def _inputs(self, ref: Ref) -> dict[str, Ref]:
         """By role; empty where nothing is known of it."""
@@ -115,19 +115,19 @@ class Lineage:
 
     def answers(self, ref: Ref) -> dict[str, Answer]:
         """By question. Raises UserError where they are gone or damaged."""
-        return {answer.question: answer for answer in read_records(self.folder(ref) / "answers.jsonl", Answer)}
+        return {answer.question: answer for answer in read_records(self.file(ref, "answers.jsonl"), Answer)}
 
     def judgments(self, ref: Ref) -> dict[str, list[Judgment]]:
         """By question, in the order of asking. Raises as ``answers`` does."""
         by_question: dict[str, list[Judgment]] = {}
-        for judgment in read_records(self.folder(ref) / "judgments.jsonl", Judgment):
+        for judgment in read_records(self.file(ref, "judgments.jsonl"), Judgment):
             by_question.setdefault(judgment.question, []).append(judgment)
         return by_question
 
-    def folder(self, ref: Ref) -> Path:
-        """Raises UserError where it was cleared away."""
+    def file(self, ref: Ref, name: str = "") -> Path:
+        """Of an artifact; no name: its folder. Raises UserError where it was cleared away or is damaged."""
         try:
-            return self.store.path(*ref)
+            return self.store.path(*ref, name)
         except KeyError as error:
             raise UserError(
                 f"{error.args[0]}, though a score was made from it. Run the recipe again: only what is missing is made."
@@ -154,10 +154,11 @@ class Lineage:
             return []
         previous = self.inputs(student).get("student")
         curve = self._curve(previous) if previous else []
-        path = self.store.path(*student) / "model" / "training.jsonl"
-        if path.is_file():  # else trained elsewhere, by a backend that keeps no curve
+        # else trained elsewhere, by a backend that keeps no curve
+        if (self.file(student) / "model/training.jsonl").is_file():
             # rounds count their steps from 1; a curve of several rounds must not run back
             earlier_steps = int(str(curve[-1]["step"])) if curve else 0
+            path = self.file(student, "model/training.jsonl")
             lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
             curve += [{**line, "step": earlier_steps + int(line["step"])} for line in lines]
         return curve

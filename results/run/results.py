@@ -70,7 +70,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
             continue
         if cell.score not in artifacts:
             try:
-                file = store.path("score", cell.score) / "scores.json"
+                file = store.path("score", cell.score, "scores.json")
             except KeyError as error:
                 if run.finished:
                     raise UserError(

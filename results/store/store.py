@@ -4,7 +4,6 @@ renamed into place; the marker ``meta.json`` last. A lock per key lets processes
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import shutil
@@ -17,10 +16,10 @@ from typing import Any
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.hardware import peak, reset_peak
+from results.store.checksums import MARKER, checksums, damaged_files, foreign_files, marker_text, read_marker
 from results.store.locks import file_lock, sync, sync_tree
 from results.store.provenance import json_value, provenance
 
-MARKER = "meta.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # one path component that cannot climb out of the store
 _OUR_FOLDERS = ("tmp", "locks", "scratch")
 _NO_SPACE = 1_000_000  # bytes; torch.save on a full disk fails with words that do not mention the disk
@@ -31,25 +30,37 @@ class ArtifactStore:
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()
+        self._verified_paths: set[Path] = set()  # files and folders whose checksums this process has compared
         self._sweep()
 
     def has(self, stage: Stage) -> bool:
         return (self._folder(stage.kind, stage.key) / MARKER).is_file()
 
-    def path(self, kind: str, key: str) -> Path:
-        """Raises KeyError where there is no finished artifact."""
+    def path(self, kind: str, key: str, part: str = "") -> Path:
+        """The folder, or the file or folder in it that is to be read, its checksums compared once per process. Raises
+        KeyError where there is no finished artifact, UserError where ``part`` is not what its stage wrote."""
         folder = self._folder(kind, key)
         if not (folder / MARKER).is_file():
             raise KeyError(f"no finished {kind} artifact {key} in {self.root}")
-        return folder
+        path = folder / part
+        if part and path not in self._verified_paths:
+            for problem in damaged_files(folder, self.meta(kind, key), part):
+                raise UserError(f"{problem}. Delete the folder {folder} and run again: it will be made anew.")
+            self._verified_paths.add(path)
+        return path
+
+    def damage(self, ref: Ref) -> list[str]:
+        """All that is wrong with a finished artifact; raises as ``meta`` does."""
+        folder, meta = self.path(*ref), self.meta(*ref)
+        return [*foreign_files(folder, meta), *damaged_files(folder, meta)]
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
-        """The marker. Raises KeyError (not there) or UserError (unreadable)."""
+        """The marker. Raises KeyError (not there) or UserError (unreadable, or not what its stage wrote)."""
         file = self.path(kind, key) / MARKER
         meta: object = None
         problem = "it holds no JSON object"
         try:
-            meta = json.loads(file.read_bytes())
+            meta = read_marker(file)
         except (OSError, ValueError) as error:
             problem = str(error)
         if not isinstance(meta, dict):
@@ -110,9 +121,9 @@ class ArtifactStore:
             "wall_seconds": round(time.monotonic() - start, 3),
             "peak_memory_bytes": peak(),
             "measurements": json_value(measurements),
+            "files": checksums(work),
         }
-        text = json.dumps(meta, indent=1, ensure_ascii=False, allow_nan=False)
-        (work / MARKER).write_text(text + "\n", encoding="utf-8")
+        (work / MARKER).write_text(marker_text(meta), encoding="utf-8")
         sync_tree(work)
 
     def _move_in(self, work: Path, folder: Path) -> None:
@@ -145,8 +156,10 @@ class ArtifactStore:
                 with file_lock(self._lock(entry.name.split(".")[0]), wait=False) as free:
                     if free:
                         shutil.rmtree(entry.path, ignore_errors=True)
-            except PermissionError:  # a store that we may only read is not ours to sweep
-                return
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                    raise
+                return  # a store that we may only read is not ours to sweep
 
     def _lock(self, key: str) -> Path:
         return self.root / "locks" / key

@@ -1,5 +1,6 @@
 """The ledger: what its key holds, that failures are never replies, two processes, kill -9, damaged files."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -223,3 +224,15 @@ def test_a_damaged_row_is_named(tmp_path):
         ledger._db.execute("UPDATE replies SET reply = '{\"text\":'")
         with pytest.raises(UserError, match="reply under a cannot be read"):
             ledger.get(["a"])
+
+
+def test_a_ledger_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite would make its files beside the ledger."""
+    path = tmp_path / "ledger #1.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put("k", "there", "m", Reply("[[7]]", "stop", "m", 1, 1))
+    monkeypatch.setattr(os, "access", lambda *args: False)
+    with Ledger(path, create=False) as ledger:
+        assert ledger.get(["k"])["k"].text == "[[7]]"
+        assert ledger.origin("k") == ("there", "m") and ledger.origin("other") is None
+        assert [file.name for file in tmp_path.iterdir()] == [path.name]

@@ -18,6 +18,7 @@ from reports.targets import TARGETS
 from results.run.lineage import Lineage
 from results.run.record import Cell, RowSpec, Run, RunFamily
 from results.run.results import GIB, Results, with_costs
+from results.store.checksums import marker_text
 from results.store.store import ArtifactStore
 
 SECONDS = {
@@ -38,7 +39,7 @@ def write_artifact(store: ArtifactStore, kind: str, name: str, *reads: Stage, **
     folder = store.write(stage, lambda _: {"peak_memory": int(3 * GIB)} if kind == "train" else {})
     meta: dict[str, Any] = json.loads((folder / "meta.json").read_text())
     meta |= {"wall_seconds": SECONDS[kind], "peak_memory_bytes": int(2 * GIB)}
-    (folder / "meta.json").write_text(json.dumps(meta))
+    (folder / "meta.json").write_text(marker_text(meta))
     return stage
 
 

@@ -13,6 +13,7 @@ from harness.contracts.benchmark import Metric
 from harness.contracts.stage import Stage
 from results.run.lineage import Lineage, StudentTraining
 from results.run.record import Cell, RowSpec, Run, RunFamily
+from results.store.checksums import marker_text
 from results.store.store import ArtifactStore
 
 PROMPTS = Stage("prompts", {})
@@ -59,7 +60,7 @@ def store(tmp_path: Path) -> ArtifactStore:
         marker = store.write(stage, lambda folder, stage=stage: fill(folder, stage)) / "meta.json"
         meta = json.loads(marker.read_text())
         meta |= {"wall_seconds": 25.0 if stage is SECOND_ROUND else 10.0, "peak_memory_bytes": len(stage.label)}
-        marker.write_text(json.dumps(meta))
+        marker.write_text(marker_text(meta))
     return store
 
 

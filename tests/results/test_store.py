@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -179,3 +182,81 @@ def test_opening_creates_nothing_and_a_lock_is_exclusive(tmp_path: Path) -> None
         busy = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     free = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert (busy.stdout.strip(), free.stdout.strip()) == ("False", "True")
+
+
+def test_a_file_that_was_changed_is_refused_where_it_is_read_and_other_files_are_read(tmp_path: Path) -> None:
+    def two(folder: Path) -> dict[str, object]:
+        (folder / "model").mkdir()
+        (folder / "model" / "weights.bin").write_bytes(b"weights")
+        (folder / "scores.json").write_text("[1]")
+        return {}
+
+    folder = ArtifactStore(tmp_path).write(STAGE, two)
+    whole = ArtifactStore(tmp_path)
+    assert whole.path(*STAGE.ref, "model") == folder / "model"
+    assert whole.damage(STAGE.ref) == []
+    (folder / "scores.json").write_text("[2]")
+    store = ArtifactStore(tmp_path)
+    assert store.path(*STAGE.ref) == folder
+    assert store.path(*STAGE.ref, "model") == folder / "model"
+    for part in ("scores.json", "."):
+        with pytest.raises(UserError, match=r"scores\.json is not what its stage wrote .* Delete the folder"):
+            store.path(*STAGE.ref, part)
+    (folder / "scores.json").unlink()
+    with pytest.raises(UserError, match=r"scores\.json cannot be read"):
+        store.path(*STAGE.ref, "scores.json")
+    (folder / "model" / "weights.bin").write_bytes(b"Weights")
+    with pytest.raises(UserError, match=r"weights\.bin"):
+        ArtifactStore(tmp_path).path(*STAGE.ref, "model")
+    # a file is hashed once per process: this store has compared it before
+    assert whole.path(*STAGE.ref, "model") == folder / "model"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: json.dumps({**meta, "params": {"n": 5, "seed": 0}}),
+        lambda meta: json.dumps({**meta, "inputs": {"prompts": "prompts/" + "cd" * 16}}),
+        lambda meta: json.dumps({**meta, "wall_seconds": 0.001}),
+        lambda meta: json.dumps({**meta, "files": {}}),
+        lambda meta: json.dumps(meta)[:200],
+        lambda meta: "[]",
+        lambda meta: "{}",
+        lambda meta: "",
+    ],
+)
+def test_a_marker_that_was_changed_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], str]) -> None:
+    store = ArtifactStore(tmp_path)
+    marker = store.write(STAGE, fill) / "meta.json"
+    marker.write_text(change(json.loads(marker.read_text())))
+    with pytest.raises(UserError, match=r"meta\.json cannot be read: .* Delete the folder"):
+        store.meta(*STAGE.ref)
+    with pytest.raises(UserError, match=r"meta\.json cannot be read"):
+        store.path(*STAGE.ref, "responses.jsonl")
+
+
+def test_a_file_that_was_added_is_found(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    (store.write(STAGE, fill) / "adapter.bin").write_text("")
+    assert [text.split()[0].rpartition("/")[2] for text in store.damage(STAGE.ref)] == ["adapter.bin"]
+
+
+def test_an_artifact_of_before_there_were_checksums_is_read(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    marker = store.write(STAGE, fill) / "meta.json"
+    meta = json.loads(marker.read_text())
+    del meta["files"], meta["checksum"]
+    marker.write_text(json.dumps(meta))
+    assert store.damage(STAGE.ref) == []
+    assert store.path(*STAGE.ref, "responses.jsonl").read_text() == "{}\n"
+
+
+def test_a_store_on_a_read_only_disk_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = ArtifactStore(tmp_path).write(STAGE, fill)
+    (tmp_path / "tmp" / f"{STAGE.key}.left").mkdir()
+
+    def refuse(*args: object) -> int:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert ArtifactStore(tmp_path).path(*STAGE.ref, "responses.jsonl") == folder / "responses.jsonl"

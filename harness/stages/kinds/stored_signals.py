@@ -54,7 +54,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         row_training(stage, context, stage.params["rows"]),
         DistributionStorage(stage.params["top_k"], stage.params["temperature"]),
         context.folder,
-        like=context.input(stage, "tokens") if "tokens" in stage.inputs else None,
+        like=context.input(stage, "tokens", ".") if "tokens" in stage.inputs else None,
         progress=lambda done, total, logs: context.progress(done, total, "batches"),
     )
 

@@ -132,13 +132,13 @@ def train_here(stage: Stage, context: StageContext) -> TrainReport:
 def training(stage: Stage, context: StageContext) -> Training:
     reference = None
     if "reference" in stage.inputs:
-        reference = json.loads((context.input(stage, "reference") / "reference.json").read_text(encoding="utf-8"))
+        reference = json.loads(context.input(stage, "reference", "reference.json").read_text(encoding="utf-8"))
     distribution_roles = [role for role in stage.inputs if role.startswith(DISTRIBUTIONS)]
     number, segments = stage.params.get("schedule_segment", (0, 1))
     return replace(
         row_training(stage, context, stage.params["config"]),
         teacher_distributions={
-            role.removeprefix(DISTRIBUTIONS): context.input(stage, role) for role in distribution_roles
+            role.removeprefix(DISTRIBUTIONS): context.input(stage, role, ".") for role in distribution_roles
         },
         reference=reference,
         seed=stage.params["seed"],

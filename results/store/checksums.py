@@ -1,0 +1,66 @@
+"""Checksums: the sha256 of every file of an artifact, kept in its marker, and what differs from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+MARKER = "meta.json"
+
+
+def checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """By path in ``folder``, the marker left out."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): checksum(path) for path in files if path != folder / MARKER}
+
+
+def marker_checksum(meta: Mapping[str, Any]) -> str:
+    """Of a marker's content, but for this checksum itself."""
+    content = {name: value for name, value in meta.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def marker_text(content: Mapping[str, Any]) -> str:
+    """The file of a marker: this content and its checksum."""
+    marker = {**content, "checksum": marker_checksum(content)}
+    return json.dumps(marker, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def damaged_files(folder: Path, meta: Mapping[str, Any], part: str = ".") -> Iterator[str]:
+    """What is wrong with ``part`` of an artifact (a file, a folder, or "." for all of it), a sentence per file. Nothing
+    is known of an artifact that was made before there were checksums."""
+    for name, digest in meta.get("files", {}).items():
+        if part in (".", name) or name.startswith(f"{part}/"):
+            path = folder / name
+            try:
+                if checksum(path) != digest:
+                    yield f"{path} is not what its stage wrote (its sha256 is not that in {MARKER})"
+            except OSError as error:
+                yield f"{path} cannot be read ({error.strerror})"
+
+
+def read_marker(file: Path) -> dict[str, Any]:
+    """An artifact's marker. Raises OSError, and ValueError where it is not what its stage wrote."""
+    meta = json.loads(file.read_bytes())
+    if not isinstance(meta, dict) or "inputs" not in meta:
+        raise ValueError("it is no marker of an artifact")
+    # those of before there were checksums have none
+    if "checksum" in meta and (meta["checksum"] != marker_checksum(meta) or meta["key"] != file.parent.name):
+        raise ValueError("it is not what its stage wrote")
+    return meta
+
+
+def foreign_files(folder: Path, meta: Mapping[str, Any]) -> Iterator[str]:
+    """Files that were put beside those of the artifact, a sentence for each."""
+    if "files" in meta:
+        names_on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        for name in sorted(names_on_disk - {MARKER, *meta["files"]}):
+            yield f"{folder / name} was not there when the artifact was made"
