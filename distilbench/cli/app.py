@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from distilbench.cli import answers, compare_judges, doctor, judge, plan, reproduce, tables
+from distilbench.cli import answers, compare_judges, doctor, judge, plan, reproduce, tables, verify
 from distilbench.installation import check_folders
-from distilbench.workflows.workers import start_logging
+from distilbench.workers import start_logging
 
 LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)  # of no -v, -v and -vv
 EXAMPLES = (
@@ -60,5 +60,5 @@ def distilbench(context: typer.Context, verbose: Verbose = 0, show_version: Vers
         check_folders()
 
 
-for commands in (plan, reproduce, answers, compare_judges, tables, doctor, judge):
+for commands in (plan, reproduce, verify, answers, compare_judges, tables, doctor, judge):
     app.add_typer(commands.app)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distilbench.workflows.finished_run import FinishedRun, load
-from harness.errors import UserError
 from reports.targets import ALL, find_targets
 from results.run.record import check_runs, recorded_targets
 
@@ -27,16 +26,7 @@ def report(
     """
     check_runs(Path(runs))
     names = [target.name for target in find_targets(targets)]
-    # A run can be reported when its recipe is gone: the name of a folder comes first.
-    folder = Path(runs) / recipe
-    if not recorded_targets(folder):
-        from harness.recipe.yaml_source import read_source
-
-        try:
-            folder = Path(runs) / str(read_source(recipe).tree["name"])
-        except UserError as error:
-            folders = sorted({file.parent.parent.name for file in Path(runs).glob("*/*/run.json")})
-            raise UserError(f"{error}\nRuns under {runs}: {', '.join(folders) or 'none'}.") from error
+    folder = run_folder(Path(runs), recipe)
     if targets == ALL:  # where there is none, the first one's error says what to run
         names = [name for name in names if name in recorded_targets(folder)] or names[:1]
     finished = load(folder, names)
@@ -46,3 +36,13 @@ def report(
 
         write_page(finished, min_coverage, plugins)
     return finished
+
+
+def run_folder(runs: Path, recipe: str) -> Path:
+    """Of a recipe's run. A run can be read when its recipe is gone: the name of a folder comes first."""
+    folder = runs / recipe
+    if recorded_targets(folder):
+        return folder
+    from harness.recipe.yaml_source import read_source
+
+    return runs / str(read_source(recipe).tree["name"])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from distilbench.workflows.workers import set_up_worker
+from distilbench.workers import set_up_worker
 from harness.contracts.model import Checkpoint
 from harness.contracts.stage import Stage
 from harness.errors import UserError

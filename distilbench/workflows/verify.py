@@ -1,0 +1,384 @@
+"""``verify`` and ``explain``: from the numbers of a finished run to all that made them, compared or shown."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from distilbench.plugins import load_registry
+from distilbench.workflows.finished_run import FinishedRun, load
+from harness.contracts.benchmark import ConfiguredBenchmark
+from harness.contracts.registry import Registry
+from harness.contracts.stage import Ref, Stage
+from harness.errors import UserError, unknown_choice
+from harness.recipe.recipe import load_recipe
+from harness.records import read_records
+from harness.stages import STAGES
+from harness.stages.kind import StageContext
+from harness.stages.kinds.judge import judged_benchmark, read_judgment
+from harness.thinking import separate_reply
+from harness.types import Answer, Judgment, Question, Reply, Request, Score
+from judges.ledger.ledger import Ledger, request_key
+from reports.formats.data import to_csv, to_json
+from reports.formats.latex import latex
+from reports.formats.markdown import markdown
+from reports.targets import find_target
+from results.run.lineage import CellKey, ScoreSource
+from results.run.record import Run, read_scores
+
+TOLERANCE = 1e-9
+
+
+@dataclass
+class Verification:
+    """What was compared, and every difference as a sentence that names the file or cell."""
+
+    artifacts: int = 0
+    judgments: int = 0
+    """Read again from their reply, or graded again by rule."""
+    without_reply: int = 0
+    """Judgments that no stored reply is behind: failed calls, and all where the ledger is not there."""
+    scores: int = 0
+    equal: int = 0
+    tables: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    """Artifacts that were cleared away; nothing can be said of them."""
+    problems: list[str] = field(default_factory=list)
+
+
+def verify(folder: str | Path, *, plugins: Sequence[str] = ()) -> Verification:
+    """Compare all checksums behind the cells of a run (``runs/NAME``, or one target of it), read every reply again,
+    score every judgment again through the code of the stages, and compare with the table. Nothing is written."""
+    finished, verification = load(folder), Verification()
+    evidence = RunEvidence(finished, load_registry(plugins))
+    for target in finished.score_tables:
+        check_files(evidence, target, verification)
+        sources = finished.lineage.sources(finished.records[target])
+        by_score: dict[Ref, dict[CellKey, ScoreSource]] = {}
+        for key, source in sources.items():
+            by_score.setdefault(source.score, {})[key] = source
+        for score, keys in by_score.items():
+            try:
+                check_score(evidence, score, keys, verification)
+            except UserError as error:
+                verification.scores += len(keys)
+                verification.problems.append(f"{cell_names(keys)}: cannot be recomputed: {error}")
+        check_table(finished, target, verification)
+    return verification
+
+
+@dataclass(frozen=True, eq=False)
+class RunEvidence:
+    """A finished run with what its judgments can be made from again."""
+
+    finished: FinishedRun
+    registry: Registry
+
+    @property
+    def ledger(self) -> Path:
+        return self.finished.folder.parent / "ledger.sqlite"
+
+    def context(self, folder: Path) -> StageContext:
+        return StageContext(self.registry, self.finished.store, self.ledger, folder, lambda done, total, info: None)
+
+    def stage(self, ref: Ref) -> Stage:
+        return Stage.of(self.finished.store.meta(*ref))
+
+    def benchmark(self, score: Ref) -> ConfiguredBenchmark:
+        """As the stage scored it. Raises UserError where its questions are not those that were judged."""
+        stage = self.stage(score)
+        name = stage.params["benchmark"]
+        if name not in self.registry.benchmarks:
+            raise UserError(f"no benchmark {name!r} is known here; name its file with --plugin.")
+        context = self.context(Path())
+        configured = context.benchmark(name, stage.params["config"])
+        if configured.judged_hash != stage.params["questions"]:
+            raise UserError(f"the questions of {name} at hand are not those that were judged.")
+        return judged_benchmark(stage, context, stage.params["config"])
+
+    def replies(self, judgments: Sequence[Judgment]) -> dict[str, Reply]:
+        if not self.ledger.is_file():
+            return {}
+        with Ledger(self.ledger, create=False) as ledger:
+            return ledger.get({judgment.request for judgment in judgments if judgment.request})
+
+
+def cell_names(keys: Iterator[CellKey] | Mapping[CellKey, object] | Sequence[CellKey]) -> str:
+    names = [f"{row}, {metric}, seed {seed}" for row, metric, seed in keys]
+    more = f" and {len(names) - 3} more cells" if len(names) > 3 else ""
+    return "; ".join(names[:3]) + more
+
+
+@dataclass(frozen=True)
+class CellOrigin:
+    """Where a cell comes from, for one training seed: sentences by heading, in the order of making backwards."""
+
+    seed: int
+    lines: tuple[tuple[str, str], ...]
+
+
+def explain(
+    folder: Path, target: str, row: str, metric: str, *, question: str | None = None, plugins: Sequence[str] = ()
+) -> list[CellOrigin]:
+    """From a cell of a finished run to the artifacts behind it; with a question, to its answer, the judge's replies
+    and the exact requests. Raises UserError for a cell or question that is not there."""
+    finished = load(folder, (target,))
+    results, evidence = finished.results(target), RunEvidence(finished, load_registry(plugins))
+    for noun, name, choices in (
+        ("row", row, [spec.id for spec in results.run.rows]),
+        ("metric", metric, [column.id for column in results.run.columns]),
+    ):
+        if name not in choices:
+            raise unknown_choice(noun, name, choices)
+    origins = []
+    for seed in results.run.seeds:
+        if reason := results.missing_scores.get((row, metric, seed)):
+            origins.append(CellOrigin(seed, (("no score", reason),)))
+        elif source := results.sources.get((row, metric, seed)):
+            lines = [*cell_origin(evidence, results.scores[row, metric, seed], source)]
+            lines.append(("made again by", command(results.run, target, folder, evidence.registry)))
+            lines += verdicts(evidence, source, question) if question else []
+            origins.append(CellOrigin(seed, tuple(lines)))
+    return origins
+
+
+def cell_origin(evidence: RunEvidence, score: Score, source: ScoreSource) -> Iterator[tuple[str, str]]:
+    store, lineage = evidence.finished.store, evidence.finished.lineage
+    interval = "" if score.low is None or score.high is None else f" [{score.low:.4f}, {score.high:.4f}]"
+    value = "not scored" if score.value is None else f"{score.value:.4f}"
+    yield "value", f"{value}{interval}, n = {score.n}, unscored {score.unscored}. {score.note}".rstrip(" .")
+    yield "score", str(store.path(*source.score, "scores.json"))
+    yield "judgments", str(lineage.file(source.judgments, "judgments.jsonl"))
+    yield "answers", str(lineage.file(source.answers, "answers.jsonl"))
+    params = store.meta(*source.answers)["params"]
+    yield "checkpoint", str(lineage.file(source.student) / "model") if source.student else f"not trained here: {params}"
+    marker = store.meta(*source.score)
+    commit = (marker["git"] or {}).get("commit", "without git")
+    yield "made", f"{marker['started']} on {marker['host']}, source {commit}"
+
+
+def command(run: Run, target: str, folder: Path, registry: Registry) -> str:
+    """What makes the whole table again. Options of the command that made it are not kept: they may hold a key."""
+    try:
+        shipped = load_recipe(run.name, [], registry, find_target(target)).to_tree()
+    except UserError:
+        return f"the recipe or options in {folder / target / 'run.json'} (`recipe`)"
+    rows = ",".join(row.id for row in run.rows)
+    changes = [word for change in differences(shipped, run.recipe) for word in ("--set", change)]
+    return shlex.join(["distilbench", "reproduce", target, "--recipe", run.name, "--methods", rows, *changes])
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """``train.batch_size=8`` for every value that ``after`` has and ``before`` does not."""
+    for name, value in after.items():
+        key, old = path + (f'"{name}"' if "." in name else name), before.get(name)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            yield from differences(old, value, f"{key}.")
+        elif old != value or name not in before:
+            yield f"{key}={json.dumps(value)}"
+
+
+def verdicts(evidence: RunEvidence, source: ScoreSource, name: str) -> Iterator[tuple[str, str]]:
+    benchmark = evidence.benchmark(source.score)
+    entry, config = benchmark.benchmark, benchmark.config
+    questions = {question.id: question for question in benchmark.questions}
+    if name not in questions:
+        raise unknown_choice("question", name, questions)
+    question, answer = questions[name], evidence.finished.lineage.answers(source.answers)[name]
+    for number, text in enumerate(zip(question.turns, answer.turns, strict=True), 1):
+        yield f"question, turn {number}", text[0]
+        yield f"answer, turn {number}", text[1]
+    requests = {(request.part, request.repeat): request for request in entry.requests(question, answer, config)}
+    for judgment in evidence.finished.lineage.judgments(source.judgments).get(name, []):
+        verdict = "none" if judgment.verdict is None else f"{judgment.verdict:g}"
+        reason = f" ({', '.join(filter(None, (judgment.reason, *judgment.flags)))})"
+        yield f"verdict {judgment.part}", verdict + (reason if judgment.reason or judgment.flags else "")
+        if request := requests.get((judgment.part, judgment.repeat)):
+            yield "request", f"{request_proof(evidence.ledger, request, judgment)}\n{request_text(request)}"
+            yield f"reply of {judgment.judge_model}", judgment.reply
+
+
+def request_text(request: Request) -> str:
+    sampling = ", ".join(f"{name} {getattr(request, name)}" for name in ("max_tokens", "temperature", "top_logprobs"))
+    return "\n".join([sampling, *(f"{message['role']}: {message['content']}" for message in request.messages)])
+
+
+def request_proof(path: Path, request: Request, judgment: Judgment) -> str:
+    """The ledger's key is the hash of the whole request, so a request made again with this key is the one sent."""
+    origin = None
+    if path.is_file() and judgment.request:
+        with Ledger(path, create=False) as ledger:
+            origin = ledger.origin(judgment.request)
+    if origin is None:
+        return "made again; no reply to it is in the ledger"
+    is_exact = request_key(*origin, request) == judgment.request
+    remark = "exactly as it was sent" if is_exact else "the first question; the reply is to the second one"
+    return f"{remark}: key {judgment.request} in {path}, to {origin[1]} at {origin[0]}"
+
+
+def check_files(evidence: RunEvidence, target: str, verification: Verification) -> None:
+    run, lineage, store = evidence.finished.records[target], evidence.finished.lineage, evidence.finished.store
+    sources = lineage.sources(run)
+    cells: dict[Ref, list[CellKey]] = {}
+    for cell in run.cells:
+        key = (cell.row, cell.metric, cell.seed)
+        if cell.unavailable is None and key not in sources:
+            verification.problems.append(
+                f"{cell_names([key])}: score/{cell.score} is not in the store, or its marker is damaged"
+            )
+    for key, source in sources.items():
+        roots = [source.judgments, source.answers, *([source.baseline] if source.baseline else [])]
+        for ref in (source.score, *(ref for ref, _ in lineage.artifacts_behind(*roots))):
+            cells.setdefault(ref, []).append(key)
+    for ref, keys in cells.items():
+        try:
+            problems = store.damage(ref)
+        except KeyError:
+            verification.missing.append(str(ref))
+            continue
+        except UserError as error:
+            problems = [str(error)]
+        verification.artifacts += 1
+        verification.problems += [f"{problem}; behind {cell_names(keys)}" for problem in problems]
+
+
+def check_score(
+    evidence: RunEvidence, score: Ref, keys: Mapping[CellKey, ScoreSource], verification: Verification
+) -> None:
+    benchmark, file = evidence.benchmark(score), evidence.finished.store.path(*score) / "scores.json"
+    for judgments in {source.judgments: source for source in keys.values()}.values():
+        check_judgments(evidence, benchmark, judgments, verification)
+    with TemporaryDirectory() as folder:
+        STAGES[score.kind].run(evidence.stage(score), evidence.context(Path(folder)))
+        new_scores = read_scores(Path(folder) / "scores.json")
+    stored_scores = read_scores(file)
+    for (row, metric, seed), source in keys.items():
+        verification.scores += 1
+        old, new = stored_scores.get(source.entrant, {}).get(metric), new_scores[source.entrant][metric]
+        if old is not None and equal_scores(old, new):
+            verification.equal += 1
+        else:
+            text = f"{file} says {old.value} [{old.low}, {old.high}]" if old is not None else f"{file} has none"
+            cell = cell_names([(row, metric, seed)])
+            verification.problems.append(f"{cell}: {text}, its judgments give {new.value} [{new.low}, {new.high}]")
+
+
+def equal_scores(first: Score, second: Score) -> bool:
+    """Whether value, interval, counts and replicates are equal, to 1e-9."""
+    numbers = [[score.value, score.low, score.high, *score.replicates] for score in (first, second)]
+    counts = [(score.n, score.unscored, len(score.replicates)) for score in (first, second)]
+    return counts[0] == counts[1] and all(
+        a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE))
+        for a, b in zip(*numbers, strict=True)
+    )
+
+
+def check_judgments(
+    evidence: RunEvidence, benchmark: ConfiguredBenchmark, source: ScoreSource, verification: Verification
+) -> None:
+    file = evidence.finished.lineage.file(source.judgments) / "judgments.jsonl"
+    judgments = read_records(file, Judgment)
+    rebuilt = new_judgments(evidence, benchmark, source, judgments)
+    verification.without_reply += len(judgments) - len(rebuilt)
+    verification.judgments += len(rebuilt)
+    for number, new in rebuilt.items():
+        old = judgments[number]
+        if (old.verdict, old.reason, old.flags) != (new.verdict, new.reason, new.flags) or old.reply != new.reply:
+            place = f"{source.entrant}, question {old.question}, {old.part}"
+            verification.problems.append(
+                f"{file}, line {number + 1} ({place}): it says {old.verdict}, its reply gives {new.verdict}"
+                + ("" if old.reply == new.reply else "; the reply is not that in the ledger")
+            )
+
+
+def new_judgments(
+    evidence: RunEvidence, benchmark: ConfiguredBenchmark, source: ScoreSource, judgments: Sequence[Judgment]
+) -> dict[int, Judgment]:
+    """By number of the judgment, those that can be made again: by rule, or from the reply in the ledger."""
+    entry, config = benchmark.benchmark, benchmark.config
+    if not entry.needs_judge:
+        grades = [grade for pair in answer_pairs(evidence, benchmark, source) for grade in entry.grade(*pair, config)]
+        check_complete(grades, judgments, source)
+        # an answer that is only thinking is none, and was not graded
+        cut_questions = {answer.question for _, answer in answer_pairs(evidence, benchmark, source) if answer.is_cut}
+        return {number: grade for number, grade in enumerate(grades) if grade.question not in cut_questions}
+    requests = [
+        request for pair in answer_pairs(evidence, benchmark, source) for request in entry.requests(*pair, config)
+    ]
+    check_complete(requests, judgments, source)
+    replies, by_item = evidence.replies(judgments), {item_of(request): request for request in requests}
+    return {
+        number: read_judgment(
+            entry, by_item[item_of(judgment)], complete_reply(replies[judgment.request], judgment), config
+        )
+        for number, judgment in enumerate(judgments)
+        if judgment.request in replies
+    }
+
+
+def answer_pairs(
+    evidence: RunEvidence, benchmark: ConfiguredBenchmark, source: ScoreSource
+) -> list[tuple[Question, Answer]]:
+    answers = evidence.finished.lineage.answers(source.answers)
+    return [(question, answers[question.id]) for question in benchmark.questions]
+
+
+def item_of(record: Request | Judgment) -> tuple[str, str, int]:
+    return record.question, record.part, record.repeat
+
+
+def check_complete(records: Sequence[Request | Judgment], judgments: Sequence[Judgment], source: ScoreSource) -> None:
+    if sorted(map(item_of, records)) != sorted(map(item_of, judgments)):
+        raise UserError(
+            f"{source.judgments} of {source.entrant} does not hold one judgment for everything that is asked about "
+            f"these answers ({len(records)} are, {len(judgments)} are there)."
+        )
+
+
+def complete_reply(reply: Reply, judgment: Judgment) -> Reply:
+    """The reply as it was read: after a ``Benchmark.second_request`` the first reply stands before it."""
+    answer = separate_reply(reply)
+    second = judgment.reply.endswith(f"\n{answer.text}")
+    return replace(answer, text=judgment.reply if second else answer.text, request=judgment.request)
+
+
+def check_table(finished: FinishedRun, target: str, verification: Verification) -> None:
+    """Compare the files of a table with those that the scores in the store give."""
+    folder = finished.folder / "report"
+    file = folder / f"{target}.json"
+    try:
+        stored_table = json.loads(file.read_bytes())
+        table = finished.table(target, stored_table["min_coverage"])
+    except FileNotFoundError:
+        return
+    except (UserError, ValueError, KeyError, TypeError) as error:
+        verification.problems.append(f"{file} cannot be compared: {error}")
+        return
+    verification.tables.append(str(file))
+    stored_cells = {
+        (row["id"], metric): cell for row in stored_table.get("rows", []) for metric, cell in row["cells"].items()
+    }
+    for row in json.loads(to_json(table))["rows"]:
+        for metric, cell in row["cells"].items():
+            old = stored_cells.get((row["id"], metric), {})
+            if fields := [name for name, value in cell.items() if old.get(name) != value]:
+                verification.problems.append(
+                    f"{file}: {row['id']}, {metric}: not what the scores give: {', '.join(fields)}"
+                )
+    # words below a table depend on the options of the command: only the lines of the grid are compared
+    for kind, text, mark in (("md", markdown(table), "|"), ("tex", latex(table), " & "), ("csv", to_csv(table), ",")):
+        other = folder / f"{target}.{kind}"
+        lines = [
+            [line for line in content.splitlines() if mark in line]
+            for content in (other.read_text(encoding="utf-8") if other.is_file() else "", text)
+        ]
+        if lines[0] != lines[1]:
+            verification.problems.append(
+                f"{other} is not what the scores give; distilbench report {target} writes it again"
+            )

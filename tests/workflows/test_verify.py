@@ -1,0 +1,135 @@
+"""``verify``: a whole run is equal in everything; each kind of damage is found, with its file and cell."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from distilbench.workflows.evaluate import evaluate
+from distilbench.workflows.verify import explain, verify
+from harness.errors import UserError
+from harness.records import write_records
+from harness.types import Answer
+from judges import BENCHMARKS
+from results.store.checksums import checksums, marker_text
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four answers to MT-Bench, made elsewhere and judged by the pocket judge."""
+    root = tmp_path_factory.mktemp("verify")
+    questions = BENCHMARKS["mt_bench"].questions(BENCHMARKS["mt_bench"].config(limit=4))
+    rows = [Answer(question.id, ("mine", "mine too"), (True, True), (1, 2)) for question in questions]
+    (root / "mine").mkdir()
+    write_records(root / "mine/mt_bench.jsonl", rows)
+    options = ["statistics.replicates=100", "compute.executor=inline"]
+    evaluate(
+        [f"mine=answers:{root / 'mine'}"], "pocket", questions="pocket", limit=4, benchmarks=["mt_bench"],
+        set=options, name="mine", runs=root / "runs", min_coverage=0.0,
+    )  # fmt: skip
+    return root / "runs"
+
+
+def damaged(run: Path, tmp_path: Path, damage: Callable[[Path], object]) -> list[str]:
+    runs = tmp_path / "runs"
+    shutil.copytree(run, runs)
+    damage(runs)
+    return verify(runs / "mine").problems
+
+
+def file(runs: Path, kind: str, name: str) -> Path:
+    return next((runs / "store" / kind).glob(f"*/*/{name}"))
+
+
+def edit(path: Path, pattern: str, by: str) -> None:
+    text = path.read_text()
+    changed = re.sub(pattern, by, text, count=1)
+    assert changed != text
+    path.write_text(changed)
+
+
+def test_a_whole_run_is_equal_in_everything(run: Path) -> None:
+    before = sorted(run.rglob("*"))
+    found = verify(run / "mine")
+    assert found.problems == []
+    assert (found.scores, found.equal, found.judgments, found.without_reply) == (1, 1, 8, 0)
+    assert found.artifacts == 3 and [Path(table).name for table in found.tables] == ["eval.json"]
+    assert [path for path in sorted(run.rglob("*")) if path not in before and "locks" not in path.parts] == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "pattern", "by", "named"),
+    [
+        ("score", "scores.json", r'"value": [0-9.]+', '"value": 9.9', "scores.json says 9.9"),
+        ("judge", "judgments.jsonl", r'"verdict": [0-9.]+', '"verdict": 9.5', "it says 9.5"),
+        ("judge", "judgments.jsonl", r'"reply": "', '"reply": "x', "not that in the ledger"),
+        ("answer", "answers.jsonl", "mine", "yours", "answers.jsonl is not what its stage wrote"),
+        ("answer", "answers.jsonl", "(?s).*", "", "answers.jsonl is not what its stage wrote"),
+        ("score", "meta.json", "(?s).*", "[]", "mine, mt_bench.score, seed 0: score/"),
+        ("judge", "meta.json", '"wall', '"Wall', "meta.json cannot be read"),
+        ("report", "eval.md", r"\d\.\d\d", "9.99", "eval.md is not what the scores give"),
+        (
+            "report",
+            "eval.json",
+            r'"by_seed": {\s*"0": [0-9.]+',
+            '"by_seed": {"0": 9.9',
+            "the scores give: by_",
+        ),
+    ],
+)
+def test_damage_is_found_and_named(
+    run: Path, tmp_path: Path, kind: str, name: str, pattern: str, by: str, named: str
+) -> None:
+    def damage(runs: Path) -> None:
+        edit(runs / "mine/report" / name if kind == "report" else file(runs, kind, name), pattern, by)
+
+    problems = damaged(run, tmp_path, damage)
+    assert any(named in problem for problem in problems), problems
+
+
+def test_what_is_gone_or_new_is_named(run: Path, tmp_path: Path) -> None:
+    def damage(runs: Path) -> None:
+        file(runs, "score", "scores.json").unlink()
+        (file(runs, "judge", "meta.json").parent / "new.bin").touch()
+
+    problems = damaged(run, tmp_path, damage)
+    assert any("scores.json cannot be read" in problem for problem in problems)
+    assert any("new.bin was not there" in problem for problem in problems)
+
+
+def test_a_verdict_that_was_changed_with_its_checksum_is_not_what_the_reply_says(run: Path, tmp_path: Path) -> None:
+    def damage(runs: Path) -> None:
+        judgments = file(runs, "judge", "judgments.jsonl")
+        edit(judgments, r'"verdict": [0-9.]+', '"verdict": 9.5')
+        marker = judgments.parent / "meta.json"
+        marker.write_text(marker_text({**json.loads(marker.read_text()), "files": checksums(judgments.parent)}))
+
+    first, second = damaged(run, tmp_path, damage)
+    assert "judgments.jsonl, line 1 (mine/0, question" in first and "it says 9.5, its reply gives" in first
+    assert second.startswith("mine, mt_bench.score, seed 0: ") and "its judgments give" in second
+
+
+def test_a_reply_that_was_changed_in_the_ledger(run: Path, tmp_path: Path) -> None:
+    def damage(runs: Path) -> None:
+        with sqlite3.connect(runs / "ledger.sqlite") as ledger:
+            ledger.execute("UPDATE replies SET reply = replace(reply, '[[', '[[1')")
+
+    assert any("the reply is not that in the ledger" in problem for problem in damaged(run, tmp_path, damage))
+
+
+def test_a_cell_is_explained_down_to_the_exact_request(run: Path) -> None:
+    name = json.loads(file(run, "answer", "answers.jsonl").read_text().splitlines()[0])["question"]
+    (found,) = explain(run / "mine", "eval", "mine", "mt_bench.score", question=name)
+    lines = dict(found.lines)
+    assert lines["judgments"] == str(file(run, "judge", "judgments.jsonl"))
+    assert [lines["answer, turn 1"], lines["answer, turn 2"]] == ["mine", "mine too"]
+    assert lines["request"].startswith("exactly as it was sent: key ") and "mine too" in lines["request"]
+    assert f"[[{lines['verdict turn2']}]]" in lines[next(name for name in lines if name.startswith("reply"))]
+    with pytest.raises(UserError, match=r"unknown metric 'mt_bench\.scores'"):
+        explain(run / "mine", "eval", "mine", "mt_bench.scores")
