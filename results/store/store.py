@@ -57,17 +57,12 @@ class ArtifactStore:
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The marker. Raises KeyError (not there) or UserError (unreadable, or not what its stage wrote)."""
         file = self.path(kind, key) / MARKER
-        meta: object = None
-        problem = "it holds no JSON object"
         try:
-            meta = read_marker(file)
+            return read_marker(file)
         except (OSError, ValueError) as error:
-            problem = str(error)
-        if not isinstance(meta, dict):
             raise UserError(
-                f"{file} cannot be read: {problem}. Delete the folder {file.parent} and run again: it is made anew."
-            )
-        return meta
+                f"{file} cannot be read: {error}. Delete the folder {file.parent} and run again: it is made anew."
+            ) from error
 
     def scratch(self, stage: Stage) -> Path:
         """Survives a killed writer of this stage; removed once the artifact is in its place."""

@@ -217,7 +217,7 @@ def test_a_file_that_was_changed_is_refused_where_it_is_read_and_other_files_are
     [
         lambda meta: json.dumps({**meta, "params": {"n": 5, "seed": 0}}),
         lambda meta: json.dumps({**meta, "inputs": {"prompts": "prompts/" + "cd" * 16}}),
-        lambda meta: json.dumps({**meta, "wall_seconds": 0.001}),
+        lambda meta: json.dumps({**meta, "wall_seconds": 77.0}),
         lambda meta: json.dumps({**meta, "files": {}}),
         lambda meta: json.dumps(meta)[:200],
         lambda meta: "[]",
