@@ -155,7 +155,7 @@ def pocket_judge(
 ) -> None:
     """Serve the pocket judge over the OpenAI protocol, to try the real client without a key. Stop it with Ctrl-C.
 
-    In a recipe: judges: {main: {kind: openai, base_url: "http://127.0.0.1:8000/v1", model: pocket-judge}}.
+    In a recipe: judges: {main: {kind: openai, base_url: "http://127.0.0.1:8000/v1", model: pocket-judge-1}}.
     Its biases can be set: --set position_bias=1.0.
     """
     from distilbench.workflows.specs import parse_options

@@ -48,7 +48,7 @@ class Heading:
     name: Annotated[sections.FolderName, AfterValidator(_run_name)]
     """Folder under ``runs/``. Not inherited: a recipe that states none is named like its file."""
     title: str = ""
-    """One line for the head of reports."""
+    """One line for the head of a plan. Not inherited either: it says what this very recipe is."""
     baseline: str | None = None
     """A row whose answers replace the official baseline's in pairwise benchmarks: head-to-head, and not official."""
     seeds: Annotated[tuple[Seed, ...], AfterValidator(_distinct)] = (0,)

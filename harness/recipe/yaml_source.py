@@ -163,6 +163,8 @@ def _read_chain(name_or_path: str, ancestors: tuple[str, ...], folder: Path | No
     child.tree.setdefault("name", Path(path).stem)
     base = Source()
     if isinstance(parent, str):
+        # A title says what its own recipe is: of the parent's models and settings, some are others here.
+        child.tree.setdefault("title", f"extends {parent}")
         base = _read_chain(parent, (*ancestors, path), Path(path).parent)
     elif parent is not None:
         child.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))

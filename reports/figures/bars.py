@@ -39,14 +39,24 @@ def bars(summary: Summary, run: Run) -> Figure:
     if axes:
         axes[0].set_yticks(range(len(names)), names)
         axes[0].set_ylim(len(names) - 0.4, -0.6)  # the first row on top, as in the table
-    reference = shorten(summary.title(summary.target.reference))
-    note = f"Lines: 95% intervals. Dashed: {reference}. *: significantly different from it (Holm-adjusted p < 0.05)."
-    if any(_papers(summary, column) for column in summary.columns):
-        note += " Diamonds: the paper. Numbers: ours."
-    add_headings(figure, summary, run, summary.target.title, note)
+    add_headings(figure, summary, run, summary.target.title, _marks(summary))
     # close to the width of 9-point text
     set_margins(figure, 0.25 + 0.075 * max(map(len, names), default=0), 0.04, 0.72, 0.48, wspace=0.08)
     return figure
+
+
+def _marks(summary: Summary) -> str:
+    """What each mark means, of those that the figure has."""
+    cells, reference = list(summary.cells.values()), summary.target.reference
+    texts = {
+        "Lines: 95% intervals.": any(cell.low is not None for cell in cells if cell.value is not None),
+        f"Dashed: {shorten(summary.title(reference))}.": any(
+            cell.value is not None for cell in cells if cell.row.id == reference
+        ),
+        "*: significantly different from it (Holm-adjusted p < 0.05).": any(c.change.significant for c in cells),
+        "Diamonds: the paper. Numbers: ours.": any(_papers(summary, column) for column in summary.columns),
+    }
+    return " ".join(text for text, is_there in texts.items() if is_there)
 
 
 def _papers(summary: Summary, column: ColumnSummary) -> dict[str, float]:
@@ -127,7 +137,9 @@ def sweeps(summary: Summary, run: Run) -> Figure:
     seeds = ", ".join(map(str, run.seeds))
     units = "questions" if len(run.seeds) == 1 else "seeds and questions"
     apart = "; lines set apart sideways" if len({point.series for point in summary.target.points.values()}) > 1 else ""
-    note = f"Bars and band: 95% intervals over {units} (seeds: {seeds}){apart}."
+    reference = [summary.cells.get((summary.target.reference, column.metric.id)) for column in summary.columns]
+    band = " and band" if any(cell is not None and cell.low is not None for cell in reference) else ""
+    note = f"Bars{band}: 95% intervals over {units} (seeds: {seeds}){apart}."
     add_headings(figure, summary, run, summary.target.title, note)
     set_margins(figure, 0.65, 0.15, 0.82, 0.8)
     return figure

@@ -72,11 +72,14 @@ def shorten(title: str, limit: int = 28) -> str:
 
 
 def add_headings(figure: Figure, summary: Summary, run: Run, title: str, note: str) -> None:
-    models = f"{shorten(run.family.teacher, 60)} teaches {shorten(run.family.student, 60)}"
+    # models as they are have no teacher: they are the rows
+    models = (
+        f"{shorten(run.family.teacher, 60)} teaches {shorten(run.family.student, 60)}" if run.family.teacher else ""
+    )
     suffix = "" if run.finished else " (UNFINISHED)"
     # a narrow figure has no room for the models beside its title
     apart = ", " if figure.get_figwidth() > 7 else "\n"
-    text = f"{summary.target.label}: {title}{suffix}{apart}{models}"
+    text = f"{summary.target.label}: {title}{suffix}{apart if models else ''}{models}"
     figure.suptitle(text, x=0.01, ha="left", fontsize=10, weight="bold")
     figure.text(0.01, 0.06 / figure.get_figheight(), note, fontsize=8, color="#444444", ha="left", va="bottom")
 

@@ -29,6 +29,16 @@ def written(folder: Path, text: str, name: str = "mine.yaml") -> str:
     return str(folder / name)
 
 
+def test_name_and_title_are_not_inherited(tmp_path: Path) -> None:
+    """The parent's title names its models, which may be others here."""
+    mine = written(tmp_path, "")
+    recipe = load_recipe(mine, ("family.student=mine/other",), REGISTRY)
+    assert (recipe.name, recipe.title) == ("mine", "extends pocket")
+    (tmp_path / "third.yaml").write_text("extends: mine.yaml\ntitle: A title of its own\n", encoding="utf-8")
+    recipe = load_recipe(str(tmp_path / "third.yaml"), (), REGISTRY)
+    assert (recipe.name, recipe.title) == ("third", "A title of its own")
+
+
 def test_training_in_float16_is_one_mistake() -> None:
     """The trainer has no scaled losses; models that only answer may be held in float16."""
     (errors,) = mistakes("train.dtype=float16")

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+import yaml
 from openai._models import FinalRequestOptions
 
+from distilbench.cli.judge import pocket_judge
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.errors import UserError
 from harness.types import Reply, Request
@@ -361,6 +363,10 @@ def test_the_pocket_judge_says_the_same_over_http_and_in_process(tmp_path):
         assert judge.check() is None
         outcomes = ask(judge, asked, tmp_path / "l.sqlite", AskOptions())
         assert [replace(outcome, request="") for outcome in outcomes] == [rule.reply(request) for request in asked]
+        # The recipe that the command's help shows is one that its server answers.
+        shown = yaml.safe_load(str(pocket_judge.__doc__).partition("In a recipe: ")[2].partition(".\n")[0])
+        entry = shown["judges"]["main"] | {"base_url": url}
+        assert entry.pop("kind") == "openai" and OpenAIJudge(OpenAIConfig(**entry)).check() is None
         wrong = OpenAIJudge(OpenAIConfig(model="gpt-4", base_url=url))
         assert f"It lists: {MODEL}" in str(wrong.check())
         with pytest.raises(JudgeError) as caught:

@@ -16,6 +16,7 @@ from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from reports.write import drawings
 from results.run.lineage import StudentTraining
+from results.run.record import RunFamily
 from results.run.results import Results
 from tests.reports import world
 
@@ -158,3 +159,26 @@ def test_neighbours_of_the_papers_table_differ_in_grey() -> None:
     grey = [sum(weight * int(look(row).colour[i : i + 2], 16) for weight, i in weights) / 255 for row in rows]
     near = [(a, b) for (a, x), (b, y) in pairwise(zip(rows, grey, strict=True)) if abs(x - y) < 0.04]
     assert not near
+
+
+def texts_of(results: Results, target: str) -> str:
+    """Headings and notes of all figures of a target."""
+    all_drawings = drawings(summarise(results, TARGETS[target]), results)
+    with figure_style():
+        figures = [drawing.draw() for drawing in all_drawings]
+    return "\n".join(text.get_text() for figure in figures for text in [*figure.texts, figure._suptitle])  # type: ignore[attr-defined]
+
+
+def test_a_figure_explains_the_marks_that_it_has() -> None:
+    """Models as they are: no teacher, no reference row, nothing tested. A trained table has all three."""
+    results = world.make(("big", "small"), (0,))
+    rows = tuple(replace(row, baseline=True) for row in results.run.rows)
+    run = replace(results.run, rows=rows, family=RunFamily("evaluation", "", "big, small"))
+    texts = texts_of(replace(results, run=run), "eval")
+    assert "Evaluation: Models as they are" in texts and "Lines: 95% intervals." in texts
+    assert not any(word in texts for word in ("teaches", "Dashed", "*:", "Diamonds"))
+    texts = texts_of(world.make(("student", "pad-ppd"), (0, 1)), "table1")
+    assert "pocket-teacher teaches pocket-student" in texts and "Dashed: Student. *: significantly" in texts
+    texts = texts_of(world.make(("student", "pad-ppd"), (0, 1), questions=20), "table1")
+    assert "Dashed: Student." in texts and "*:" not in texts  # too few questions for any test
+    assert "Bars: 95%" in texts_of(world.make(("pad-ppd",), (0,)), "figure4")
