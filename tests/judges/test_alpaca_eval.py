@@ -236,20 +236,51 @@ def test_real_annotations_score_as_on_the_leaderboard(assets) -> None:
         rows = list(zip(table["index"], table["len_2"], table["preference"], strict=True))
         answers = [Answer(str(i), ("x" * length,), (True,), (1,)) for i, length, _ in rows]
         entrants[str(name)] = Entrant(answers, [Judgment(str(i), "preference", p - 1) for i, _, p in rows])
-    some = {name: entrants[name] for name in ("phi-2", "alpaca-7b_concise")}
+    some = {name: entrants[name] for name in ("phi-2", "gpt35_turbo_instruct", "alpaca-7b_concise", "claude")}
     for name, entrant in entrants.items():
         metrics = raw_metrics(np.array([judgment.verdict for judgment in entrant.judgments]))
         assert metrics == pytest.approx(expected[name]["raw"], abs=1e-9)
-    for compat in (False, True):
-        config = AlpacaEvalConfig(questions="official", compat_leaderboard=compat)
-        for name, (lc, wr) in BENCHMARK.score(questions, some, config, 0, 20).items():
+    for lookup, replicates in (("row", 20), ("instruction", 0)):
+        config = AlpacaEvalConfig(questions="official", difficulty_by=lookup)
+        for name, (lc, wr) in BENCHMARK.score(questions, some, config, 0, replicates).items():
             assert wr.value == pytest.approx(expected[name]["raw"]["win_rate"], abs=1e-9)
-            known = expected[name]["lc"]
-            row_index = compat or "v1_instruction_index" not in known
-            value = known["v1_official_row_index" if row_index else "v1_instruction_index"]
+            known, missing_count = expected[name]["lc"], 805 - len(entrants[name].judgments)
+            by_row = lookup == "row" or not missing_count
+            value = known["v1_official_row_index" if by_row else "v1_instruction_index"]
             assert lc.value == pytest.approx(value["length_controlled_winrate"], abs=1e-6)
             assert lc.detail["lc_standard_error"] == pytest.approx(value["lc_standard_error"], abs=1e-6)
-            assert "reconstructed" in lc.note and len(lc.replicates) == 20
+            published = expected[name]["leaderboard"]["length_controlled_winrate"]
+            assert len(lc.replicates) == replicates and ("+-0.2" in lc.note) == by_row
+            assert not by_row or lc.value == pytest.approx(published, abs=0.2)
+            assert (f"{missing_count} of 805 rows missing" in lc.note) == (missing_count > 0)
+    assert "differs" not in str(BENCHMARK.card(AlpacaEvalConfig(questions="official")).deviations)
+
+
+@pytest.mark.assets
+def test_rows_that_the_judge_failed_on_keep_their_place(assets) -> None:
+    """Of phi-2 every 50th preference is null: alpaca_eval 0.6.6 itself gives LC 4.457188477 on these 803 rows."""
+    import pandas as pd
+
+    frame = pd.read_parquet(assets / "alpaca_eval" / "annotations_dev.parquet").sort_values(["model", "row"])
+    table = frame[frame["model"] == "phi-2"]
+    questions = BENCHMARK.questions(AlpacaEvalConfig(questions="official"))
+    answers, judgments = [], []
+    for row, (index, length, preference) in enumerate(
+        zip(table["index"], table["len_2"], table["preference"], strict=True)
+    ):
+        answers.append(Answer(str(index), ("x" * length,), (True,), (1,)))
+        judgments.append(Judgment(str(index), "preference", None if row % 50 == 0 else preference - 1))
+    config = AlpacaEvalConfig(questions="official")
+    lc, _ = BENCHMARK.score(questions, {"phi-2": Entrant(answers, judgments)}, config, 0, 50)["phi-2"]
+    assert (lc.value, lc.n) == (pytest.approx(4.457188476687817, abs=1e-9), 786)
+    assert lc.detail["lc_standard_error"] == pytest.approx(0.1300805778496725, abs=1e-9)
+    assert "2 of 805 rows missing" in lc.note and lc.low is not None and lc.low < 4.4 < (lc.high or 0)
+    part = AlpacaEvalConfig(questions="official", limit=200)
+    chosen = BENCHMARK.questions(part)
+    ids = {question.id for question in chosen}
+    entrant = Entrant([a for a in answers if a.question in ids], [j for j in judgments if j.question in ids])
+    lc, _ = BENCHMARK.score(chosen, {"phi-2": entrant}, part, 0, 0)["phi-2"]
+    assert lc.note.startswith("LC reconstructed on 200 of 805 rows") and "+-" not in lc.note
 
 
 def test_an_answer_that_equals_the_baselines_is_a_draw_and_costs_no_call() -> None:

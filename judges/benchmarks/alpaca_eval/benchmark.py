@@ -48,8 +48,8 @@ class AlpacaEvalConfig(BenchmarkConfig):
     """1 as official: without effect where log-probabilities are read. 0 is steadier where only text comes back."""
     repeats: Count = 1
     """Ask the judge this often and average."""
-    compat_leaderboard: bool = False
-    """Look difficulties up by row position after dropped rows, as the leaderboard did, not by instruction."""
+    difficulty_by: Literal["row", "instruction"] = "row"
+    """Look difficulties up by ``row``, as alpaca_eval and its leaderboard do: behind a missing row all are shifted."""
     baseline: str | None = None
     """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
 
@@ -198,8 +198,8 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             size=QuestionSetSize(
                 questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
             ),
-            deviations=lambda config: (not config.compat_leaderboard)
-            * ("Difficulties are looked up by instruction; the leaderboard did by row position.",),
+            deviations=lambda config: (config.difficulty_by != "row")
+            * ("Difficulties are looked up by instruction; alpaca_eval and its leaderboard do by row.",),
         ),
     }  # fmt: skip
 
@@ -239,7 +239,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     ) -> dict[str, tuple[Score, ...]]:  # fmt: skip
         """LC and WR of every entrant, on the same resamples. Pure but for reading (and caching) the length files."""
         columns = {key: column_of(questions, entrant) for key, entrant in entrants.items()}
-        data = length_data(questions, columns, config.compat_leaderboard)
+        data = length_data(questions, columns, config.difficulty_by)
         scores: dict[str, tuple[Score, ...]] = {}
         for key, entrant in entrants.items():
             column = columns[key]
@@ -266,15 +266,17 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
 def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:
     by_question = verdicts(entrant.judgments)
     answers = {question.id: answer for question, answer in pair_answers(questions, entrant.answers)}
+    judged = {judgment.question for judgment in entrant.judgments}
     preference, delta = np.full(len(questions), np.nan), np.full(len(questions), np.nan)
     identical = True
     for index, question in enumerate(questions):
         parts, answer = by_question.get(question.id), answers.get(question.id)
         if answer and equals_baseline(question, answer):
             parts = {"identical": 0.5}
-        if parts and answer:
-            preference[index] = fmean(parts.values())
+        if answer and (parts or question.id in judged):
             delta[index] = len(question.baseline[0]) - len(answer.turns[0])
+        if answer and parts:
+            preference[index] = fmean(parts.values())
             identical = identical and answer.turns[0] == question.baseline[0]
     return Column(preference, delta, identical)
 

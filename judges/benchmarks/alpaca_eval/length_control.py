@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ instructions, and still keeps a model that wins everything finite."""
 MIN_SPREAD = 0.1
 """Standard deviation of the length feature below which, without gamed rows, length and ability cannot be told apart:
 beside a mean near 1 (lengths some 3 standard deviations apart) LC has 100 times the variance of the win rate."""
+RECONSTRUCTION_ERROR = ", +-0.2"
+"""From the leaderboard: at most 0.152 for 57 models, where cross-validation chose another C; else below 1e-6."""
 _SEED = 123  # of liblinear's coordinate order, fixed by the official code
 _CHUNK = 128  # replicates solved at once: bounds memory and keeps the arrays in cache
 
@@ -64,7 +66,11 @@ NO_GAMED = GamedRows(np.zeros(0), np.zeros(0), np.zeros(0))
 
 @dataclass(frozen=True)
 class JudgedRows:
-    """One model's annotated instructions, and the gamed rows fitted with them; for its fields see ``Column``."""
+    """One model's annotated instructions, and the gamed rows fitted with them; for its fields see ``Column``.
+
+    A preference of nan is a row that the judge failed on: as in the official code it counts in the unit of length and
+    in the mean of the predictions, but not in the fit.
+    """
 
     preference: Array
     delta: Array
@@ -76,15 +82,19 @@ class JudgedRows:
         """[gamed + rows, 3] length, difficulty, bias; gamed rows first as in the official code, without a bias."""
         length = np.concatenate([self.gamed.length, length_feature(self.delta)])
         difficulty = np.concatenate([self.gamed.difficulty, self.difficulty])
-        return np.column_stack([length, difficulty, self.weight == 1.0])
+        return np.column_stack([length, difficulty, np.arange(length.size) >= self.gamed.length.size])
 
     @cached_property
     def y(self) -> Array:
-        return np.concatenate([self.gamed.preference, self.preference])
+        return np.concatenate([self.gamed.preference, np.where(self.has_verdict, self.preference, 0.5)])
 
     @cached_property
     def weight(self) -> Array:
-        return np.repeat([GAMED_WEIGHT, 1.0], [self.gamed.preference.size, self.preference.size])
+        return np.concatenate([np.full(self.gamed.preference.size, GAMED_WEIGHT), self.has_verdict])
+
+    @cached_property
+    def has_verdict(self) -> NDArray[np.bool_]:
+        return ~np.isnan(self.preference)
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,8 @@ def fit_official(rows: JudgedRows) -> LengthFit:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
-    x, y, weight = rows.x, rows.y, rows.weight
+    fitted = rows.weight > 0
+    x, y, weight = rows.x[fitted], rows.y[fitted], rows.weight[fitted]
 
     def liblinear(mask: NDArray[np.bool_], cost: float, state: int | np.random.RandomState) -> Array:
         # scikit-learn takes no soft labels: each row enters once as a win and once as a loss, weighted by its share.
@@ -297,7 +308,7 @@ def bootstrap(rows: JudgedRows, fit: LengthFit, counts: Array) -> Array:
         feature = np.tanh(rows.delta / np.where(spread > 0, spread, np.inf))
         gamed_shape = (len(chunk), rows.gamed.length.size)
         length = np.concatenate([np.broadcast_to(rows.gamed.length, gamed_shape), feature], axis=1)
-        weight = np.concatenate([np.full(gamed_shape, GAMED_WEIGHT), chunk], axis=1)
+        weight = np.concatenate([np.full(gamed_shape, GAMED_WEIGHT), chunk * rows.has_verdict], axis=1)
         coef = solve(length, difficulty, bias, rows.y, weight, np.full(len(chunk), fit.cost), fit.coef)
         predictions = sigmoid(coef[:, 1:2] * rows.difficulty + coef[:, 2:])
         values.append(100 * (chunk * predictions).sum(axis=1) / n[first : first + _CHUNK])
@@ -311,14 +322,15 @@ def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
     # a strong penalty holds a coefficient at 0, the weak one does not
     active = (np.abs(fit.coef) > 1e-12) | (rows.gamed.preference.size == 0)
     hessian = (rows.x * (rows.weight * p * (1 - p))[:, None]).T @ rows.x
-    x, p = rows.x[-n:], p[-n:]
-    pull = (rows.preference - p)[:, None] * x
+    x, p, weight = rows.x[-n:], p[-n:], rows.weight[-n:]
+    residual = weight * (rows.y[-n:] - p)
+    pull = residual[:, None] * x
     # the length unit moves too: d tanh(delta / s) / ds, and ds per instruction
     spread = float(rows.delta.std(ddof=1))
     if spread > 0:
         slope = -(1 - x[:, 0] ** 2) * rows.delta / spread**2
-        slack = (rows.preference - p) * slope
-        tilt = -(p * (1 - p) * slope * fit.coef[0]) @ x + np.array([slack.sum(), 0.0, 0.0])
+        slack = residual * slope
+        tilt = -(weight * p * (1 - p) * slope * fit.coef[0]) @ x + np.array([slack.sum(), 0.0, 0.0])
         unit = ((rows.delta - rows.delta.mean()) ** 2 - spread**2) / (2 * spread * (n - 1))
         pull = pull + unit[:, None] * tilt
     coef_shift = np.zeros((n, 3))
@@ -331,15 +343,24 @@ def contributions(rows: JudgedRows, fit: LengthFit) -> Array:
 
 @dataclass(frozen=True)
 class LengthData:
-    """One difficulty per question, in their order, the gamed rows, and a label for every LC made from them.
-
-    ``by_position`` is the leaderboard's row-index bug: difficulties by position among the annotated rows.
-    """
+    """One difficulty per question, in their order, the gamed rows, and a label for every LC made from them."""
 
     difficulty: Array
     gamed: GamedRows
     label: str
-    by_position: bool = False
+    by_row: bool = False
+    """Row i of the annotated ones gets difficulty i, as in the official code: behind a missing row all are shifted."""
+    accuracy: str = ""
+    """How near the leaderboard's value is; ends the label of an LC that follows it."""
+
+    def label_of(self, row_count: int) -> str:
+        missing_count = self.difficulty.size - row_count
+        if not (self.gamed.preference.size and missing_count):
+            return self.label + self.accuracy
+        missing = f"{missing_count} of {self.difficulty.size} rows missing"
+        if self.by_row:
+            return f"{self.label}{self.accuracy}; {missing}: difficulties shifted, as on the leaderboard"
+        return f"{self.label}; {missing}: difficulties by instruction, not the leaderboard's value"
 
 
 @lru_cache(maxsize=4)
@@ -358,30 +379,33 @@ def read_length_files(gamed_file: str, difficulty_file: str | None = None) -> tu
 
 @dataclass(frozen=True)
 class Column:
-    """One entrant's probabilities to beat the baseline and its length differences, by question; nan where unknown."""
+    """One entrant's probabilities to beat the baseline and its length differences, by question."""
 
     preference: Array
+    """nan without a verdict."""
     delta: Array
-    """Baseline length minus model length, characters."""
+    """Baseline length minus model length, characters; nan where no judge was asked: the official file has no row."""
     identical: bool
     """Every answer is the baseline's own: 50% by construction."""
 
 
 def length_data(
-    questions: Sequence[Question], columns: Mapping[str, Column], compat_leaderboard: bool
+    questions: Sequence[Question], columns: Mapping[str, Column], difficulty_by: Literal["row", "instruction"]
 ) -> LengthData | str:
     # Another baseline than the official one has no published difficulties: below they are fitted over the entrants.
     if all(question.meta.get("baseline") == OFFICIAL_BASELINE for question in questions):
         hub = is_present(HUB_FILE)
-        label = "LC (official)" if hub else "LC reconstructed, +-0.15"
+        label, accuracy = ("LC (official)", "") if hub else ("LC reconstructed", RECONSTRUCTION_ERROR)
         try:
             files = (HUB_FILE,) if hub else (RECOVERED_GAMED, RECOVERED_DIFFICULTY)
             gamed_rows, by_index = read_length_files(*(str(locate(file)) for file in files))
         except UserError as error:
             return f"no LC: {error}"
-        if compat_leaderboard:
-            return LengthData(by_index[: len(questions)], gamed_rows, label + ", difficulties by row position", True)
-        return LengthData(by_index[[int(str(question.meta["index"])) for question in questions]], gamed_rows, label)
+        if len(questions) < by_index.size:
+            # A part of the set has no leaderboard's value, and its rows are not the first ones.
+            label, accuracy, difficulty_by = f"{label} on {len(questions)} of {by_index.size} rows", "", "instruction"
+        difficulties = by_index[[int(str(question.meta["index"])) for question in questions]]
+        return LengthData(difficulties, gamed_rows, label, difficulty_by == "row", accuracy)
     official = any("index" in question.meta for question in questions)
     label = "LC (other baseline): difficulties joint over the entrants" if official else "LC (pocket)"
     # An entrant with a single verdict has no spread of lengths to standardise by.
@@ -414,18 +438,20 @@ def length_controlled(
             f"LC is n/a below {MIN_QUESTIONS} scored questions ({n} here): length and ability cannot be told apart"
         )
     ids = [question.id for question, counts in zip(questions, has_verdict, strict=True) if counts]
-    if column.identical:
-        note = f"{data.label}; the baseline's own answers: 50 by construction"
-        return Score(METRIC, 50.0, 50.0, 50.0, n, gap_count, note, dict.fromkeys(ids, 50.0), (50.0,) * replicates)
     official = data.gamed.preference.size > 0
+    is_row = ~np.isnan(column.delta) if official else has_verdict
+    row_count = int(is_row.sum())
+    label = data.label_of(row_count)
+    if column.identical:
+        note = f"{label}; the baseline's own answers: 50 by construction"
+        return Score(METRIC, 50.0, 50.0, 50.0, n, gap_count, note, dict.fromkeys(ids, 50.0), (50.0,) * replicates)
     if not official and is_confounded(column.delta[has_verdict]):
         return score_without_value(
             "LC is n/a: the answers differ from the baseline's by so similar a length that it cannot be told "
             "from ability"
         )
-    # The leaderboard numbered rows after dropping unannotated ones, and so shifted the difficulties.
-    difficulty = data.difficulty[:n] if data.by_position else data.difficulty[has_verdict]
-    rows = JudgedRows(column.preference[has_verdict], column.delta[has_verdict], difficulty, data.gamed)
+    difficulty = data.difficulty[:row_count] if data.by_row else data.difficulty[is_row]
+    rows = JudgedRows(column.preference[is_row], column.delta[is_row], difficulty, data.gamed)
     fit = fit_official(rows) if official else fit_exactly(rows)
     exact_fit = fit_exactly(rows, fit.cost, fit.coef) if official else fit
     detail: Detail = {
@@ -434,15 +460,15 @@ def length_controlled(
         **dict(zip(("coef_length", "coef_difficulty", "coef_bias"), fit.coef.tolist(), strict=True)),
     }
     if official and not (fit.coef.any() and exact_fit.coef.any()):
-        note = f"{data.label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
+        note = f"{label}; no interval: at the C of cross-validation ({fit.cost:g}) every coefficient is 0"
         note += ", which gives 50 whatever the verdicts"
         return Score(METRIC, fit.value, None, None, n, gap_count, note, detail=detail)
     # liblinear stops early: the replicates are solved exactly and moved by that (constant) difference
     early_stop = fit.value - exact_fit.value
-    shares = dict(zip(ids, (contributions(rows, exact_fit) + early_stop).tolist(), strict=True))
+    shares = dict(zip(ids, (contributions(rows, exact_fit) + early_stop)[rows.has_verdict].tolist(), strict=True))
     if not replicates:
-        return Score(METRIC, fit.value, None, None, n, gap_count, data.label, shares, detail=detail)
-    counts = resample_counts(len(questions), replicates, seed)[:, has_verdict]
+        return Score(METRIC, fit.value, None, None, n, gap_count, label, shares, detail=detail)
+    counts = resample_counts(len(questions), replicates, seed)[:, is_row]
     draws = bootstrap(rows, exact_fit, counts) + early_stop
     low, high = percentile_interval(draws, n)
-    return Score(METRIC, fit.value, low, high, n, gap_count, data.label, shares, tuple(draws.tolist()), detail)
+    return Score(METRIC, fit.value, low, high, n, gap_count, label, shares, tuple(draws.tolist()), detail)
