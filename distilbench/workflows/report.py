@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distilbench.workflows.finished_run import FinishedRun, load
+from harness.errors import UserError
 from reports.targets import ALL, find_targets
 from results.run.record import check_runs, recorded_targets
 
@@ -45,4 +46,8 @@ def run_folder(runs: Path, recipe: str) -> Path:
         return folder
     from harness.recipe.yaml_source import read_source
 
-    return runs / str(read_source(recipe).tree["name"])
+    try:
+        return runs / str(read_source(recipe).tree["name"])
+    except UserError as error:
+        folders = sorted({file.parent.parent.name for file in runs.glob("*/*/run.json")})
+        raise UserError(f"{error}\nRuns under {runs}: {', '.join(folders) or 'none'}.") from error
