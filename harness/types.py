@@ -69,8 +69,23 @@ class Answer:
 
     @property
     def is_cut(self) -> bool:
-        """Whether a turn holds nothing but thinking: there is no answer to judge."""
+        """Whether a turn holds nothing but thinking."""
         return any(thought and not turn.strip() for turn, thought in zip(self.turns, self.thinking, strict=False))
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether no token of a turn could be drawn."""
+        turns = zip(self.turns, self.finished, self.tokens, strict=False)
+        return not self.is_cut and any(not (turn or is_finished or count) for turn, is_finished, count in turns)
+
+    @property
+    def absence(self) -> str:
+        """Why there is no answer to judge; empty where there is one."""
+        if self.is_cut:
+            return "no answer: the thinking of the model (or of its baseline) was cut short; raise max_new_tokens"
+        if self.has_no_room:
+            return "no answer: the question does not fit into the model's context, or its chat template refuses it"
+        return ""
 
 
 @dataclass(frozen=True)

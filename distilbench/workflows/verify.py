@@ -305,9 +305,9 @@ def new_judgments(
     if not entry.needs_judge:
         grades = [grade for pair in answer_pairs(evidence, benchmark, source) for grade in entry.grade(*pair, config)]
         check_complete(grades, judgments, source)
-        # an answer that is only thinking is none, and was not graded
-        cut_questions = {answer.question for _, answer in answer_pairs(evidence, benchmark, source) if answer.is_cut}
-        return {number: grade for number, grade in enumerate(grades) if grade.question not in cut_questions}
+        # an answer that is none was not graded
+        absences = {answer.question for _, answer in answer_pairs(evidence, benchmark, source) if answer.absence}
+        return {number: grade for number, grade in enumerate(grades) if grade.question not in absences}
     requests = [
         request for pair in answer_pairs(evidence, benchmark, source) for request in entry.requests(*pair, config)
     ]

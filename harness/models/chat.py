@@ -13,7 +13,9 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.contracts.options import show
 from harness.errors import UserError
+from harness.text import format_count
 from harness.types import Messages
 
 if TYPE_CHECKING:
@@ -30,7 +32,13 @@ CLOCK = (
 
 
 PROBE = "qzx"  # no template changes it, so it can be found again in what one writes
+
+
 log = logging.getLogger(__name__)
+
+
+class TemplateRefusal(UserError):
+    """A chat template that does not take a conversation."""
 
 
 class EncodedTurn(NamedTuple):
@@ -100,8 +108,9 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
             return render(tokenizer, turns, prompt=True) + opening(tokenizer).prompt
     except Exception as error:  # jinja2.TemplateError, raised by templates without a system role
         if not system:
-            raise UserError(
-                f"the chat template of {tokenizer.name_or_path!r} refused the conversation: {error}"
+            end = show(turns[-1]["content"] if turns else "")
+            raise TemplateRefusal(
+                f"the chat template of {tokenizer.name_or_path!r} refused the conversation that ends in {end}: {error}"
             ) from error
     # Gemma-2's template refuses a system turn, Phi-3's first one leaves it out: it goes into the first user turn.
     user_turn = {"role": "user", "content": turns[0]["content"] + "\n\n" + turns[1]["content"]}
@@ -113,6 +122,7 @@ class Opening(NamedTuple):
 
     prompt: str  # ends the prompt, where the template has no generation prompt
     lead: str  # white space that begins the answer
+    omission: str = ""  # what answers are drawn and trained without
 
 
 @lru_cache(maxsize=64)
@@ -127,7 +137,7 @@ def opening(tokenizer: PreTrainedTokenizerBase) -> Opening:
         return Opening(prompt, lead_text[len(prompt) :])
     log.warning("%s: before an answer the chat template writes %r, which its generation prompt lacks: answers are "
                 "drawn and trained without it", tokenizer.name_or_path, lead_text)  # fmt: skip
-    return Opening("", "")
+    return Opening("", "", lead_text)
 
 
 @lru_cache(maxsize=64)
@@ -139,6 +149,35 @@ def drops_system(tokenizer: PreTrainedTokenizerBase) -> bool:
         name = tokenizer.name_or_path
         log.warning("%s: the chat template leaves system turns out; their text goes into the first user turn", name)
     return is_dropped
+
+
+def merges_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the text of a system turn goes into the first user turn: the template refuses it, or leaves it out."""
+    try:
+        return drops_system(tokenizer)
+    except Exception:  # noqa: BLE001 - a template without a system role, as in ``prompt_text``
+        return True
+
+
+def template_notes(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Messages]) -> list[str]:
+    """What a reader must know of what the template does to these prompts, and to the answers after them."""
+    notes, start = [], opening(tokenizer)
+    merged_count = sum(talk[0]["role"] == "system" for talk in conversations) if merges_system(tokenizer) else 0
+    if merged_count:
+        notes.append(
+            f"the chat template has no system turn: that of {format_count(merged_count, 'prompt')} was put into the "
+            "first user turn"
+        )
+    if start.prompt:
+        notes.append(f"the chat template has no generation prompt: {start.prompt!r} ends each prompt")
+    if start.lead:
+        notes.append(f"an answer begins with {start.lead!r}, as the chat template writes it")
+    if start.omission:
+        notes.append(
+            f"before an answer the chat template writes {start.omission!r}, which its generation prompt lacks: answers "
+            "are drawn and trained without it"
+        )
+    return notes
 
 
 def answer_text(tokenizer: PreTrainedTokenizerBase, response: str, finished: bool) -> str:

@@ -7,9 +7,11 @@ at the stream's next number: where only rounding differs, the same response come
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +23,7 @@ from transformers import GenerationConfig
 from harness.contracts.model import Checkpoint, Progress, Sampling, TokenResponse, check_lengths
 from harness.errors import UserError
 from harness.models.chat import (
+    TemplateRefusal,
     continuation,
     encode,
     encode_prompt,
@@ -35,6 +38,8 @@ from harness.models.load import load_tokenizer, load_weights, logits_of, pick_de
 from harness.models.prefix_cache import Reader, ReadRow, length_batches, padded, prefill, supports_prefix_sharing
 from harness.thinking import final_opening, is_mark
 from harness.types import Messages, Response
+
+log = logging.getLogger(__name__)
 
 
 def load(
@@ -58,8 +63,22 @@ class TransformersModel:
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        token_responses = self.generate_tokens(self.encode_prompts(conversations), sampling, seed, n)
+        token_responses = self.generate_tokens(self._prompts(conversations), sampling, seed, n)
         return [[self._decode(response) for response in responses] for responses in token_responses]
+
+    def _prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
+        """Empty where the chat template refuses. Raises UserError where it takes none."""
+        prompts: list[list[int]] = []
+        for messages in conversations:
+            try:
+                prompts.append(encode_prompt(self.tokenizer, messages))
+            except TemplateRefusal as error:
+                log.warning("%s", error)
+                prompts.append([])
+                refusal = error
+        if prompts and not any(prompts):
+            raise refusal
+        return prompts
 
     def encode_prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
         return [encode_prompt(self.tokenizer, messages) for messages in conversations]
@@ -67,18 +86,24 @@ class TransformersModel:
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[TokenResponse]]:
-        lengths = [(len(prompt) + sampling.max_new_tokens) * n for prompt in prompts]
-        out: list[list[TokenResponse]] = [[] for _ in prompts]
-        count = 0
-        # A longer prompt in the batch costs padding once; a further batch costs all its decoding steps.
-        for batch in length_batches(lengths, self.batch_tokens, most_padding=1.0):
-            numbers = streams(seed, batch, n, sampling.max_new_tokens) if sampling.temperature > 0 else None
-            rows = self._generate_batch([list(prompts[i]) for i in batch], sampling, n, numbers)
-            for place, index in enumerate(batch):
-                out[index] = [self._cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
-            count += len(batch)
-            if self.progress:
-                self.progress(count, len(prompts))
+        # Past its context a model fails (learned positions) or writes nonsense: what does not fit is cut, or not drawn.
+        rooms = [room(prompt, self.context, sampling.max_new_tokens) for prompt in prompts]
+        out = [[TokenResponse((), "length")] * n for _ in prompts]
+        count = rooms.count(0)
+        for space in sorted(set(rooms) - {0}, reverse=True):
+            members = [index for index, other in enumerate(rooms) if other == space]
+            lengths = [(len(prompts[index]) + space) * n for index in members]
+            # A longer prompt in the batch costs padding once; a further batch costs all its decoding steps.
+            for places in length_batches(lengths, self.batch_tokens, most_padding=1.0):
+                batch = [members[place] for place in places]
+                numbers = streams(seed, batch, n, space) if sampling.temperature > 0 else None
+                limits = replace(sampling, max_new_tokens=space)
+                rows = self._generate_batch([list(prompts[i]) for i in batch], limits, n, numbers)
+                for place, index in enumerate(batch):
+                    out[index] = [self._cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
+                count += len(batch)
+                if self.progress:
+                    self.progress(count, len(prompts))
         return out
 
     def _generate_batch(
@@ -209,6 +234,13 @@ class TransformersModel:
                 earlier_logp = out[index].get(text)
                 out[index][text] = value if earlier_logp is None else math.log(math.exp(earlier_logp) + math.exp(value))
         return out
+
+
+def room(prompt: Sequence[int], context: int | None, max_new_tokens: int) -> int:
+    """Tokens that can be drawn after a prompt; none after an empty one, which stands for a refused conversation."""
+    if not prompt:
+        return 0
+    return max_new_tokens if context is None else max(0, min(max_new_tokens, context - len(prompt)))
 
 
 def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> list[list[int]]:

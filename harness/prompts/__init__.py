@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from harness.contracts.source import Pin, PromptSource
@@ -58,8 +59,10 @@ def load_prompts(
     seed: int,
     n: int,
     keep: Callable[[Prompt], bool] = lambda prompt: True,
+    refused: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Prompt]:
-    """The first n that pass ``keep``. Raises UserError when the source cannot be read or holds too few."""
+    """The first n that pass ``keep``; fewer only by those that it put into ``refused``. Raises UserError when the
+    source cannot be read or holds too few."""
     prompts: list[Prompt] = []
     prompt_count = 0
     for prompt in source.prompts(config, identity, seed):  # may be endless
@@ -68,6 +71,11 @@ def load_prompts(
             prompts.append(prompt)
         if len(prompts) == n:
             return prompts
+    if prompts and len(prompts) + len(refused) >= n:
+        return prompts
+    if refused:
+        name, reason = next(iter(refused.items()))
+        raise UserError(f"prompts.n = {n}, but {len(refused)} of {prompt_count} prompts are refused: {name}: {reason}")
     raise UserError(
         f"prompts.n = {n}, but source {source.name!r} has only {len(prompts)} prompts of at most "
         f"prompts.max_prompt_tokens ({prompt_count} in all). Set prompts.n to at most that."

@@ -185,7 +185,7 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, needs_judge:
     answers, judgments = [answer for _, answer in pair_answers(questions, entrant.answers)], entrant.judgments
     detail: Detail = {"answers": float(len(answers))}
     if answers:
-        spoken = [answer for answer in answers if not answer.is_cut]
+        spoken = [answer for answer in answers if not answer.absence]
         detail["mean_length"] = fmean(sum(map(len, answer.turns)) for answer in spoken) if spoken else 0.0
         if all(answer.finished for answer in answers):  # imported answers come without
             detail["truncated"] = fmean(float(not all(answer.finished)) for answer in answers)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from harness.contracts.model import Checkpoint, TooLong, check_lengths
+from harness.contracts.model import Checkpoint, Sampling, TooLong, check_lengths
+from harness.errors import UserError
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import from_folder
 from harness.models.published_sizes import context_length
 from harness.plan.plan import Plan
 from harness.plan.preflight import context_issues
+from harness.prompts import load_prompts
+from harness.stages.kinds.prompts import PromptFilter
+from harness.types import Answer, Prompt, Response
 from tests.harness.test_plan import checkpoint, plan
 
 
@@ -101,22 +107,26 @@ def test_lengths_above_the_context_are_named() -> None:
     assert caught.value.places == [1, 2]
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-def test_a_model_does_not_score_what_it_cannot_read(kind: str, tmp_path: Path) -> None:
-    """Rotary positions would go on without a word; learned ones (GPT-2) used to end in an IndexError."""
+def reader(kind: str, place: Path) -> Any:
+    """A model that reads 256 tokens."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    from harness.types import Response
     from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
-    folder = tiny_checkpoint(tmp_path / "model")  # reads 256
+    folder = tiny_checkpoint(place / "model")
     if kind == "gpt2":
         size = {"n_embd": 8, "n_layer": 1, "n_head": 2, "n_positions": 256}
         tokenizer = tiny_tokenizer()
         GPT2LMHeadModel(
             GPT2Config(**size, vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=4)
         ).save_pretrained(folder)
-    model = load_model(str(folder), LoadOptions(device="cpu"))
+    return load_model(str(folder), LoadOptions(device="cpu"))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_model_does_not_score_what_it_cannot_read(kind: str, tmp_path: Path) -> None:
+    """Rotary positions would go on without a word; learned ones (GPT-2) used to end in an IndexError."""
+    model = reader(kind, tmp_path)
     short, long = ([{"role": "user", "content": " ".join(["ba"] * count)}] for count in (3, 250))
     answer = Response("be bi bo", True, 4)  # with the template's three tokens: 7 more
     assert len(model.mean_logps([short], [answer])) == 1
@@ -125,3 +135,77 @@ def test_a_model_does_not_score_what_it_cannot_read(kind: str, tmp_path: Path) -
     assert caught.value.places == [1]
     with pytest.raises(TooLong):
         model.choice_logps([[{"role": "user", "content": " ".join(["ba"] * 254)}]], ["ba", "be"])
+
+
+STRICT = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def talk(*contents: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": content} for content in contents]
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_an_answer_ends_where_the_context_does(kind: str, temperature: float, tmp_path: Path) -> None:
+    """The model reads 256. Prompts of 4 and 250 tokens (3 of the template): room for 48 and 6; 256 and 300: none."""
+    model = reader(kind, tmp_path)
+    talks = [talk(" ".join(["ba"] * count)) for count in (1, 247, 253, 297)]
+    prompts = model.encode_prompts(talks)
+    assert [len(prompt) for prompt in prompts] == [4, 250, 256, 300]
+    model.stops = []
+    rows = model.generate_tokens(prompts, Sampling(48, temperature), seed=1, n=2)
+    assert [[len(row.ids) for row in drawn] for drawn in rows] == [[48] * 2, [6] * 2, [0] * 2, [0] * 2]
+    assert {row.finish_reason for drawn in rows for row in drawn} == {"length"}
+    assert rows[0] == model.generate_tokens(prompts[:1], Sampling(48, temperature), seed=1, n=2)[0], "as it is alone"
+    answers = model.generate(talks, Sampling(48, temperature), seed=1)
+    turns = [Answer("q", (row.text,), (row.finished,), (row.tokens,)) for (row,) in answers]
+    assert [bool(turn.absence) for turn in turns] == [False, False, True, True]
+
+
+def test_a_refused_conversation_has_no_answer_and_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = reader("llama", tmp_path)
+    model.tokenizer.chat_template = STRICT
+    (first,), (second,) = model.generate([talk("ba"), talk("ba", "be bi")], Sampling(4, 0.0), seed=0)
+    assert first.tokens and second == Response("", finished=False, tokens=0)
+    assert "the conversation that ends in 'be bi': roles must alternate" in caplog.text
+    with pytest.raises(UserError, match="roles must alternate"):
+        model.generate([talk("ba", "be bi")], Sampling(4, 0.0), seed=0)
+
+
+def test_prompts_that_the_teachers_template_refuses_are_left_out_in_the_first_stage() -> None:
+    """Of 4 prompts one is refused by the teacher and one is too long for the student."""
+    from tests.tiny import tiny_tokenizer
+
+    strict = tiny_tokenizer()
+    strict.chat_template = STRICT
+    texts = [["ba"], ["ba", "be"], ["ba " * 9], ["bo"]]
+    prompts = [Prompt(f"p{number}", tuple(talk(*words))) for number, words in enumerate(texts)]
+    source: Any = SimpleNamespace(name="mine", prompts=lambda *args: prompts)
+
+    def load(n: int) -> tuple[list[str], PromptFilter]:
+        usable = PromptFilter({"student": tiny_tokenizer(), "teacher": strict}, limit=8)
+        kept = load_prompts(source, None, {}, 0, n, usable, usable.refused)
+        return [prompt.id for prompt in kept], usable
+
+    ids, usable = load(3)
+    assert ids == ["p0", "p3"] and usable.too_long == 1
+    assert list(usable.refused) == ["p1"] and "roles must alternate" in usable.refused["p1"]
+    with pytest.raises(UserError, match=r"prompts\.n = 4, but 1 of 4 prompts are refused: p1: .* must alternate"):
+        load(4)
+
+
+def test_what_templates_do_is_told() -> None:
+    from tests.tiny import tiny_tokenizer
+
+    strict, plain = tiny_tokenizer(), tiny_tokenizer()
+    strict.chat_template = STRICT
+    other = tiny_tokenizer(("ba", "be"))
+    system = [{"role": "system", "content": "be"}, *talk("ba")]
+    notes = PromptFilter({"student": plain, "teacher": strict}, 99).template_notes([talk("ba"), system])
+    assert notes == ["teacher: the chat template has no system turn: that of 1 prompt was put into the first user turn"]
+    (note,) = PromptFilter({"student": plain, "teacher": other}, 99).template_notes([])
+    assert note.startswith("vocabularies: teacher's 7 and student's 53 tokens differ")

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -168,12 +169,20 @@ class Short(FakeModel):
             raise TooLong("they have up to 99 tokens, fake reads 9", places)
 
 
-def test_texts_beyond_the_teachers_context_stop_the_stage_and_name_their_prompts(tmp_path: Path) -> None:
+def test_prompts_beyond_the_teachers_context_are_left_out_and_named(tmp_path: Path) -> None:
+    """One for a response, one for its multiple-choice question; the third is rewarded as it would be alone."""
     unfinished = Response("", finished=False, tokens=0)  # has no log-probability, so it shifts the places
     plain = Group(Prompt("plain", MESSAGES), (unfinished, Response("x", True, 1)))
-    with pytest.raises(UserError, match=r"prompts with a response: .* reads 9\. Of prompts b\. Lower reward\.max_"):
-        rewarded(Short(), [plain, group("y", "long", name="b")], tmp_path)
     request = Prompt("c", ({"role": "user", "content": "a long request"},))
     answers = Group(request, (Response("x", True, 1), Response("y", True, 1)))
-    with pytest.raises(UserError, match=r"multiple-choice questions: .* Of prompts c\. "):
-        reward.select(Short(), [plain, answers], "cyclic", 9, seed=0)
+    groups = [plain, group("y", "long", name="b"), answers]
+    counts, records = rewarded(Short(), groups, tmp_path)
+    assert re.search(
+        r"prompts with a response: .* reads 9\. Of prompts b\. Lower reward\.max_", counts["too_long"]["b"]
+    )
+    assert re.search(r"multiple-choice questions: .* Of prompts c\. ", counts["too_long"]["c"])
+    assert [record.get("samples", []) for record in records[1:]] == [[], []] and counts["groups"] == 1
+    (tmp_path / "alone").mkdir()
+    assert rewarded(Short(), [plain], tmp_path / "alone")[1] == records[:1]
+    with pytest.raises(UserError, match=r"no prompt can be read\. reward, multiple-choice questions: .* prompts c\. "):
+        rewarded(Short(), [answers], tmp_path)

@@ -110,6 +110,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     return {
         "questions": len(answers),
         "tokens": sum(sum(answer.tokens) for answer in answers),
+        "without_room": [answer.question for answer in answers if answer.has_no_room],
         "unfinished": sum(not all(answer.finished) for answer in answers),
         "thinking": sum(any(answer.thinking) for answer in answers),
         "characters": sum(len(turn) for answer in answers for turn in answer.turns),

@@ -101,19 +101,21 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     entry, config, counts = benchmark.benchmark, benchmark.config, dict[str, object]()
     answers = {answer.question: answer for answer in context.records(stage, "answers", Answer)}
     pairs = [(question, answers[question.id]) for question in benchmark.questions]
-    cut_questions = {answer.question for answer in answers.values() if answer.is_cut}
-    if "baseline" in stage.inputs:
-        cut_questions |= {answer.question for answer in context.records(stage, "baseline", Answer) if answer.is_cut}
+    baselines = context.records(stage, "baseline", Answer) if "baseline" in stage.inputs else []
+    absent = {answer.question: answer for answer in (*baselines, *answers.values()) if answer.absence}
     if entry.needs_judge:
         all_requests = [request for pair in pairs for request in entry.requests(*pair, config)]
-        requests = [request for request in all_requests if request.question not in cut_questions]
+        requests = [request for request in all_requests if request.question not in absent]
         ask = partial(ask_judge, stage, context)
         outcomes, extra_calls = ask_again(benchmark, ask, requests, ask(requests))
         counts = usage(outcomes) | {"calls": len(requests) + extra_calls}
         outcome_pairs = zip(requests, outcomes, strict=True)
         judgments = [read_judgment(entry, request, outcome, config) for request, outcome in outcome_pairs]
-        cut_requests = [request for request in all_requests if request.question in cut_questions]
-        judgments += [missing_answer(request_fields(request)) for request in cut_requests]
+        judgments += [
+            missing_answer(request_fields(request), absent[request.question])
+            for request in all_requests
+            if request.question in absent
+        ]
         # Last, because what was read is lost with the stage, but every reply is in the ledger by now.
         remedy = ", or set ask.accept_failures=true to count them as not scored"
         # A single prompt may be too long; where every call is, a setting is wrong and the stage must not count as done.
@@ -122,7 +124,10 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         refuse_failures(outcomes, final, "judge calls", stage.params["accept_failures"], remedy)
     else:
         grades = [judgment for pair in pairs for judgment in entry.grade(*pair, config)]
-        judgments = [missing_answer(vars(grade)) if grade.question in cut_questions else grade for grade in grades]
+        judgments = [
+            missing_answer(vars(grade), absent[grade.question]) if grade.question in absent else grade
+            for grade in grades
+        ]
     context.write(Judgment, judgments)
     reasons = collections.Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
     return {"judgments": len(judgments), "unscored": dict(reasons), **counts}
@@ -184,7 +189,6 @@ def join_replies(first: CallOutcome, second: CallOutcome) -> CallOutcome:
     )
 
 
-NO_ANSWER = "no answer: the thinking of the model (or of its baseline) was cut short; raise max_new_tokens"
 NO_VERDICT = "the judge's thinking was cut short; raise thinking_tokens of this judge"
 
 
@@ -194,9 +198,9 @@ def request_fields(request: Request) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def missing_answer(fields: Mapping[str, Any]) -> Judgment:
-    """An answer that is only thinking is none, and no judge is asked about it."""
-    return Judgment(**{**fields, "verdict": None, "reason": NO_ANSWER, "flags": (CUT,)})
+def missing_answer(fields: Mapping[str, Any], answer: Answer) -> Judgment:
+    """No judge is asked about an answer that is none."""
+    return Judgment(**{**fields, "verdict": None, "reason": answer.absence, "flags": (CUT,) * answer.is_cut})
 
 
 def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: CallOutcome, config: object) -> Judgment:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from harness.contracts.options import json_data, options_from
 from harness.contracts.stage import Stage
-from harness.models.chat import encode_prompt, end_of_turn
+from harness.models.chat import TemplateRefusal, end_of_turn, prompt_text, template_notes, tokenizer_difference
 from harness.prompts import load_prompts
 from harness.stages.graph import StageGraph
 from harness.stages.kind import PlanIssue, StageContext, StageKind
-from harness.types import Group, Prompt, Response
+from harness.types import Group, Messages, Prompt, Response
 
 
 def prompts_stage(graph: StageGraph) -> Stage:
-    spec, source, student = graph.recipe.prompts, graph.source, graph.models["student"]
+    spec, source = graph.recipe.prompts, graph.source
+    student, teacher = graph.models["student"], graph.models["teacher"]
     params = {"source": source.name, "n": spec.n, "seed": spec.seed, "identity": dict(source.pin.identity)}
     params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": student.tokenizer}
-    local = {"source": json_data(source.config), "tokenizers": {"student": student}}
+    tokenizers = {"student": student}
+    if teacher.tokenizer != student.tokenizer:  # its chat template may refuse what the student's takes
+        tokenizers["teacher"], params["teacher_tokenizer"] = teacher, teacher.tokenizer
+    local = {"source": json_data(source.config), "tokenizers": tokenizers}
     return graph.add_with_models("prompts", params, {}, {}, local)
 
 
@@ -28,23 +33,61 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
-    params = stage.params
-    trust = stage.local["trust_remote_code"]
-    keep = short_enough(context.checkpoint(stage, "student").location, params["max_prompt_tokens"], trust)
-    source = context.registry.sources[params["source"]]
-    config = options_from(source.config, stage.local["source"])
-    prompts = load_prompts(source, config, params["identity"], params["seed"], params["n"], keep)
-    context.write(Prompt, prompts)
-    return {"prompts": len(prompts), "with_golden": sum(prompt.golden is not None for prompt in prompts)}
-
-
-def short_enough(tokenizer_folder: str, limit: int, trust: bool = False) -> Callable[[Prompt], bool]:
-    """Whether a prompt fits into ``limit`` of the student's tokens (PAD section 5.1 drops longer ones)."""
     from harness.models.load import load_tokenizer  # imports torch
 
-    tokenizer = load_tokenizer(tokenizer_folder, trust)
-    end_of_turn(tokenizer)  # refuses a tokenizer without one before anything is drawn
-    return lambda prompt: len(encode_prompt(tokenizer, prompt.messages)) <= limit
+    params, trust = stage.params, stage.local["trust_remote_code"]
+    checkpoints = {role: context.checkpoint(stage, role).location for role in stage.local["models"]}
+    tokenizers = {role: load_tokenizer(location, trust) for role, location in checkpoints.items()}
+    usable = PromptFilter(tokenizers, params["max_prompt_tokens"])
+    source = context.registry.sources[params["source"]]
+    config = options_from(source.config, stage.local["source"])
+    prompts = load_prompts(source, config, params["identity"], params["seed"], params["n"], usable, usable.refused)
+    context.write(Prompt, prompts)
+    return {
+        "prompts": len(prompts),
+        "with_golden": sum(prompt.golden is not None for prompt in prompts),
+        "too_long": usable.too_long,
+        "refused": usable.refused,
+        "templates": usable.template_notes([prompt.messages for prompt in prompts]),
+    }
+
+
+class PromptFilter:
+    """Which prompts fit into ``limit`` of the student's tokens (PAD section 5.1 drops longer ones) and are taken by the
+    chat template of every model: in the first stage, so that none stops a later one."""
+
+    def __init__(self, tokenizers: Mapping[str, Any], limit: int) -> None:
+        """``tokenizers``: by role, the student's first. Raises UserError for one with no token that ends an answer."""
+        self.tokenizers, self.limit = tokenizers, limit
+        self.too_long = 0
+        self.refused: dict[str, str] = {}
+        """Id of a prompt to the reason."""
+        for tokenizer in tokenizers.values():
+            end_of_turn(tokenizer)
+
+    def __call__(self, prompt: Prompt) -> bool:
+        try:
+            texts = [prompt_text(tokenizer, prompt.messages) for tokenizer in self.tokenizers.values()]
+        except TemplateRefusal as error:
+            self.refused[prompt.id] = str(error)
+            return False
+        student = self.tokenizers["student"]
+        is_short = len(student(texts[0], add_special_tokens=False)["input_ids"]) <= self.limit
+        self.too_long += not is_short
+        return is_short
+
+    def template_notes(self, conversations: Sequence[Messages]) -> list[str]:
+        """What the templates do to these prompts and to all answers, in sentences that begin with the model."""
+        notes = [
+            f"{role}: {note}"
+            for role, tokenizer in self.tokenizers.items()
+            for note in template_notes(tokenizer, conversations)
+        ]
+        if "teacher" in self.tokenizers and (
+            difference := tokenizer_difference(self.tokenizers["student"], self.tokenizers["teacher"])
+        ):
+            notes.append(f"vocabularies: {difference}")
+        return notes
 
 
 FLOOR = 1e-4  # selection probability of a rejected answer: the floor that the reward stage has by default

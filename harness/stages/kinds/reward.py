@@ -12,12 +12,14 @@ stored apart; a method mixes them with its own alpha (Eq. 9). Modes of the multi
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 from harness.contracts.model import ChatModel, TooLong
 from harness.contracts.options import json_data
@@ -28,6 +30,8 @@ from harness.stages.graph import PROMPT_TOKENS, StageGraph, TrainingRow, model_c
 from harness.stages.kind import StageContext, StageKind, TextLength
 from harness.types import Group, Message, Response
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 TRUNCATED = " [...]"
 QUESTION_FRAME, LABEL = 80, 14
 """In tokens, about: the multiple-choice question without its texts, and the label around each response."""
@@ -70,7 +74,7 @@ def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
     response = min(stage.params["max_response_tokens"], graph.recipe.sampling.max_new_tokens)
     question_tokens, prompt = QUESTION_FRAME + count * (response + LABEL), graph.recipe.prompts.max_prompt_tokens
     remedy = "lower reward.max_response_tokens, prompts.max_prompt_tokens or sampling.n (reward.mcq=pairwise_both "
-    remedy += "shows two responses at a time). A prompt that does not fit stops the reward stage"
+    remedy += "shows two responses at a time). A prompt that does not fit is left out, and counted under the table"
     usual = question_tokens + min(prompt, PROMPT_TOKENS)
     return [TextLength(f"multiple-choice questions with {count} responses", question_tokens + prompt, usual, remedy)]
 
@@ -79,17 +83,25 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     groups = context.records(stage, "samples", Group)
     model: ChatModel = context.model(stage, "teacher")
     params = stage.params
-    # A response that was cut before its first token has nothing to read: it keeps no mean log-probability.
-    usable = [(group.prompt, r) for group in groups for r in group.samples if r.finished or r.text]
-    with name_prompts([prompt.id for prompt, _ in usable], "prompts with a response"):
-        means = iter(model.mean_logps([prompt.messages for prompt, _ in usable], [r for _, r in usable]))
-    selections, truncated_count = select(model, groups, params["mcq"], params["max_response_tokens"], params["seed"])
+    options = {"mode": params["mcq"], "max_tokens": params["max_response_tokens"], "seed": params["seed"]}
+    too_long: dict[str, str] = {}
+    means = read_what_fits(groups, too_long, partial(mean_logps, model))
+    selections, truncated_count = read_what_fits(groups, too_long, partial(select, model, **options))
+    if too_long and len(too_long) == len(groups):
+        raise UserError(f"reward: no prompt can be read. {next(iter(too_long.values()))}")
     floor = math.log(params["floor"])
+    rewards = dict(
+        zip([group.prompt.id for group in groups if group.prompt.id not in too_long], selections, strict=True)
+    )
     rewarded_groups = []
-    for group, selection in zip(groups, selections, strict=True):
+    for group in groups:
+        if group.prompt.id in too_long:
+            rewarded_groups.append(Group(group.prompt))
+            continue
+        selection = rewards[group.prompt.id]
         samples = tuple(
-            replace(r, mean_logp=next(means) if r.finished or r.text else None, log_psel=max(value, floor))
-            for r, value in zip(group.samples, selection.log_psel, strict=True)
+            replace(response, mean_logp=mean, log_psel=max(value, floor))
+            for response, mean, value in zip(group.samples, means[group.prompt.id], selection.log_psel, strict=True)
         )
         rewarded_groups.append(replace(group, coverage=selection.coverage, samples=samples))
     if params["shuffle"]:
@@ -100,7 +112,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     # Counts that tell whether the rewards can be trusted. Only models in process can say what reading took.
     usage: dict[str, float] = getattr(model, "usage", dict)()
     return {
-        "groups": len(groups),
+        "groups": len(selections),
+        "too_long": too_long,
         "responses": len(values),
         "truncated": truncated_count,
         "floored": sum(value < floor for value in values),
@@ -121,10 +134,19 @@ def shuffle_rewards(group: Group, seed: int) -> Group:
     return replace(group, samples=tuple(samples))
 
 
+def mean_logps(model: ChatModel, groups: Sequence[Group]) -> dict[str, list[float | None]]:
+    """By id of the prompt, of each response; ``None`` for one that was cut before its first token. Raises as ``select``
+    does."""
+    readable = [(group.prompt, r) for group in groups for r in group.samples if r.finished or r.text]
+    with name_prompts([prompt.id for prompt, _ in readable], "prompts with a response"):
+        means = iter(model.mean_logps([prompt.messages for prompt, _ in readable], [r for _, r in readable]))
+    return {group.prompt.id: [next(means) if r.finished or r.text else None for r in group.samples] for group in groups}
+
+
 def select(
     model: ChatModel, groups: Sequence[Group], mode: str, max_tokens: int, seed: int
 ) -> tuple[list[Selection], int]:
-    """log p_sel of every response, and how many were cut. Raises UserError for a question longer than the context."""
+    """log p_sel of every response, and how many were cut. Raises PromptsTooLong for texts longer than the context."""
     texts_by_group = [[shown_text(model, response, max_tokens) for response in group.samples] for group in groups]
     pairs = zip(itertools.chain(*texts_by_group), (r for group in groups for r in group.samples), strict=True)
     truncated_count = sum(text != response.text for text, response in pairs)
@@ -152,17 +174,36 @@ def select(
     return selections, truncated_count
 
 
+class PromptsTooLong(UserError):
+    """``prompts``: ids of those whose texts are longer than the teacher's context."""
+
+    def __init__(self, message: str, prompts: Sequence[str]) -> None:
+        super().__init__(message)
+        self.prompts = tuple(prompts)
+
+
+def read_what_fits(groups: Sequence[Group], too_long: dict[str, str], read: Callable[[list[Group]], T]) -> T:
+    """``read`` of the groups that are not ``too_long``; those that prove to be join them, with the reason."""
+    while True:
+        try:
+            return read([group for group in groups if group.prompt.id not in too_long])
+        except PromptsTooLong as error:  # lengths are checked before anything is read
+            log.warning("left out: %s", error)
+            too_long.update(dict.fromkeys(error.prompts, str(error)))
+
+
 @contextmanager
 def name_prompts(ids: Sequence[str], texts: str) -> Iterator[None]:
-    """Turns TooLong into a UserError that names the prompts and the remedy."""
+    """Turns TooLong into PromptsTooLong, which names the prompts and the remedy."""
     try:
         yield
     except TooLong as error:
         prompts = list(dict.fromkeys(ids[index] for index in error.places))
         names = ", ".join(prompts[:8]) + (f" and {len(prompts) - 8} more" if len(prompts) > 8 else "")
-        raise UserError(
+        raise PromptsTooLong(
             f"reward, {texts}: {error}. Of prompts {names}. Lower reward.max_response_tokens, sampling.max_new_tokens "
-            "or prompts.max_prompt_tokens, or take a teacher with a longer context."
+            "or prompts.max_prompt_tokens, or take a teacher with a longer context.",
+            prompts,
         ) from error
 
 

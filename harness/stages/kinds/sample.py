@@ -69,6 +69,9 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     return {
         "responses": len(flat),
         "tokens": sum(response.tokens for response in flat),
+        "without_room": [
+            group.prompt.id for group, texts in zip(groups, responses, strict=True) if not any(r.tokens for r in texts)
+        ],
         "unfinished": sum(not response.finished for response in flat),
         "distinct_per_prompt": sum(len({r.text for r in texts}) for texts in responses) / max(1, len(responses)),
     }
