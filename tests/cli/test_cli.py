@@ -15,9 +15,9 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from distilbench import workers
 from distilbench.cli import main
 from distilbench.cli.app import app
-from distilbench.workflows import workers
 from harness.errors import UserError
 from tests.command import ROOT, distilbench
 
