@@ -21,9 +21,14 @@ TAGS = "think|thinking|thought|thoughts"
 """XML-like tags that are thinking wherever they stand outside code. ``<think>``: DeepSeek-R1, QwQ, Qwen3, GLM-4.5,
 Phi-4-reasoning, Granite 3.3, Hunyuan, MiniMax, Nemotron, SmolLM3, OLMo 3, ERNIE 4.5, Kimi K2; ``<thought>``: EXAONE
 Deep, Marco-o1; ``<thinking>``: Reflection-Llama and prompts for Claude. With a prefix: ``<seed:think>`` (Seed-OSS),
-``<longcat_think>`` (LongCat)."""
+``<longcat_think>`` (LongCat); with a suffix: ``<think_fast>`` (K2-Think-V2), ``<think:opensource>`` (Hunyuan 3). Any of
+them closes any: models mix them up."""
 
-OPENING_TAGS = "reasoning|reflection|scratchpad|inner_thoughts|inner_monologue|analysis"
+OPENING_TAGS = (
+    "reasoning|reasoning_content|internal_reasoning|reflection|scratchpad|inner_thoughts|inner_monologue|analysis"
+    "|chain_of_thought|cot|rationale|antthinking"
+    '|details(?=\\s+type="reasoning")'  # Open WebUI's server
+)
 """Tags that are thinking only where a text begins with them: in an answer they may be what the question asked for."""
 
 TOKENS = (
@@ -34,6 +39,9 @@ TOKENS = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("[unused16]", "[unused17]"),  # openPangu
+    ("<|think:start|>", "<|think:end|>"),  # Solar Open 2
+    ("<|think|>", "<|content|>"),  # Solar Open
+    ("<unused94>thought", "<unused95>"),  # MedGemma 1.5
     ("<|thinking|>", "<|/thinking|>"),  # community templates
 )
 """Special tokens around thinking, where the server does not strip them."""
@@ -41,6 +49,8 @@ TOKENS = (
 PHRASES = (
     # Granite 3.2 writes plain sentences
     (re.compile(r"\s*Here(?: is|'s) my thought process:"), re.compile(r"Here(?: is|'s) my response:")),
+    # HyperCLOVA X SEED Think 14B: a second turn of the assistant
+    (re.compile(r"\s*/think\n"), re.compile(r"<\|im_end\|>\s*<\|im_start\|>assistant\s*")),
     # gpt-oss (harmony format) after the server stripped the special tokens: "analysis...assistantfinal..."
     (re.compile(r"\s*analysis(?=[A-Z\s])"), re.compile(r"assistant\s*final(?=\W|[A-Z]|$)")),
 )
@@ -61,13 +71,13 @@ WRAPPERS = (
 _LIKELY: Final = -2.3  # log-probability, about 0.1
 _closings = dict(TOKENS)
 _MARK = re.compile(
-    rf"(?i:<(?P<close>/)?(?P<tag>(?:[a-z0-9]+[:_])?(?:{TAGS}))\s*>)"
+    rf"(?i:<(?P<close>/)?(?P<tag>(?:[a-z0-9]+[:_])?(?:{TAGS})(?:[:_][a-z0-9]+)?)(?:\s[^<>]*)?>)"
     rf"|(?P<opening>{'|'.join(map(re.escape, _closings))})"
     rf"|(?P<closing>{'|'.join(map(re.escape, _closings.values()))})"
 )
-_FIRST_TAG = re.compile(rf"\s*<(?P<tag>{OPENING_TAGS})\s*>", re.IGNORECASE)
-_HARMONY = re.compile(r"<\|channel\|>\s*(?P<channel>\w+)[^<]*?<\|message\|>")
-_HARMONY_TOKENS = frozenset({"<|channel|>", "<|message|>", "<|start|>", "<|end|>"})
+_FIRST_TAG = re.compile(rf"\s*<(?P<tag>{OPENING_TAGS})(?:\s[^<>]*)?>", re.IGNORECASE)
+_HARMONY = re.compile(r"<\|channel\|>\s*(?P<channel>\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_HARMONY_TOKENS = frozenset({"<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"})
 _HARMONY_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})", re.MULTILINE)
 
@@ -150,7 +160,7 @@ def _separate_marks(text: str) -> SeparatedText | None:
     code_openings = 0  # openings within code: text, and so are their closings
     for mark in _MARK.finditer(text):
         opens = bool(mark["opening"] or (mark["tag"] and not mark["close"]))
-        closing = (mark["closing"] or _closings.get(mark["opening"] or "")) or mark["tag"].lower()
+        closing = (mark["closing"] or _closings.get(mark["opening"] or "")) or TAGS
         if closing_mark:
             if closing != closing_mark:
                 continue
@@ -161,6 +171,8 @@ def _separate_marks(text: str) -> SeparatedText | None:
                 continue
             thinking.append(text[rest_start : mark.start()])
             rest_start, closing_mark = mark.end(), ""
+            # A closing in quotes may be a word about the mark: then a further one follows.
+            nested_openings += text[mark.start() - 1] in QUOTES and text[mark.end() : mark.end() + 1] in QUOTES
         elif opens:
             if text[max(0, mark.start() - 1) : mark.start()] in QUOTES or bisect(fences, mark.start()) % 2:
                 code_openings += 1
