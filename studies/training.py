@@ -257,8 +257,9 @@ def rewarding(model: TransformersModel, sizes: Sizes) -> dict[str, Any]:
             start = seconds_now()
             call()
             seconds = seconds_now() - start
-            if reader.positions:
-                padding[name], tokens[name] = 1 - reader.tokens / reader.positions, reader.positions
+            if reader.counts["positions"]:
+                tokens[name] = reader.counts["positions"]
+                padding[name] = 1 - reader.counts["tokens"] / tokens[name]
             return seconds
 
         return run

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("harness.errors", "harness.text"),
     ("harness.types",),
-    ("harness.records", "harness.stats", "harness.thinking"),
+    ("harness.records", "harness.stats", "harness.thinking", "harness.journal"),
     ("harness.contracts",),
     ("harness.hardware", "harness.assets"),
     ("harness.models", "harness.multiple_choice"),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
 from harness.contracts.judge import CallOutcome
 from harness.contracts.model import Capability, Checkpoint, GeneratesText, Progress
 from harness.contracts.options import C
+from harness.journal import Journal
 from harness.types import Request
 
 
@@ -30,6 +31,8 @@ class Services:
 
     progress: Progress | None = None
     ask: AskServer | None = None
+    journal: Journal = field(default_factory=Journal)
+    """A backend that works in batches keeps each one here (``Journal.once``): a stage that was killed then goes on."""
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,8 @@ def load_model(
     from harness.models import transformers_model  # imports torch
 
     checkpoint = resolve(model) if isinstance(model, str) else model
-    return transformers_model.load(
-        checkpoint, config.dtype, config.device, config.batch_tokens, config.trust_remote_code, services.progress
-    )
+    model_options = config.dtype, config.device, config.batch_tokens, config.trust_remote_code
+    return transformers_model.load(checkpoint, *model_options, services)
 
 
 _SUMMARY = "a checkpoint in this process (local folder or hub id)"

@@ -7,6 +7,7 @@ the beginnings (padded on the left), then the rest of each row on the cache of i
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -96,25 +97,37 @@ class Reader:
 
     def __init__(self, model: Any, pad: int, batch_tokens: int, sharing: bool = True) -> None:
         self.model, self.pad, self.batch_tokens, self.sharing = model, pad, batch_tokens, sharing
-        self.positions = 0  # token positions that went through the model, padding included
-        self.tokens = 0  # those of them that are no padding
-        self.separate_tokens = 0  # tokens that separate rows would have had, without any padding
+        # ``positions``: tokens that went through the model, padding included; ``tokens``: those without it;
+        # ``separate``: what separate rows would have had, without any padding
+        self.counts: Counter[str] = Counter()
 
     def hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
         """(index, [tokens from ``first_read`` on, H]) of every row, in the order of computation."""
+        for batch in self.batches(rows):
+            yield from self.read(rows, batch)
+
+    def batches(self, rows: Sequence[ReadRow]) -> Iterator[list[PrefixGroup]]:
+        """All rows, in groups that are computed together: what ``read`` takes."""
         groups = group_by_prefix(rows) if self.sharing else [PrefixGroup(0, (index,)) for index in range(len(rows))]
-        self.separate_tokens += sum(len(row.ids) for row in rows)
+        single = [group for group in groups if not group.shared_tokens]
+        sharing = [group for group in groups if group.shared_tokens]
+        for batch in length_batches([len(rows[group.rows[0]].ids) for group in single], self.batch_tokens):
+            yield [single[place] for place in batch]
+        # Room for the caches of a batch: what its rows would take.
+        for batch in length_batches([group.shared_tokens for group in sharing], self.batch_tokens):
+            yield [sharing[place] for place in batch]
+
+    def read(self, rows: Sequence[ReadRow], batch: Sequence[PrefixGroup]) -> Iterator[tuple[int, Tensor]]:
+        self.counts["separate"] += sum(len(rows[index].ids) for group in batch for index in group.rows)
         with torch.inference_mode():
-            yield from self._continue_prefixes(rows, [group for group in groups if not group.shared_tokens], None)
-            sharing = [group for group in groups if group.shared_tokens]
-            # Room for the caches of a batch: what its rows would take.
-            for batch in length_batches([group.shared_tokens for group in sharing], self.batch_tokens):
-                members = [sharing[place] for place in batch]
-                starts = [list(rows[group.rows[0]].ids[: group.shared_tokens]) for group in members]
-                # Padded on the left, so that every beginning ends where the rest of its rows begins.
-                ids, mask = padded(starts, self.pad, "left", self.model.device)
-                self._count(ids, starts)
-                yield from self._continue_prefixes(rows, members, (prefill(self.model, ids, mask), mask))
+            if not batch[0].shared_tokens:
+                yield from self._continue_prefixes(rows, batch, None)
+                return
+            starts = [list(rows[group.rows[0]].ids[: group.shared_tokens]) for group in batch]
+            # Padded on the left, so that every beginning ends where the rest of its rows begins.
+            ids, mask = padded(starts, self.pad, "left", self.model.device)
+            self._count(ids, starts)
+            yield from self._continue_prefixes(rows, batch, (prefill(self.model, ids, mask), mask))
 
     def _continue_prefixes(
         self, rows: Sequence[ReadRow], groups: Sequence[PrefixGroup], prefix_state: tuple[Any, Tensor] | None
@@ -141,8 +154,7 @@ class Reader:
                 yield index, out[line, rows[index].first_read - start : len(rows[index].ids) - start]
 
     def _count(self, ids: Tensor, rows: Sequence[Sequence[int]]) -> None:
-        self.positions += ids.numel()
-        self.tokens += sum(map(len, rows))
+        self.counts.update(positions=ids.numel(), tokens=sum(map(len, rows)))
 
 
 def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
 
-from harness.contracts.model import Checkpoint, Progress, Sampling, TokenResponse, check_lengths
+from harness.contracts.backend import Services
+from harness.contracts.model import Checkpoint, Sampling, TokenResponse, check_lengths
 from harness.errors import UserError
 from harness.models.chat import (
     TemplateRefusal,
@@ -35,29 +37,38 @@ from harness.models.chat import (
     vocabulary_size,
 )
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
-from harness.models.prefix_cache import Reader, ReadRow, length_batches, padded, prefill, supports_prefix_sharing
+from harness.models.prefix_cache import (
+    PrefixGroup,
+    Reader,
+    ReadRow,
+    length_batches,
+    padded,
+    prefill,
+    supports_prefix_sharing,
+)
 from harness.thinking import final_opening, is_mark
 from harness.types import Messages, Response
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 def load(
-    checkpoint: Checkpoint, dtype: str, device: str, batch_tokens: int, trust: bool, progress: Progress | None = None
+    checkpoint: Checkpoint, dtype: str, device: str, batch_tokens: int, trust: bool, services: Services = Services()
 ) -> TransformersModel:
     """Load a checkpoint, in evaluation mode. Raises UserError when it cannot be read right."""
     tokenizer = load_tokenizer(checkpoint.location, trust, checkpoint.revision)
     weights: Any = load_weights(checkpoint.location, tokenizer, getattr(torch, dtype), trust, checkpoint.revision)
     weights.to(pick_device(device)).eval()
-    return TransformersModel(checkpoint.name, weights, tokenizer, batch_tokens, progress)
+    return TransformersModel(checkpoint.name, weights, tokenizer, batch_tokens, services)
 
 
 class TransformersModel:
     def __init__(
-        self, name: str, model: Any, tokenizer: Any, batch_tokens: int, progress: Progress | None = None
+        self, name: str, model: Any, tokenizer: Any, batch_tokens: int, services: Services = Services()
     ) -> None:
         self.name, self.model, self.tokenizer = name, model, tokenizer
-        self.batch_tokens, self.progress = batch_tokens, progress
+        self.batch_tokens, self.progress, self.journal = batch_tokens, services.progress, services.journal
         self.pad, self.stops = pad_id(tokenizer), stop_ids(tokenizer, model)
 
     def generate(
@@ -96,23 +107,25 @@ class TransformersModel:
             # A longer prompt in the batch costs padding once; a further batch costs all its decoding steps.
             for places in length_batches(lengths, self.batch_tokens, most_padding=1.0):
                 batch = [members[place] for place in places]
-                numbers = streams(seed, batch, n, space) if sampling.temperature > 0 else None
-                limits = replace(sampling, max_new_tokens=space)
-                rows = self._generate_batch([list(prompts[i]) for i in batch], limits, n, numbers)
+                limits, batch_prompts = replace(sampling, max_new_tokens=space), [list(prompts[i]) for i in batch]
+                content = ["generate", str(self.model.device), vars(limits), seed, n, batch, batch_prompts]
+                rows = self.journal.once(content, partial(self._generate_batch, batch_prompts, limits, n, seed, batch))
                 for place, index in enumerate(batch):
-                    out[index] = [self._cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
+                    out[index] = [TokenResponse(tuple(ids), end) for ids, end in rows[place * n : (place + 1) * n]]
                 count += len(batch)
                 if self.progress:
                     self.progress(count, len(prompts))
         return out
 
     def _generate_batch(
-        self, prompts: list[list[int]], sampling: Sampling, n: int, numbers: list[list[float]] | None
-    ) -> list[list[int]]:
+        self, prompts: list[list[int]], sampling: Sampling, n: int, seed: int, places: Sequence[int]
+    ) -> list[TokenResponse]:
+        """``places``: of the prompts among all of the call."""
         ids, mask = padded(prompts, self.pad, "left", self.model.device)
         width = ids.shape[1]
         extra_arguments: dict[str, Any] = {}
-        if numbers is not None:
+        if sampling.temperature > 0:
+            numbers = streams(seed, places, n, sampling.max_new_tokens)
             extra_arguments["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
         # Columns that only pad the embedding, and unused ids, are no tokens.
         rows = self.model.get_output_embeddings().weight.shape[0]
@@ -132,7 +145,7 @@ class TransformersModel:
                     extra_arguments["past_key_values"] = cache
                 ids, mask = ids.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
             rows = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra_arguments)
-        return [row[width:].tolist() for row in rows.cpu()]
+        return [self._cut_at_stop(row[width:].tolist()) for row in rows.cpu()]
 
     def _cut_at_stop(self, ids: list[int]) -> TokenResponse:
         end = next((place for place, token in enumerate(ids) if token in self.stops), None)
@@ -168,12 +181,13 @@ class TransformersModel:
         check_lengths(self.name, [len(row.prompt) + len(row.response) for row in rows], self.context)
         # The last token predicts nothing, and the last prompt token predicts the first of the response.
         fed = [ReadRow([*row.prompt, *row.response[:-1]], len(row.prompt) - 1) for row in rows]
-        out = [math.nan] * len(rows)
-        for index, hidden in self._hidden(fed):
+
+        def mean_logp(index: int, hidden: Tensor) -> float:
             logps = self._log_softmax(hidden)
             labels = torch.tensor(rows[index].response, device=logps.device)
-            out[index] = float(logps.gather(-1, labels[:, None]).mean())
-        return out
+            return float(logps.gather(-1, labels[:, None]).mean())
+
+        return self._read(fed, [[list(row.prompt), list(row.response)] for row in rows], mean_logp)
 
     @property
     def context(self) -> int | None:
@@ -188,27 +202,44 @@ class TransformersModel:
 
     def usage(self) -> dict[str, float]:
         """What reading took so far: the share of padding, and tokens computed over those of separate rows."""
-        positions, tokens, separate = self.reader.positions, self.reader.tokens, self.reader.separate_tokens
+        positions, tokens, separate = (self.reader.counts[name] for name in ("positions", "tokens", "separate"))
         return {"padding_share": 1 - tokens / max(1, positions), "computed_over_separate": positions / max(1, separate)}
 
-    def _hidden(self, rows: Sequence[ReadRow]) -> Iterator[tuple[int, Tensor]]:
-        """(index, [tokens from ``first_read`` on, hidden])."""
-        for count, item in enumerate(self.reader.hidden(rows), 1):
-            yield item
+    def _read(self, rows: Sequence[ReadRow], contents: Sequence[object], read: Callable[[int, Tensor], T]) -> list[T]:
+        """``read(index, [tokens from first_read on, hidden])`` of every row; ``contents``: what decides its result."""
+        results: dict[int, T] = {}
+        for batch in self.reader.batches(rows):
+            members = [index for group in batch for index in group.rows]
+            content = ["read", str(self.model.device), [contents[index] for index in members]]
+            counts = Counter(self.reader.counts)
+            values, new_counts = self.journal.once(content, partial(self._read_batch, rows, batch, read))
+            results |= zip(members, values, strict=True)
+            # A batch that an earlier process read counts as well.
+            self.reader.counts = counts + Counter(new_counts)
             if self.progress:
-                self.progress(count, len(rows))
+                self.progress(len(results), len(rows))
+        return [results[index] for index in range(len(rows))]
+
+    def _read_batch(
+        self, rows: Sequence[ReadRow], batch: Sequence[PrefixGroup], read: Callable[[int, Tensor], T]
+    ) -> tuple[list[T], Mapping[str, int]]:
+        """(values in the order of the groups, what was counted)."""
+        before = Counter(self.reader.counts)
+        values = {index: read(index, states) for index, states in self.reader.read(rows, batch)}
+        return [values[index] for group in batch for index in group.rows], self.reader.counts - before
 
     def _log_softmax(self, hidden: Tensor) -> Tensor:
         """[positions, vocabulary] float32, over exactly the tokenizer's vocabulary."""
         with torch.inference_mode():
             return torch.log_softmax(logits_of(self.model, hidden, vocabulary_size(self.tokenizer)), dim=-1)
 
-    def _next_logps(self, conversations: Sequence[Messages]) -> Iterator[tuple[int, Tensor]]:
-        """(index, [vocabulary] log-probabilities of the first reply token), in batch order. Raises TooLong."""
+    def _next_logps(self, conversations: Sequence[Messages], what: object, read: Callable[[Tensor], T]) -> list[T]:
+        """``read([vocabulary] log-probabilities of the first token)``; ``what`` decides it too. Raises TooLong."""
         prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
         check_lengths(self.name, [len(prompt) for prompt in prompts], self.context)
-        for index, hidden in self._hidden([ReadRow(prompt, len(prompt) - 1) for prompt in prompts]):
-            yield index, self._log_softmax(hidden)[0]
+        rows = [ReadRow(prompt, len(prompt) - 1) for prompt in prompts]
+        contents = [[what, list(prompt)] for prompt in prompts]
+        return self._read(rows, contents, lambda index, hidden: read(self._log_softmax(hidden)[0]))
 
     def truncate(self, text: str, max_tokens: int) -> str:
         places = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
@@ -219,21 +250,22 @@ class TransformersModel:
         if not conversations:
             return []
         groups = choice_ids(self.tokenizer, conversations[0], choices)
-        out: list[list[float]] = [[] for _ in conversations]
-        for index, logps in self._next_logps(conversations):
-            out[index] = [float(torch.logsumexp(logps[ids], 0)) for ids in groups]
-        return out
+        return self._next_logps(
+            conversations, groups, lambda logps: [float(torch.logsumexp(logps[ids], 0)) for ids in groups]
+        )
 
     def first_token(self, conversations: Sequence[Messages], k: int) -> list[dict[str, float]]:
         """Tokens that decode to the same text are added up."""
-        out: list[dict[str, float]] = [{} for _ in conversations]
-        for index, logps in self._next_logps(conversations):
-            top = logps.topk(min(k, len(logps)))
+
+        def most_probable(logps: Tensor) -> dict[str, float]:
+            top, texts = logps.topk(min(k, len(logps))), dict[str, float]()
             for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
                 text = self.tokenizer.decode([token])
-                earlier_logp = out[index].get(text)
-                out[index][text] = value if earlier_logp is None else math.log(math.exp(earlier_logp) + math.exp(value))
-        return out
+                earlier_logp = texts.get(text)
+                texts[text] = value if earlier_logp is None else math.log(math.exp(earlier_logp) + math.exp(value))
+            return texts
+
+        return self._next_logps(conversations, k, most_probable)
 
 
 def room(prompt: Sequence[int], context: int | None, max_new_tokens: int) -> int:

@@ -15,6 +15,7 @@ from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener, Stage, Store
 from harness.errors import UserError
+from harness.journal import Journal
 from harness.plan.plan import Plan
 from harness.recipe.sections import Compute
 from harness.stages import STAGES
@@ -153,8 +154,10 @@ def stage_runner(setup: Setup, ledger: Path, start_time: float) -> RunStage:
         log.info("begin %s", name)
 
         def fill(folder: Path) -> Mapping[str, object]:
-            context = StageContext(registry, store, ledger, folder, progress, setup, start_time)
-            return STAGES[stage.kind].run(stage, context)
+            journal = Journal(partial(store.scratch, stage))
+            context = StageContext(registry, store, ledger, folder, progress, setup, start_time, journal)
+            measurements = STAGES[stage.kind].run(stage, context)
+            return {**measurements, "journal_seconds": journal.seconds} if journal.seconds else measurements
 
         # Any error is a result: one stage must not take the others with it.
         try:

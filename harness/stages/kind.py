@@ -14,6 +14,7 @@ from harness.contracts.model import Capability, Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Stage, Store
+from harness.journal import Journal
 from harness.models.checkpoint import download, from_folder
 from harness.records import read_records, write_records
 from harness.stages.graph import StageGraph
@@ -84,6 +85,8 @@ class StageContext:
     """For the processes that a training stage starts; needed where ``compute.launch`` is set."""
     start_time: float | None = None
     """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
+    journal: Journal = field(default_factory=Journal)
+    """The pieces of the stage that are done, for a stage that takes long to go on from."""
 
     def input(self, stage: Stage, role: str, part: str) -> Path:
         """A file or folder of an input, or ``.`` for all of it, to be read."""
@@ -113,7 +116,7 @@ class StageContext:
         return backend.load(self.checkpoint(stage, role), options, self.services(stage, "rows"))
 
     def services(self, stage: Stage, noun: str) -> Services:
-        return Services(lambda done, total: self.progress(done, total, noun), self.asking(stage))
+        return Services(lambda done, total: self.progress(done, total, noun), self.asking(stage), self.journal)
 
     def asking(self, stage: Stage) -> AskServer:
         settings = AskOptions(**stage.local.get("ask", {}))

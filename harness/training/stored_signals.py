@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.contracts.method import DistributionStorage, TopK, log_probabilities
 from harness.errors import UserError
+from harness.journal import Journal
 from harness.models.chat import pad_id, tokenizer_difference, vocabulary_size
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
 from harness.training.batches import Example, MicroBatch, micro_batch, prepare
@@ -96,7 +101,12 @@ def load_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> PreT
 
 @torch.no_grad()
 def store_distributions(
-    training: Training, spec: DistributionStorage, out: Path, like: Path | None = None, progress: Progress | None = None
+    training: Training,
+    spec: DistributionStorage,
+    out: Path,
+    like: Path | None = None,
+    progress: Progress | None = None,
+    journal: Journal = Journal(),
 ) -> dict[str, int | float]:
     """Write the distributions of ``training.teacher`` on the method's rows; ``like``: another teacher's store whose
     tokens are taken. Returns counts. Raises UserError where vocabularies differ or no prompt can be used."""
@@ -113,42 +123,84 @@ def store_distributions(
     if not count:
         raise ValueError(f"{training.method.name}: no row has one of the roles {roles}")
     (out / "index.json").write_text(json.dumps({"rows": lengths, "k": k, "positions": count}), encoding="utf-8")
-    create = np.lib.format.open_memmap
-    ids = create(out / "ids.npy", mode="w+", dtype=np.int32, shape=(count, k))
-    logps = create(out / "logps.npy", mode="w+", dtype=np.float32, shape=(count, k))
-    rest_logps = create(out / "rest.npy", mode="w+", dtype=np.float32, shape=(count,))
+    arrays = open_arrays(journal.folder or out, count, k)
     tokens = None if like is None else StoredDistributions({"like": like})
     rest_mass, sources = 0.0, [example for example in examples if any(lengths[example.group])]
-    for chunk, micro in passes(training, sources, pad_id(tokenizer), teacher.device, progress):
+
+    def store(chunk: Sequence[Example]) -> tuple[int, list[float]]:
+        """(checksum of what is now in the arrays, mass beyond the top k of each row)."""
+        micro = micro_batch(chunk, pad_id(tokenizer), teacher.device)
         fixed_ids = None if tokens is None else tokens.of(chunk, teacher.device)["like"].ids
         top_ids, top_logps = _top(teacher, micro, vocabulary_size(tokenizer), spec.temperature, k, fixed_ids)
         top_rest = rest_of(top_logps)
         for target, source in rows.spans(chunk):
-            ids[target] = top_ids[source].cpu().numpy()
-            logps[target] = top_logps[source].float().cpu().numpy()
-            rest_logps[target] = top_rest[source].float().cpu().numpy()
-            rest_mass += float(top_rest[source].double().exp().sum())
-    for array in (ids, logps, rest_logps):
-        array.flush()
+            for array, values in zip(arrays, (top_ids, top_logps.float(), top_rest.float()), strict=True):
+                array[target] = values[source].cpu().numpy()
+        masses = [float(top_rest[source].double().exp().sum()) for _, source in rows.spans(chunk)]
+        return stored_checksum(arrays, rows, chunk), masses
+
+    for chunk in passes(training, sources, progress):
+        content = ["distributions", str(teacher.device), k, spec.temperature, row_content(chunk)]
+        # The journal may have outlived the arrays: after a power cut, or a kill while they were moved.
+        _, masses = journal.once(
+            content, partial(store, chunk), lambda kept, chunk=chunk: kept[0] == stored_checksum(arrays, rows, chunk)
+        )
+        for mass in masses:
+            rest_mass += mass
+    move_arrays(arrays, out)
     if not math.isfinite(rest_mass):
         raise ValueError("the teacher gave log-probabilities that are not numbers")
     return {"positions": count, "top_k": k, "mean_rest_mass": rest_mass / count}
 
 
-def passes(
-    training: Training,
-    examples: Sequence[Example],
-    pad: int,
-    device: torch.device,
-    progress: Progress | None,
-    packed: bool = False,
-) -> Iterator[tuple[list[Example], MicroBatch]]:
+Arrays = list[np.memmap[Any, Any]]
+
+
+def open_arrays(folder: Path, count: int, k: int) -> Arrays:
+    """``ids``, ``logps`` and ``rest``, to be written; files that are there and have this form are kept."""
+    forms = (("ids", np.int32, (count, k)), ("logps", np.float32, (count, k)), ("rest", np.float32, (count,)))
+    return [open_array(folder / f"{name}.npy", dtype, shape) for name, dtype, shape in forms]
+
+
+def open_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    with suppress(OSError, ValueError):
+        array = np.lib.format.open_memmap(path, mode="r+")
+        if array.dtype == dtype and array.shape == shape:
+            return array
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+
+def move_arrays(arrays: Arrays, folder: Path) -> None:
+    for array in arrays:
+        array.flush()
+        path = Path(str(array.filename))
+        if path.parent != folder:
+            try:
+                # A kill before the artifact is in its place must not lose them, so they keep their first name too.
+                (folder / path.name).hardlink_to(path)
+            except OSError:  # a file system without links
+                path.rename(folder / path.name)
+
+
+def stored_checksum(arrays: Arrays, rows: StoredRows, chunk: Sequence[Example]) -> int:
+    checksum = 0
+    for target, _ in rows.spans(chunk):
+        for array in arrays:
+            checksum = zlib.crc32(array[target].tobytes(), checksum)
+    return checksum
+
+
+def row_content(chunk: Sequence[Example]) -> list[object]:
+    """What a frozen model reads of these prompts, as JSON for the journal."""
+    return [[list(example.prompt), [list(row.response) for row in example.rows]] for example in chunk]
+
+
+def passes(training: Training, examples: Sequence[Example], progress: Progress | None) -> Iterator[list[Example]]:
     # Prompts of similar length together: they pad little.
     by_length, size = sorted(examples, key=lambda example: example.longest), training.options.micro_batch
     starts = range(0, len(by_length), size)
     for count, start in enumerate(starts, 1):
-        chunk = by_length[start : start + size]
-        yield chunk, micro_batch(chunk, pad, device, packed=packed)
+        yield by_length[start : start + size]
         if progress is not None:
             progress(count, len(starts), {})
 
@@ -186,7 +238,9 @@ def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Pat
 
 
 @torch.no_grad()
-def reference_logps(training: Training, progress: Progress | None = None) -> list[list[float]]:
+def reference_logps(
+    training: Training, progress: Progress | None = None, journal: Journal = Journal()
+) -> list[list[float]]:
     """Summed log-probability, nats, of each row of each group (none: the group drops out), computed as in training, so
     that a loss starts where it must (DPO: log 2). Raises UserError where no group can be used."""
     options, trust = training.options, training.trust_remote_code
@@ -196,10 +250,17 @@ def reference_logps(training: Training, progress: Progress | None = None) -> lis
     student = host(load_weights(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
     layout = choose(options, examples, [student], vocabulary)
     result: list[list[float]] = [[] for _ in training.groups]
-    for chunk, micro in passes(training, examples, pad_id(tokenizer), device, progress, layout.packed):
+
+    def row_sums(chunk: Sequence[Example]) -> list[float]:
+        micro = micro_batch(chunk, pad_id(tokenizer), device, packed=layout.packed)
         with torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
             terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary)
-        sums = iter(micro.batch.sum_rows(terms["logp"]).tolist())
+        sums: list[float] = micro.batch.sum_rows(terms["logp"]).tolist()
+        return sums
+
+    for chunk in passes(training, examples, progress):
+        content = ["reference", str(device), options.dtype, layout.packed, row_content(chunk)]
+        sums = iter(journal.once(content, partial(row_sums, chunk)))
         for example in chunk:
             result[example.group] = [next(sums) for _ in example.rows]
     return result

@@ -142,9 +142,11 @@ class Lineage:
             if marker is None:
                 complete = False
                 continue
-            seconds[ref.kind] = seconds.get(ref.kind, 0.0) + float(marker["wall_seconds"])
-            # a stage on a GPU measures its own peak; else the process's memory is all that is known
             measurements = marker.get("measurements") or {}
+            # of a stage that was stopped, what it had done before is in its journal
+            work_seconds = float(marker["wall_seconds"]) + float(measurements.get("journal_seconds", 0))
+            seconds[ref.kind] = seconds.get(ref.kind, 0.0) + work_seconds
+            # a stage on a GPU measures its own peak; else the process's memory is all that is known
             peak = max(peak, int(measurements.get("peak_memory") or marker["peak_memory_bytes"]))
             torch = str(marker.get("packages", {}).get("torch", ""))
         return StudentTraining(seconds, peak, tuple(self._curve(student)), torch, complete)

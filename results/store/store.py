@@ -10,6 +10,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,15 @@ class ArtifactStore:
         return shutil.disk_usage(next(folder for folder in (self.root, *self.root.parents) if folder.exists())).free
 
     def _sweep(self) -> None:
-        """Remove temp folders whose writer is gone: exactly those whose key's lock is free."""
-        try:
-            entries = list(os.scandir(self.root / "tmp"))
-        except (FileNotFoundError, NotADirectoryError):
-            return
+        """Remove temp folders whose writer is gone, exactly those whose key's lock is free, and scratch folders whose
+        artifact is there."""
+        entries: list[os.DirEntry[str]] = []
+        for name in ("tmp", "scratch"):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                entries += os.scandir(self.root / name)
         for entry in entries:
+            if Path(entry.path).parent.name == "scratch" and not self._is_finished(entry.name):
+                continue
             try:
                 with file_lock(self._lock(entry.name.split(".")[0]), wait=False) as free:
                     if free:
@@ -155,6 +159,9 @@ class ArtifactStore:
                 if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                     raise
                 return  # a store that we may only read is not ours to sweep
+
+    def _is_finished(self, key: str) -> bool:
+        return any(self.root.glob(f"*/{key[:2]}/{key}/{MARKER}"))
 
     def _lock(self, key: str) -> Path:
         return self.root / "locks" / key

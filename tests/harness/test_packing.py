@@ -209,8 +209,8 @@ def test_shared_caches_give_the_hidden_states_of_separate_rows(family: str) -> N
     for index, hidden in together.hidden(rows):
         assert len(hidden) == len(rows[index].ids) - rows[index].first_read
         torch.testing.assert_close(hidden, expected[index], atol=2e-5 * float(expected[index].abs().max()), rtol=0)
-    assert together.positions < 0.75 * apart.positions
-    assert together.tokens < together.separate_tokens == apart.tokens
+    assert together.counts["positions"] < 0.75 * apart.counts["positions"]
+    assert together.counts["tokens"] < together.counts["separate"] == apart.counts["tokens"]
 
 
 def test_no_padding_waste_above_15_percent() -> None:
@@ -222,8 +222,8 @@ def test_no_padding_waste_above_15_percent() -> None:
         rows += [ReadRow(prompt + rng.choices(range(5, 60), k=rng.randint(1, 120)), len(prompt) - 1) for _ in range(4)]
     reader = Reader(model_of("Llama"), 0, 4096)
     assert len(list(reader.hidden(rows))) == 160
-    assert 1 - reader.tokens / reader.positions < 0.15
-    assert reader.positions < 0.65 * reader.separate_tokens
+    assert 1 - reader.counts["tokens"] / reader.counts["positions"] < 0.15
+    assert reader.counts["positions"] < 0.65 * reader.counts["separate"]
 
 
 @settings(max_examples=10)

@@ -143,6 +143,16 @@ def test_scratch_outlives_a_failure_and_goes_with_success(tmp_path: Path) -> Non
     assert not (tmp_path / "scratch" / STAGE.key).exists()
 
 
+def test_scratch_that_a_kill_left_beside_a_finished_artifact_is_swept(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    store.write(STAGE, fill)
+    unfinished = Stage("sample", {"n": 5})
+    for stage in (STAGE, unfinished):
+        (store.scratch(stage) / "journal.jsonl").write_text("a batch")
+    ArtifactStore(tmp_path)
+    assert [path.name for path in (tmp_path / "scratch").iterdir()] == [unfinished.key]
+
+
 def test_an_artifact_without_its_marker_is_made_anew(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     folder = store.write(STAGE, fill)

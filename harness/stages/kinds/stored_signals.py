@@ -56,6 +56,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         context.folder,
         like=context.input(stage, "tokens", ".") if "tokens" in stage.inputs else None,
         progress=lambda done, total, logs: context.progress(done, total, "batches"),
+        journal=context.journal,
     )
 
 
@@ -72,7 +73,9 @@ def run_reference(stage: Stage, context: StageContext) -> Mapping[str, object]:
     from harness.training.stored_signals import reference_logps
 
     training = row_training(stage, context, stage.params["rows"])
-    values = reference_logps(training, lambda done, total, logs: context.progress(done, total, "batches"))
+    values = reference_logps(
+        training, lambda done, total, logs: context.progress(done, total, "batches"), context.journal
+    )
     (context.folder / "reference.json").write_text(json.dumps(values, allow_nan=False), encoding="utf-8")
     return {"groups": len(values), "rows": sum(len(row) for row in values)}
 
