@@ -6,6 +6,7 @@ Each law is checked over every import, those inside functions and under TYPE_CHE
 from __future__ import annotations
 
 import ast
+import configparser
 import re
 import subprocess
 import sys
@@ -342,6 +343,23 @@ def test_every_third_party_import_is_a_stated_dependency() -> None:
         and not {owner.lower().replace("_", "-") for owner in owners.get(name, [name])} & stated
     }
     assert not missing, f"imported, but not among the dependencies in pyproject.toml: {sorted(missing)}"
+
+
+def test_the_environment_of_the_official_tools_has_what_our_files_import() -> None:
+    """``tox -e official`` installs none of our dependencies, because the tools' own would clash with them."""
+    tools = ROOT / "tests" / "official" / "test_official_tools.py"
+    modules = sorted({one.target for one in imports(ast.parse(tools.read_text()), "tools")} & set(MODULES_OF))
+    code = f"import sys, {', '.join(modules)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split())
+    config = configparser.ConfigParser()
+    config.read(ROOT / "tox.ini")
+    stated = {re.split("[<>=]", line)[0] for line in config["testenv:official"]["deps"].split()}
+    stated |= {"numpy", "typing-extensions"}  # alpaca-eval and pydantic bring these
+    foreign = {one.target.split(".")[0] for one in IMPORTS} & loaded - {*FOLDERS, *sys.stdlib_module_names}
+    owners = packages_distributions()
+    needed = {name: {owner.lower().replace("_", "-") for owner in owners[name]} for name in foreign}
+    assert {"psutil", "pydantic"} <= set(needed)
+    assert [name for name, distributions in needed.items() if not distributions & stated] == []
 
 
 def test_folders_hold_at_most_a_dozen_modules() -> None:

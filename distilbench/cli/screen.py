@@ -93,6 +93,11 @@ class Display(RunListener):
             self._close(label)
             self._line(f"{label} ({duration(seconds)})")
 
+    def on_finish_elsewhere(self, label: str) -> None:
+        with self._lock:
+            self._close(label)
+            self._line(f"{label} (made by another command)")
+
     def on_failure(self, label: str, error: str) -> None:
         with self._lock:
             self._failed += 1

@@ -20,8 +20,11 @@ from harness.recipe.recipe import Recipe
 from harness.run.scheduler import RunOutcome, run_plans
 from harness.stages.kind import PlanIssue
 from harness.text import format_count
+from judges.ledger.recovery import recover_ledger
 from results.run.record import BY_RULE, Cell, RowSpec, Run, RunFamily, write_run
 from results.store.store import ArtifactStore
+
+log = logging.getLogger(__name__)
 
 
 def execute(
@@ -42,6 +45,8 @@ def execute(
             write_run(work.record(target), edit(describe(plan, work.store)))
     setup = partial(set_up_worker, work.plugins, work.store.root, logging.getLogger().level)
     plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
+    if work.pending_stages and (message := recover_ledger(ledger)):
+        log.warning(message)
     outcome = run_plans(plans, work.first.graph.registry, work.store, ledger, setup, listener or RunListener())
     records: dict[str, Run] = {}
     # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
@@ -80,7 +85,7 @@ def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None
         judges={name: judge_name(plan, spec.judge) for name, spec in recipe.benchmarks.items()},
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
-        stages_cached=outcome.cached if outcome else 0,
+        stages_cached=outcome.cached + len(outcome.elsewhere_keys) if outcome else 0,
         notes=(*notes(plan), *(weak_choices(plan, store) if outcome else ())),
         stages=tuple(stage.key for stage in plan.stages),
     )

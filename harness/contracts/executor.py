@@ -17,6 +17,8 @@ class StageResult:
     seconds: float
     error: str | None = None
     """What to fix, or a traceback: text, because not every exception survives the border of a process."""
+    elsewhere: bool = False
+    """Another command made it in the meantime."""
 
 
 RunStage = Callable[[Stage, Callable[[int, int, str], None]], StageResult]

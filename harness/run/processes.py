@@ -28,6 +28,9 @@ from harness.contracts.stage import RunListener, Stage
 
 log = logging.getLogger(__name__)
 
+PARENTS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
+"""Ctrl-C and the end of a terminal: the parent stops its workers, which hear of them too."""
+
 
 class WorkerPool(Executor):
     """Survives its workers: the stages that ran when one died are run once more, one at a time, in a new pool. The one
@@ -149,10 +152,10 @@ def death_message(reason: str) -> str:
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C kept back for the moment in which a process is started, and delivered right after."""
-    # It reaches a whole process group, and a worker that is hit before it has set itself up would print a traceback. A
+    """Signals of a terminal kept back for the moment in which a process is started, and delivered right after."""
+    # They reach a whole process group, and a worker that is hit before it has set itself up would print a traceback. A
     # process that is started while the signal is blocked has it blocked too.
-    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, PARENTS_SIGNALS)
     try:
         yield
     finally:
@@ -166,7 +169,8 @@ WORKER: tuple[RunStage, SimpleQueue[WorkerMessage | None]]  # set in worker proc
 
 def start_worker(make_run_stage: MakeRunStage, threads: int, queue: SimpleQueue[WorkerMessage | None]) -> None:
     global WORKER  # noqa: PLW0603, the only way by which a pool's initializer can hand something to its tasks
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in PARENTS_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
     # Fast tokenizers start threads of their own, and warn about each process that is made afterwards.

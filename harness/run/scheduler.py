@@ -34,17 +34,21 @@ class RunOutcome:
     errors: dict[str, str] = field(default_factory=dict)
     """Key of a stage that failed to its error."""
     blocked_keys: list[str] = field(default_factory=list)
+    elsewhere_keys: list[str] = field(default_factory=list)
+    """Of stages that another command made in the meantime."""
     seconds: float = 0.0
 
     def of(self, plan: Plan) -> RunOutcome:
         """Of one plan, where several were run at once. Seconds are those of the whole."""
         plan_keys = set(plan.graph.stages)  # scores over the rows that did not fail among them
-        completed_keys = [key for key in self.completed_keys if key in plan_keys]
-        blocked_keys = [key for key in self.blocked_keys if key in plan_keys]
+        completed_keys, blocked_keys, elsewhere_keys = (
+            [key for key in keys if key in plan_keys]
+            for keys in (self.completed_keys, self.blocked_keys, self.elsewhere_keys)
+        )
         errors = {key: text for key, text in self.errors.items() if key in plan_keys}
         total = len(plan.stages)
-        cached = max(0, total - len(completed_keys) - len(errors) - len(blocked_keys))
-        return RunOutcome(total, cached, completed_keys, errors, blocked_keys, self.seconds)
+        cached = max(0, total - len(completed_keys) - len(errors) - len(blocked_keys) - len(elsewhere_keys))
+        return RunOutcome(total, cached, completed_keys, errors, blocked_keys, elsewhere_keys, self.seconds)
 
 
 def all_stages(plans: Sequence[Plan]) -> list[Stage]:
@@ -137,8 +141,12 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
             key, label = result.stage.key, result.stage.label
             if result.error is None:
                 unfinished_keys.discard(key)
-                outcome.completed_keys.append(key)
-                listener.on_finish(label, result.seconds)
+                if result.elsewhere:
+                    outcome.elsewhere_keys.append(key)
+                    listener.on_finish_elsewhere(label)
+                else:
+                    outcome.completed_keys.append(key)
+                    listener.on_finish(label, result.seconds)
             else:
                 outcome.errors[key] = result.error
                 listener.on_failure(label, result.error)
@@ -151,9 +159,12 @@ def stage_runner(setup: Setup, ledger: Path, start_time: float) -> RunStage:
 
     def run(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
         begin, name, error = time.monotonic(), f"{stage.key[:8]} {stage.label}", None
+        elsewhere = True
         log.info("begin %s", name)
 
         def fill(folder: Path) -> Mapping[str, object]:
+            nonlocal elsewhere
+            elsewhere = False
             journal = Journal(partial(store.scratch, stage))
             context = StageContext(registry, store, ledger, folder, progress, setup, start_time, journal)
             measurements = STAGES[stage.kind].run(stage, context)
@@ -168,6 +179,6 @@ def stage_runner(setup: Setup, ledger: Path, start_time: float) -> RunStage:
             error = traceback.format_exc()
         seconds = time.monotonic() - begin
         log.info("failed %s after %.1f s" if error else "end %s: %.1f s", name, seconds)
-        return StageResult(stage, seconds, error)
+        return StageResult(stage, seconds, error, elsewhere)
 
     return run

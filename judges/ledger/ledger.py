@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 import time
@@ -16,21 +17,24 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 import psutil
 
 from harness.errors import UserError
-from harness.text import replace_surrogates
+from harness.text import format_count, replace_surrogates
 from harness.types import Reply, Request
+
+log = logging.getLogger(__name__)
 
 BATCH: Final = 64  # rows that are buffered at most before they are committed
 VERSION: Final = 3  # of the tables and of the key; a file of any other version is refused
 APPLICATION: Final = 0x64626C67  # "dblg": tells our files from any other SQLite file
 BUSY_SECONDS: Final = 30.0
 
-_TABLES: Final = """
+TABLES: Final = """
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL,
     time REAL NOT NULL, reply TEXT NOT NULL, dollars REAL) WITHOUT ROWID;
@@ -108,7 +112,7 @@ class Ledger:
     """
 
     def __init__(self, path: Path, create: bool = True) -> None:
-        self.path = path
+        self.path, self._is_asked = path, create
         self._replies: dict[str, tuple[object, ...]] = {}
         self._failures: list[tuple[object, ...]] = []
         self._earlier_replies: dict[str, Reply] = {}
@@ -126,22 +130,33 @@ class Ledger:
                 name = f"{path.absolute().as_uri()}?mode=ro{immutability}"
             self._db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, uri=name != str(path))
             on_error.callback(self._db.close)
+            self._db.text_factory = partial(str, encoding="utf-8", errors="replace")
             _prepare(self._db, path)
             on_error.pop_all()
 
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The stored replies; keys that have none are left out."""
-        query = "SELECT key, reply FROM replies WHERE key IN (SELECT value FROM json_each(?))"
+        # as bytes: a damaged text may be no UTF-8, and must count as unreadable
+        query = "SELECT key, CAST(reply AS BLOB) FROM replies WHERE key IN (SELECT value FROM json_each(?))"
         with self._sqlite_errors():
             rows = self._db.execute(query, [json.dumps(list(keys))]).fetchall()
-        replies = {}
+        replies, unreadable_keys = {}, []
         for key, text in rows:
             try:
                 content = json.loads(text)
                 replies[key] = Reply(**content | {"flags": tuple(content.get("flags", ()))})
             except (ValueError, TypeError) as error:
-                remedy = "delete that row to have it asked again"
-                raise UserError(f"{self.path}: the reply under {key} cannot be read ({error}); {remedy}.") from error
+                if not self._is_asked:
+                    raise UserError(
+                        f"{self.path}: the reply under {key} cannot be read ({error}). A run that needs it asks again."
+                    ) from error
+                unreadable_keys.append(key)
+        if unreadable_keys:
+            count = format_count(len(unreadable_keys), "reply")
+            log.warning("%s: damaged, so that it is asked again: %s", self.path, count)
+            query = "DELETE FROM replies WHERE key IN (SELECT value FROM json_each(?))"
+            with self._sqlite_errors():
+                self._db.execute(query, [json.dumps(unreadable_keys)])
         return replies
 
     def origin(self, key: str) -> tuple[str, str] | None:
@@ -208,7 +223,7 @@ class Ledger:
                 SUM(json_extract(reply, '$.completion_tokens')), MIN(time), MAX(time),
                 TOTAL(dollars), COUNT(*) - COUNT(dollars), SUM(dollars > 0 AND
                     (json_extract(reply, '$.prompt_tokens') = 0 OR json_extract(reply, '$.completion_tokens') = 0))
-            FROM replies GROUP BY endpoint, model, served ORDER BY endpoint, model, served""")
+            FROM replies WHERE json_valid(reply) GROUP BY endpoint, model, served ORDER BY endpoint, model, served""")
         return [ServedModel(*row) for row in rows]
 
     def spending(self, since: float) -> tuple[float, int, int]:
@@ -317,7 +332,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         with db:
             db.execute("BEGIN IMMEDIATE")
             if not _is_ledger(db, path):  # again: another process may have been quicker
-                for statement in _TABLES.split(";"):
+                for statement in TABLES.split(";"):
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id={APPLICATION}")
                 db.execute(f"PRAGMA user_version={VERSION}")
@@ -358,5 +373,5 @@ def _remedy(message: str) -> str:
     if "locked" in message:
         return "Another process holds it; wait for that one, or stop it, and run the same command again."
     if "not a database" in message or "malformed" in message:
-        return "The file is damaged or not a ledger; move it away (its replies will be asked again)."
+        return "It is damaged or not a ledger. A run with stages to do recovers what can be read; else move it away."
     return "Check that the folder exists and that you may write there."

@@ -138,27 +138,53 @@ def test_list_names_everything_one_line_each(run: Run) -> None:
 
 WAITING = """
 import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down that it is ignored
-from distilbench.cli import main
+for number in (signal.SIGINT, signal.SIGHUP):  # a suite in the background hands down that they are ignored
+    signal.signal(number, signal.default_int_handler)
+from distilbench import cli
 from distilbench.cli.app import app
-app.command("wait")(lambda: (print("ready", flush=True), time.sleep(60)))
+def wait():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        print("stopping", flush=True)
+        time.sleep(SECONDS)
+SECONDS, cli.PATIENCE = float(sys.argv[1]), float(sys.argv[2])
+app.command("wait")(wait)
 sys.argv = ["distilbench", "wait"]
-main()
+cli.main()
 """
+STOPPED = "stopped: what is done is kept; run the same command again to go on.\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_say_that_nothing_is_lost(number: signal.Signals, code: int) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    )
+def waiting(seconds: float = 0, patience: float = 3) -> subprocess.Popen[str]:
+    """A command that takes ``seconds`` to stop."""
+    words = [sys.executable, "-c", WAITING, str(seconds), str(patience)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.1)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_stopped_command_says_that_its_work_is_kept(number: signal.Signals, code: int) -> None:
+    process = waiting()
     process.send_signal(number)
     _, errors = process.communicate(timeout=30)
-    assert process.returncode == code
-    assert errors == "stopped: nothing is lost; run the same command again to go on.\n"
+    assert (process.returncode, errors) == (code, STOPPED)
+
+
+@pytest.mark.parametrize(("seconds", "patience", "said"), [(0.5, 3, STOPPED), (60, 0.0, "")])
+def test_a_second_ctrl_c_ends_without_a_traceback(seconds: float, patience: float, said: str) -> None:
+    """A command that is stopping is left to it, and one that does not stop ends at once."""
+    process = waiting(seconds, patience)
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stopping\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert (process.returncode, errors) == (130, said)
 
 
 @pytest.mark.parametrize(

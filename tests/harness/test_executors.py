@@ -5,23 +5,26 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from distilbench.plugins import load_registry
 from distilbench.workers import set_up_worker
-from harness.contracts.executor import Resources
+from harness.contracts.executor import Resources, StageResult
 from harness.contracts.stage import RunListener, Stage
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.run import EXECUTORS
 from harness.run.processes import WorkerPool
-from harness.run.scheduler import RunOutcome, run_plans, stage_runner
+from harness.run.scheduler import RunOutcome, run_plans, run_ready, stage_runner
+from harness.stages import STAGES
+from harness.stages.kind import StageKind
 from results.store.store import MARKER, ArtifactStore
 
 SMALL = (
@@ -77,6 +80,30 @@ def test_a_dead_worker_casts_suspicion_on_the_stage_that_it_broke(monkeypatch: p
 def failing_setup(store: Path) -> tuple[Any, ArtifactStore]:
     """No registry, so that every stage that needs one fails; picklable, as executors ask for."""
     return None, ArtifactStore(store)
+
+
+def test_of_commands_at_once_one_makes_a_stage_and_the_others_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(stage: Stage, context: Any) -> dict[str, object]:
+        time.sleep(0.3)
+        return {}
+
+    monkeypatch.setitem(STAGES, "prompts", StageKind("prompts", make))
+
+    def command(_: int) -> StageResult:
+        run_stage = stage_runner(partial(failing_setup, tmp_path), tmp_path / "ledger", time.time())
+        return run_stage(Stage("prompts", {}), lambda done, total, info: None)
+
+    with ThreadPoolExecutor(3) as pool:
+        results = list(pool.map(command, range(3)))
+    assert [result.error for result in results] == [None] * 3
+    assert sorted(result.elsewhere for result in results) == [False, True, True]
+    outcome = RunOutcome(1, 0)
+    for result in results:
+        executor = SimpleNamespace(submit=lambda stage: None, results=lambda result=result: [result])
+        run_ready([result.stage], cast(Any, executor), RunListener(), outcome)
+    assert (len(outcome.completed_keys), len(outcome.elsewhere_keys)) == (1, 2)
 
 
 @pytest.mark.parametrize("name", EXECUTORS)

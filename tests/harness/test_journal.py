@@ -130,6 +130,7 @@ def test_a_call_that_differs_takes_nothing_from_another(checkpoint: Path, tmp_pa
     model, other = model_of(checkpoint), model_of(checkpoint, tmp_path)
     for name in ("samples", "means", "letters"):
         CALLS[name](other)
+    calls.append(lambda model: model.mean_logps(TALKS[2:] + TALKS[:2], ANSWERS[2:] + ANSWERS[:2]))  # the same rows
     assert [call(other) for call in calls] == [call(model) for call in calls]
 
 

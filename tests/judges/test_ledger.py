@@ -217,13 +217,24 @@ def test_a_full_disk_is_a_clear_error_and_keeps_what_was_committed(tmp_path):
         assert ledger.get(["a", "b"]) == {"a": REPLY}
 
 
-def test_a_damaged_row_is_named(tmp_path):
+def test_a_damaged_row_is_asked_again_by_a_run_and_named_by_a_reader(tmp_path, caplog):
     with Ledger(tmp_path / "l.sqlite") as ledger:
         ledger.put("a", "e", "m", REPLY)
+        ledger.put("b", "e", "m", REPLY)
         ledger.flush()
-        ledger._db.execute("UPDATE replies SET reply = '{\"text\":'")
-        with pytest.raises(UserError, match="reply under a cannot be read"):
-            ledger.get(["a"])
+        ledger._db.execute("UPDATE replies SET reply = '{\"text\":' WHERE key = 'a'")
+    with (
+        Ledger(tmp_path / "l.sqlite", create=False) as reader,
+        pytest.raises(UserError, match="reply under a cannot be read"),
+    ):
+        reader.get(["a"])
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        assert ledger.get(["a", "b"]) == {"b": REPLY}
+        assert "1 reply" in caplog.text
+        assert ledger.claim("a", 5)
+        ledger.put("a", "e", "m", REPLY)
+        ledger.flush()
+        assert ledger.get(["a"]) == {"a": REPLY}
 
 
 def test_a_ledger_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
