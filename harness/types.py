@@ -2,12 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias, Union
+from typing import Any, ClassVar, Final, TypeAlias, Union
 
 Json: TypeAlias = Union[dict[str, "Json"], list["Json"], str, int, float, bool, None]  # noqa: UP007, it names itself
 Message = dict[str, str]
 """``{"role": "user" | "assistant" | "system", "content": text}``; ``Messages``: such ones in order."""
 Messages = Sequence[Mapping[str, str]]
+PLAIN: Final = "plain"
+"""Role of a message that stands alone and is no chat: text that a model continues, without a chat template."""
+
+
+def is_plain(messages: Messages) -> bool:
+    return bool(messages) and messages[0]["role"] == PLAIN
+
+
 Meta = Mapping[str, Any]
 
 

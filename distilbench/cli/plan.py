@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
@@ -9,14 +11,21 @@ import typer
 from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes
 from distilbench.cli.screen import console_of
 from harness.hardware import DEVICES, SHARE, hours
+from harness.text import format_count
+from reports.targets import find_target
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from distilbench.workflows.plan import RunOptions, WorkPlan
+    from distilbench.workflows.power import ColumnPower
     from harness.contracts.stage import Cost
 
 app = typer.Typer()
+_PILOT = (
+    "Folder of a finished run: its variances say what is detected; default: this recipe's own run, if there is one."
+)
+_SPREAD = "Standard deviation over questions of a column's change [and of its score over training seeds]."
 COLUMNS = ("stage", "reads", "total", "done", "to do", "responses", "k tokens", "judge calls")
 READS_WIDTH = 36  # a train stage reads six kinds of stages: cut off, so that every kind has one line
 SHOWN_INPUTS = 3
@@ -28,18 +37,22 @@ def plan(
     target: Target = "table1",
     recipe: RecipeName = "pocket",
     every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
+    pilot: Annotated[Path | None, typer.Option(metavar="RUN", help=_PILOT)] = None,
+    spread: Annotated[list[str] | None, typer.Option(metavar="METRIC=SD[/SD]", help=_SPREAD)] = None,
     **options: Unpack[RunOptions],
 ) -> None:
-    """Show the stages of a run, which of them are done, what the rest costs, and what stands in the way.
+    """Show the stages of a run, what is done and what the rest costs, the smallest change that each column will
+    detect, and what stands in the way.
 
     Nothing is trained, generated or asked.
     """
     from distilbench.workflows.plan import plan as plan_work
+    from distilbench.workflows.power import smallest_changes
 
     work = plan_work(target, recipe, **options)
     if every:
         show_stages(work)
-    show_plan(work)
+    show_plan(work, power=smallest_changes(work, pilot, spread or ()))
 
 
 def show_stages(work: WorkPlan) -> None:
@@ -53,9 +66,11 @@ def show_stages(work: WorkPlan) -> None:
         typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(inputs)}" if reads else ""))
 
 
-def show_plan(work: WorkPlan, noun: str = "targets", stored_calls: int = 0) -> None:
-    """Print stages by kind, the cost and the findings. Exit code 1 where a problem stands in the way.
-    ``stored_calls``: of the judge calls, those with a reply in the ledger."""
+def show_plan(
+    work: WorkPlan, noun: str = "targets", stored_calls: int = 0, power: Mapping[str, Sequence[ColumnPower]] = {}
+) -> None:
+    """Print stages by kind, the cost, the ``power`` by target and the findings. Exit code 1 where a problem stands in
+    the way. ``stored_calls``: of the judge calls, those with a reply in the ledger."""
     from rich.text import Text
 
     console = console_of()
@@ -79,6 +94,8 @@ def show_plan(work: WorkPlan, noun: str = "targets", stored_calls: int = 0) -> N
     )
     for line in gpu_lines(work, total) if work.pending_stages else ():
         show(line)
+    for name, columns in power.items():
+        show_power(console, work, name, columns)
     for finding in work.findings:
         show(finding.text, *(("problem: ", "bold red") if finding.problem else ("note: ", "bold")))
     show_unfit(work)
@@ -109,6 +126,29 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
         reads = dict.fromkeys(ref.kind for stage in stages for ref in stage.inputs.values())
         table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
     console.print(table)
+
+
+def show_power(console: Console, work: WorkPlan, target: str, columns: Sequence[ColumnPower]) -> None:
+    from rich.table import Table
+
+    if not columns:
+        return
+    seeds = len(work.plans[target].recipe.seeds)
+    title = f"{target}: smallest change from {find_target(target).reference} that is detected with 80% power"
+    console.print(f"{title} ({format_count(seeds, 'seed')}, 5% two-sided, before Holm)", soft_wrap=True)
+    table = Table(box=None, pad_edge=False)
+    for name in ("column", "questions", "change", "variance"):
+        table.add_column(name, justify="right" if name in ("questions", "change") else "left", no_wrap=True)
+    for column in columns:
+        metric = column.metric
+        change = "none" if column.change is None else f"{column.change:.{metric.digits}f}"
+        table.add_row(f"{metric.group} {metric.title}", f"{column.questions:,}", change, column.basis)
+    console.print(table)
+    if seeds == 1:
+        console.print("of this seed's students only: another seed may differ by more", soft_wrap=True)
+    elif not all(column.knows_seeds for column in columns):
+        remedy = "--pilot RUN, or --spread METRIC=SD/SD_OF_SEEDS"
+        console.print(f"without the variance of training seeds, which is not known ({remedy})", soft_wrap=True)
 
 
 def cost_line(cost: Cost, stored_calls: int) -> str:

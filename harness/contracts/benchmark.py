@@ -86,6 +86,9 @@ class Benchmark(ABC, Generic[C]):
     answers are compared with a baseline's, a tie lies half way."""
     needs_judge: bool = True
     """Whether a judge model is needed; otherwise ``grade`` is the rule (GSM8K)."""
+    spreads: tuple[float, ...] = ()
+    """By metric, the standard deviation over questions of the change from one row to another, in the metric's unit: a
+    plan reckons with it until a run has measured one. Empty: not known."""
     pairwise: bool = False
     """Whether the judge sees the baseline's answers (``Question.baseline``): other ones make other requests."""
     version: int = 1

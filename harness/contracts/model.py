@@ -70,7 +70,7 @@ class GeneratesText(Protocol):
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        """n responses to each conversation, in order."""
+        """n responses to each conversation, in order; a ``plain`` one (``harness/types.py``) is text to continue."""
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.contracts.options import show
 from harness.errors import UserError
 from harness.text import format_count
-from harness.types import Messages
+from harness.types import Messages, is_plain
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -97,6 +97,8 @@ def render(tokenizer: PreTrainedTokenizerBase, turns: Sequence[Mapping[str, str]
 def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     """The conversation as the chat template writes it, ending where the assistant is to speak."""
     turns = [{**message, "content": defuse(tokenizer, message["content"])} for message in messages]
+    if is_plain(messages):
+        return turns[0]["content"]
     if not tokenizer.chat_template:
         raise UserError(
             f"the tokenizer of {tokenizer.name_or_path!r} has no chat template; distilbench trains and judges chat "
@@ -229,8 +231,9 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
-    """Ids of the prompt, with exactly the special tokens that the template writes."""
-    return list(tokenizer(prompt_text(tokenizer, messages), add_special_tokens=False)["input_ids"])
+    """Ids of the prompt, with exactly the special tokens that the template writes; of plain text, the tokenizer."""
+    text = prompt_text(tokenizer, messages)
+    return list(tokenizer(text, add_special_tokens=is_plain(messages))["input_ids"])
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str, finished: bool = True) -> EncodedTurn:

@@ -123,6 +123,7 @@ def read_rating(text: str) -> Verdict:
 class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     name = "mt_bench"
     metrics: tuple[Metric, ...] = (Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10", margin=0.2),)
+    spreads: tuple[float, ...] = (3.3,)  # on pocket up to 3.3
     config = MTBenchConfig
     verdicts = (1.0, 10.0)
     judge_fields: tuple[str, ...] = ("references", "judge_max_tokens", "judge_temperature", "repeats")
@@ -222,6 +223,7 @@ def _pocket_pair(question: Question, answers: Sequence[Sequence[str]], turn: int
 class MTBenchPairwise(MTBench):
     name = "mt_bench_pairwise"
     metrics: tuple[Metric, ...] = (Metric("mt_bench_pairwise.wr", "WR (%)", "MT-Bench (pairwise)", margin=2.0),)
+    spreads = ()
     config = MTBenchPairwiseConfig
     verdicts = (-1.0, 1.0)
     pairwise = True

@@ -14,7 +14,7 @@ from harness.contracts.model import ChatModel, Sampling
 from harness.contracts.options import Count, options, require
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import resolve
-from harness.types import Reply, Request, Response
+from harness.types import Reply, Request, Response, is_plain
 from judges.client.ask import ChunkJudge
 from judges.ledger.ledger import request_key
 
@@ -76,7 +76,7 @@ class TransformersJudge(ChunkJudge):
         else:
             rows = [row[0] for row in self.chat_model.generate(talks, Sampling(limit, temperature), seed)]
         # A prompt that ends inside of thinking: its reply begins there too.
-        opening = getattr(self.chat_model, "opening", "")
+        opening = "" if is_plain(talks[0]) else getattr(self.chat_model, "opening", "")
         return [
             Reply(opening + row.text, "stop" if row.finished else "length", self.model, 0, row.tokens, first)
             if row.text.strip() or first

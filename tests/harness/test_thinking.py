@@ -15,7 +15,7 @@ from harness.contracts.model import Sampling
 from harness.stages.kinds.answer import ThinkingSeparator
 from harness.stages.kinds.judge import read_judgment
 from harness.thinking import CUT, final_opening, is_mark, separate, separate_answer, separate_judgment, separate_reply
-from harness.types import Answer, Judgment, Question, Reply, Request, Response
+from harness.types import PLAIN, Answer, Judgment, Question, Reply, Request, Response
 from judges.benchmarks.base import ask as ask_turns
 from judges.benchmarks.mt_bench import BENCHMARK, MTBenchConfig
 from judges.client.ask import ask
@@ -148,6 +148,10 @@ def test_a_later_turn_and_the_judge_see_answers_alone() -> None:
     (answer,) = ask_turns(ThinkingSeparator(model), [Question("q", ("a", "b"))], lambda question: Sampling(9), 0)
     assert seen[1][1]["content"] == "Paris."
     assert answer.turns == ("Paris.", "") and answer.thinking == ("why", "so") and answer.is_cut
+    plain = [{"role": PLAIN, "content": "2 + 2 ="}]  # no template, so nothing that it writes
+    model.generate = lambda talks, sampling, seed, n=1: [[Response(" 4", True, 1)] for _ in talks]
+    ((response,),) = ThinkingSeparator(model).generate([plain], Sampling(9), 0)
+    assert (response.text, response.thinking) == (" 4", "")
 
 
 def test_the_ledger_keeps_replies_as_they_came(tmp_path: Path) -> None:

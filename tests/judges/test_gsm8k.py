@@ -170,6 +170,57 @@ def test_official_shots_are_turns_of_the_training_problems(assets, scripted) -> 
     assert all(talk[turn]["content"].strip() in train for talk in talks for turn in range(1, 11, 2))
 
 
+@pytest.mark.parametrize("adds_bos", [False, True])
+@pytest.mark.parametrize("form", ["turns", "one-turn", "plain"])
+def test_every_prompt_form_is_lm_evals_own_token_by_token(form: str, adds_bos: bool, tmp_path, scripted) -> None:
+    """The installed task with its Jinja templates, rendered and encoded by lm-eval's own model of transformers."""
+    from importlib.resources import files
+
+    import yaml
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.models.huggingface import HFLM
+    from tokenizers.processors import TemplateProcessing
+
+    from harness.models.chat import encode_prompt
+    from harness.models.checkpoint import resolve
+    from harness.models.load import load_tokenizer
+
+    tokenizer = load_tokenizer(resolve("pocket:student").location, False)
+    if adds_bos:  # as Llama's and Gemma's do
+        bos = (tokenizer.bos_token, tokenizer.bos_token_id)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+    rows = {
+        split: [{"question": f"Tom has {n} apples, and {n}?", "answer": f"{n} + {n}\n#### {2 * n}"} for n in numbers]
+        for split, numbers in {"test": range(3), "train": range(10, 30)}.items()
+    }
+    for split, lines in rows.items():
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in lines))
+    config = GSM8KConfig(questions="official", source=str(tmp_path), prompt_form=form, fewshot=2)
+    model = scripted(lambda talk: "#### 1")
+    BENCHMARK.answer(model, BENCHMARK.questions(config), config, 0)
+
+    official = yaml.safe_load(files("lm_eval").joinpath("tasks/gsm8k/gsm8k.yaml").read_text())
+    splits = {split: Dataset.from_list(lines) for split, lines in rows.items()}
+    official |= {"custom_dataset": lambda **_: splits, "dataset_path": None, "dataset_name": None, "tag": None}
+    task = ConfigurableTask(config=official)
+    task.set_fewshot_seed(1234)
+    reader = object.__new__(HFLM)  # its model is not needed to write and encode prompts
+    reader.tokenizer, reader.backend, reader.add_bos_token, reader.chat_template_args = tokenizer, "causal", None, {}
+    for talk, row in zip(model.calls[0][0], rows["test"], strict=True):
+        text = task.fewshot_context(
+            row, 2, apply_chat_template=form != "plain", fewshot_as_multiturn=form == "turns",
+            chat_template=reader.apply_chat_template,
+        )  # fmt: skip
+        ids, _ = reader.tok_batch_encode([text])
+        assert encode_prompt(tokenizer, talk) == ids[0].tolist()
+        assert adds_bos or ids[0, 0] == tokenizer.bos_token_id or form == "plain"
+    version = {"turns": "as turns", "one-turn": "in one turn", "plain": "no chat template"}[form]
+    assert version in BENCHMARK.card(config).version
+    (score,) = BENCHMARK.score(BENCHMARK.questions(config), {"x": Entrant((), ())}, config, 0, 0)["x"]
+    assert (version in score.note) == (form != "turns")
+
+
 @pytest.mark.parametrize(
     ("text", "answer", "flags"),
     [
@@ -246,6 +297,8 @@ def test_wrong_combinations_of_protocol_are_refused() -> None:
             GSM8KConfig(source=source)
     with pytest.raises(ValueError, match="no worked examples"):
         GSM8KConfig(protocol="json", fewshot=5)
+    with pytest.raises(ValueError, match="one prompt form"):
+        GSM8KConfig(protocol="json", prompt_form="plain")
     with pytest.raises(ValueError, match="must be json"):
         GSM8KJsonConfig(protocol="lm-eval")
 

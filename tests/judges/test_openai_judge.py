@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from openai._models import FinalRequestOptions
 from distilbench.cli.judge import pocket_judge
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.errors import UserError
-from harness.types import Reply, Request
+from harness.types import PLAIN, Reply, Request
 from judges.benchmarks.pocket_prompts import pair_label, pair_token, single_grade
 from judges.client.ask import ask
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
@@ -410,6 +411,21 @@ def test_a_server_without_a_system_turn_gets_its_text_in_the_first_user_turn(sta
     assert sent[-1] == [{"role": "user", "content": "Be strict.\n\nHi."}]
     assert all(reply.flags == ("system-folded",) for reply in replies)
     assert asyncio.run(judge.complete(replace(request, messages=talk[1:]))).flags == ()
+
+
+def test_plain_text_goes_to_the_route_of_completions(monkeypatch):
+    sent = []
+
+    async def post(route, cast_to, body):
+        sent.append((route, body))
+        return {"choices": [{"text": " 42", "finish_reason": "stop"}], "model": "m"}
+
+    judge = OpenAIJudge(OpenAIConfig(model="m", base_url="http://h/v1"))
+    monkeypatch.setattr(judge, "_client", lambda: SimpleNamespace(post=post))
+    request = Request("q", "answer", ({"role": PLAIN, "content": "Question: 40 + 2?\nAnswer:"},), 8)
+    assert asyncio.run(judge.complete(request)).text == " 42"
+    ((route, body),) = sent
+    assert route == "/completions" and body["prompt"].endswith("Answer:") and "messages" not in body
 
 
 def test_a_folded_reply_says_so_after_the_ledger_too(tmp_path):

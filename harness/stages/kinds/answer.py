@@ -21,7 +21,7 @@ from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.stats import seed_of
 from harness.text import format_count
 from harness.thinking import separate_answer, separate_response
-from harness.types import Answer, Messages, Question, Response
+from harness.types import Answer, Messages, Question, Response, is_plain
 
 ANSWER_TOKENS = 512  # assumed limit of an answer where a benchmark leaves it to its protocol
 
@@ -126,10 +126,12 @@ class ThinkingSeparator:
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        opening = getattr(self.model, "opening", "")
+        template_opening = getattr(self.model, "opening", "")
+        openings = ["" if is_plain(messages) else template_opening for messages in conversations]
         rows = self.model.generate(conversations, sampling, seed, n)
         return [
-            [separate_response(replace(response, text=opening + response.text)) for response in row] for row in rows
+            [separate_response(replace(response, text=opening + response.text)) for response in row]
+            for opening, row in zip(openings, rows, strict=True)
         ]
 
 

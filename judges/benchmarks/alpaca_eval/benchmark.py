@@ -180,6 +180,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     )
     config = AlpacaEvalConfig
     verdicts = (0.0, 1.0)
+    spreads = (55.0, 35.0)  # medians over pairs of ten models of the leaderboard: 54 and 27; up to 35 and 34 on pocket
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_prompt", "order", "judge_temperature", "repeats")
     sets = {  # noqa: RUF012, a table of contents

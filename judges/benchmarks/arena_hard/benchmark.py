@@ -117,6 +117,7 @@ def _pocket_prompt(question: Question, first: str, second: str) -> tuple[Message
 
 class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     verdicts = (-2.0, 2.0)
+    spreads = (35.0,)  # on pocket up to 33
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
 

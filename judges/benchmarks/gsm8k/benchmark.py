@@ -34,6 +34,12 @@ from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdic
 FILTERS: Final = ("strict-match", "flexible-extract")
 INVALID: Final = "[invalid]"  # what lm-eval's filters give when they find nothing; it is marked wrong
 JSON_PART: Final = "json-answer"
+FORMS: Final = {
+    "turns": "as turns, chat template",
+    "one-turn": "in one turn, chat template",
+    "plain": "as plain text, no chat template",
+}
+"""Of a ``prompt_form``; lm-eval's flags are --apply_chat_template with --fewshot_as_multiturn, without it, neither."""
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 _BROKEN = re.compile(r'"answer"\s*:\s*"?([^"\n}]*)')
@@ -58,7 +64,9 @@ class GSM8KConfig(BenchmarkConfig):
     source: str = "assets"
     """Official problems from: ``assets`` (pinned), ``hub`` (openai/gsm8k), or a folder with test.jsonl, train.jsonl."""
     fewshot: Annotated[int, Field(ge=0, le=32)] | None = None
-    """Worked examples shown as earlier turns; null: 0 for pocket and json, else 5 (from the training problems)."""
+    """Worked examples; null: 0 for pocket and json, else 5 (from the training problems)."""
+    prompt_form: Literal["turns", "one-turn", "plain"] = "turns"
+    """Examples as earlier ``turns``; all in ``one-turn`` with the question; or ``plain`` text, no chat template."""
     filter: Literal["strict-match", "flexible-extract"] = "flexible-extract"
     """Which of lm-eval's filters makes the table's number; the other stands in the details."""
 
@@ -67,6 +75,8 @@ class GSM8KConfig(BenchmarkConfig):
         require(bool(self.source.strip()), "source must be assets, hub, or a folder with test.jsonl and train.jsonl")
         with_examples = self.protocol == "json" and self.fewshot
         require(not with_examples, "protocol: json shows no worked examples; leave fewshot out")
+        one_form = self.protocol != "json" or self.prompt_form == "turns"
+        require(one_form, "protocol: json has one prompt form; leave prompt_form out")
 
     @property
     def shots(self) -> int:
@@ -136,7 +146,7 @@ def _official_deviations(config: GSM8KConfig) -> tuple[str, ...]:
 def _version(config: GSM8KConfig) -> str:
     if config.protocol == "json":
         return "zero-shot JSON answer (ZeroEval-style)"
-    return f"lm-eval gsm8k v3, {config.shots}-shot as turns, chat template, {config.filter}"
+    return f"lm-eval gsm8k v3, {config.shots}-shot {FORMS[config.prompt_form]}, {config.filter}"
 
 
 def _prompt_hash(config: GSM8KConfig) -> str:
@@ -225,7 +235,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     config = GSM8KConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
-    answer_fields: tuple[str, ...] = (*BenchmarkBase.answer_fields, "fewshot", "protocol")
+    spreads = (55.0,)  # between the four example systems 49 to 54; on pocket up to 57
+    answer_fields: tuple[str, ...] = (*BenchmarkBase.answer_fields, "fewshot", "protocol", "prompt_form")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": QuestionProtocol(
             lambda config: pocket_questions("gsm8k", config.split), ProblemPrompt("{question}", _pocket_examples),
@@ -259,7 +270,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
 
         prompt = self.sets[config.questions].prompt
         examples = prompt.examples(config) if config.shots else []
-        return answer_with_lm_eval(model, questions, examples, prompt.turn, config.shots, sampling, seed)
+        shots, form = config.shots, config.prompt_form
+        return answer_with_lm_eval(model, questions, examples, prompt.turn, shots, form, sampling, seed)
 
     def grade(self, question: Question, answer: Answer, config: GSM8KConfig) -> list[Judgment]:
         if config.protocol == "json":
@@ -289,7 +301,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         if tasks:
             detail["task"] = ", ".join(tasks)
         protocol = "JSON answer" if config.protocol == "json" else config.filter
-        note = "; ".join([f"{protocol}, {config.shots}-shot", *tasks])
+        form = f" {FORMS[config.prompt_form]}" if config.prompt_form != "turns" else ""
+        note = "; ".join([f"{protocol}, {config.shots}-shot{form}", *tasks])
         return ratio_score(self.metrics[0].id, accuracy[main], replicates, seed, note, detail)
 
     def deviations(self, config: GSM8KConfig) -> list[str]:

@@ -1,7 +1,8 @@
 """lm-eval drives our models: a subclass of its ``LM`` over any ``GeneratesText``, and the GSM8K task it runs, offline.
 
 Imported inside functions only (lm-eval is heavy). ``apply_chat_template`` returns the history as JSON, for
-``generate_until`` to ask the model with its own template: training and evaluation share one way to tokens.
+``generate_until`` to ask the model with its own template: training and evaluation share one way to tokens. Without a
+chat template, lm-eval's text is what the model continues.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 import lm_eval.api.task
 import yaml
@@ -21,9 +22,10 @@ from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 
 from harness.contracts.model import GeneratesText, Sampling
-from harness.types import Answer, Question, Response
+from harness.types import PLAIN, Answer, Question, Response
 from judges.benchmarks.gsm8k.stops import STOPS, cut_at_stop
 
+PromptForm = Literal["turns", "one-turn", "plain"]
 FEWSHOT_SEED = 1234  # lm-eval's own default for drawing the shots
 _GENERATES = "distilbench runs generation tasks through lm-eval; log-likelihood tasks need lm-eval's own models"
 
@@ -33,9 +35,9 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
 
     tokenizer_name = "distilbench-chat"
 
-    def __init__(self, model: GeneratesText, sampling: Sampling, seed: int) -> None:
+    def __init__(self, model: GeneratesText, sampling: Sampling, seed: int, is_chat: bool) -> None:
         super().__init__()
-        self.model, self.sampling, self.seed = model, sampling, seed
+        self.model, self.sampling, self.seed, self.is_chat = model, sampling, seed, is_chat
         self.responses: list[Response] = []
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
@@ -46,7 +48,8 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """One call of the model for all requests; texts end before the first stop string."""
-        talks = [json.loads(request.args[0]) for request in requests]
+        texts = [request.args[0] for request in requests]
+        talks = [json.loads(text) if self.is_chat else [{"role": PLAIN, "content": text}] for text in texts]
         replies = [row[0] for row in self.model.generate(talks, self.sampling, self.seed)]
         self.responses.extend(replies)
         stops = [tuple(request.args[1].get("until", ())) for request in requests]
@@ -103,18 +106,19 @@ def _quiet() -> Iterator[None]:
 
 def answer_with_lm_eval(
     model: GeneratesText, questions: Sequence[Question], examples: Sequence[Mapping[str, str]], turn: str,
-    shots: int, sampling: Sampling, seed: int,
+    shots: int, form: PromptForm, sampling: Sampling, seed: int,
 ) -> list[Answer]:  # fmt: skip
     """Let lm-eval ask and filter. ``meta`` holds what each filter extracted and the task's version."""
     from lm_eval.evaluator import evaluate
 
-    driver, config = ChatLM(model, sampling, seed), task_config(questions, examples, turn, shots, sampling)
+    is_chat, config = form != "plain", task_config(questions, examples, turn, shots, sampling)
+    driver = ChatLM(model, sampling, seed, is_chat)
     with _quiet():
         task = ConfigurableTask(config=config)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         results = evaluate(
-            driver, {"gsm8k": task}, bootstrap_iters=0, log_samples=True, apply_chat_template=True,
-            fewshot_as_multiturn=shots > 0,
+            driver, {"gsm8k": task}, bootstrap_iters=0, log_samples=True, apply_chat_template=is_chat,
+            fewshot_as_multiturn=form == "turns" and shots > 0,
         )  # fmt: skip
     task_version = f"gsm8k {task.VERSION}, lm-eval {version('lm_eval')}"
     extractions: list[dict[str, object]] = [{} for _ in questions]

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from harness.contracts.judge import JudgeError, JudgeKind
 from harness.contracts.options import NotNegative, options, require
-from harness.types import Messages, Reply, Request
+from harness.types import Messages, Reply, Request, is_plain
 from judges.client.batch_jobs import BatchJobs
 from judges.kinds.openai.batch_api import OpenAIBatchJobs
 from judges.kinds.openai.bodies import unwrap
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 API_VERSION: Final = "api-version"  # Azure's; any other query of an address may be a secret
 ROUTE: Final = "/chat/completions"
+PLAIN_ROUTE: Final = "/completions"
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _CHECK_SECONDS: Final = 30.0  # a small server that answers one call at a time may be busy with one
 _CONNECTIONS: Final = 512  # the client bounds the calls; the pool must only not be narrower than it
@@ -136,14 +137,20 @@ class OpenAIJudge:
         with errors_named(self._key):
             # The SDK's plain ``post``: ``chat.completions.create`` also walks the whole request by its type hints and
             # builds a model of the reply, which takes a third of a call's processor time (all of it on one core).
-            body = await self._client().post(ROUTE, cast_to=object, body=self.body(request))
+            route = PLAIN_ROUTE if is_plain(request.messages) else ROUTE
+            body = await self._client().post(route, cast_to=object, body=self.body(request))
         return read_body(body, self._key)
 
     def body(self, request: Request) -> dict[str, object]:
         quirks = self.quirks
+        prompt: dict[str, object] = {
+            "messages": fold_system_text(request.messages) if self._folds_system else list(request.messages)
+        }
+        if is_plain(request.messages):
+            prompt = {"prompt": request.messages[0]["content"]}
         body: dict[str, object] = {
             "model": self.model,
-            "messages": fold_system_text(request.messages) if self._folds_system else list(request.messages),
+            **prompt,
             "temperature": request.temperature if quirks.temperature is None else quirks.temperature,
             quirks.max_tokens_field: request.max_tokens + quirks.thinking_tokens,
         }

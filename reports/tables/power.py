@@ -1,0 +1,69 @@
+"""The smallest change that a column of a planned run will detect, from the variances of a run or from stated ones.
+
+The table's own test (``harness.stats.contrast``): a trained row against the reference on the same questions, before
+Holm's correction. At the numbers of questions and seeds of the run that the variances come from, it is the
+"Detectable" under that run's table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.stats import Draws, contrast, detectable, seed_noise
+from reports.tables.summary import Summary
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Of one column, in squares of the metric's unit."""
+
+    question: float
+    """Of a question's change between the two rows."""
+    answers: float = 0.0
+    """What answers drawn anew (by each seed) add to it, the judge's noise included."""
+    own_answers: float = 0.0
+    """The trained row's part of that, pooled over the rows."""
+    seed: float | None = None
+    """Of one training's score; ``None``: not known."""
+
+    def detectable(self, n: int, seeds: int, rows: int, sides: int = 1) -> float:
+        """With n questions, and seeds of ``rows`` trained rows: at 80% power, in the metric's unit. ``sides``: 2 where
+        the reference is a trained row too."""
+        by_question = (self.question + self.answers / seeds) / n
+        freedom = (seeds - 1) * rows
+        if self.seed is None or not freedom:  # one seed: the table's test is over questions alone
+            return detectable(by_question**0.5)
+        variance = by_question + sides * self.seed / seeds
+        seed_term = (sides * (self.seed + self.own_answers / n) / seeds) ** 2 / freedom if self.seed else 0.0
+        spread = seed_term + by_question**2 / max(n - 1, 1)
+        return detectable(variance**0.5, variance**2 / spread if spread else np.inf)
+
+
+def pilot_variances(summary: Summary) -> dict[str, list[Variances]]:
+    """By metric, of every trained row that the run tests against the reference."""
+    found: dict[str, list[Variances]] = {}
+    for column in summary.columns:
+        cells = {cell.row.id: cell for cell in summary.column(column.metric.id)}
+        noise = seed_noise([cell.draws for cell in cells.values() if cell.draws is not None])
+        reference = cells.get(summary.target.reference)
+        if reference is None or reference.draws is None:
+            continue
+        for cell in cells.values():
+            if cell.draws is None or cell.row.baseline or cell is reference or cell.change.p is None:
+                continue
+            n = min(cell.n, reference.n)
+            seeds = cell.draws.seeds
+            total = n * contrast(cell.draws, reference.draws, n, None).error ** 2
+            # Estimated each by itself, a part may come out larger than the whole.
+            answers = min(n * (_answer_variance(cell.draws) + _answer_variance(reference.draws)), total * seeds)
+            own_answers, seed = (noise.residual * n, noise.seed) if noise else (0.0, None)
+            rows = found.setdefault(column.metric.id, [])
+            rows.append(Variances(total - answers / seeds, answers, own_answers, seed))
+    return found
+
+
+def _answer_variance(draws: Draws) -> float:
+    """Of a score on these questions, from one seed's answers to another's (``harness.stats.seed_noise``)."""
+    return float((draws.grid - draws.centre).var(axis=1, ddof=1).sum()) / max(1, draws.seeds - 1)

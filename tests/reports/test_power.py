@@ -1,0 +1,45 @@
+"""What a planned run will detect: by hand, and as the table of the pilot itself says it."""
+
+import math
+
+import pytest
+
+from harness.stats import detectable
+from reports.tables.power import Variances, pilot_variances
+from reports.tables.summary import summarise
+from reports.targets import TARGETS
+from tests.reports.world import make
+
+Z = 1.959964 + 0.841621
+
+
+def test_questions_alone_by_hand() -> None:
+    """A spread of 50 over 100 questions is an error of 5; four times the questions halve it. One seed adds nothing."""
+    assert Variances(2500).detectable(100, 1, 8) == pytest.approx(5 * Z, rel=1e-6)
+    assert Variances(2500).detectable(400, 3, 8) == pytest.approx(2.5 * Z, rel=1e-6)
+    assert Variances(2500, seed=9.0).detectable(100, 1, 8) == pytest.approx(5 * Z, rel=1e-6)
+
+
+def test_seeds_by_hand() -> None:
+    """Three seeds of spread 3: variance 25 + 9 / 3 = 28, on 28^2 / (3^2 / 16 + 25^2 / 99) degrees of freedom.
+
+    Answers drawn anew are averaged: 2500 = 1600 + 900 leaves (1600 + 300) / 100 = 19 with three seeds. A trained
+    reference has seeds of its own.
+    """
+    freedom = 28**2 / (3**2 / 16 + 25**2 / 99)
+    assert Variances(2500, seed=9.0).detectable(100, 3, 8) == pytest.approx(detectable(math.sqrt(28), freedom))
+    assert Variances(1600, 900).detectable(100, 3, 8) == pytest.approx(math.sqrt(19) * Z, rel=1e-6)
+    freedom = 31**2 / (6**2 / 16 + 25**2 / 99)
+    assert Variances(2500, seed=9.0).detectable(100, 3, 8, 2) == pytest.approx(detectable(math.sqrt(31), freedom))
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_a_pilot_of_the_same_size_says_what_its_own_table_says(seeds: tuple[int, ...]) -> None:
+    summary = summarise(make(seeds=seeds), TARGETS["table1"])
+    variances = pilot_variances(summary)
+    for column in summary.columns:
+        rows = variances[column.metric.id]
+        same = max(row.detectable(150, len(seeds), 8) for row in rows)
+        assert len(rows) == 8 and same == pytest.approx(column.detectable, rel=1e-9)
+        assert max(row.detectable(600, len(seeds), 8) for row in rows) < same
+        assert len(seeds) == 1 or max(row.detectable(150, 2, 8) for row in rows) > same
