@@ -17,8 +17,7 @@ from reports.targets import find_target
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from distilbench.workflows.plan import RunOptions, WorkPlan
-    from distilbench.workflows.power import ColumnPower
+    from distilbench.workflows.plan import ColumnPower, RunOptions, WorkPlan
     from harness.contracts.stage import Cost
 
 app = typer.Typer()
@@ -46,13 +45,12 @@ def plan(
 
     Nothing is trained, generated or asked.
     """
-    from distilbench.workflows.plan import plan as plan_work
-    from distilbench.workflows.power import smallest_changes
+    from distilbench.workflows import plan as workflow
 
-    work = plan_work(target, recipe, **options)
+    work = workflow.plan(target, recipe, **options)
     if every:
         show_stages(work)
-    show_plan(work, power=smallest_changes(work, pilot, spread or ()))
+    show_plan(work, power=workflow.smallest_changes(work, pilot, spread or ()))
 
 
 def show_stages(work: WorkPlan) -> None:

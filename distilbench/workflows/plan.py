@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,23 +11,28 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import overrides_of
+from harness.contracts.benchmark import Metric
 from harness.contracts.stage import Cost, Stage
 from harness.contracts.target import Target
-from harness.errors import UserError, near
+from harness.errors import UserError, near, unknown_choice
 from harness.plan.plan import Plan, make_plan
 from harness.plan.preflight import check
 from harness.recipe.recipe import NotApplicable, Recipe, load_recipe
 from harness.recipe.sections import MODELS
 from harness.run.scheduler import all_stages, pending_stages
 from harness.stages.kind import PlanIssue
-from reports.targets import find_targets
-from results.run.record import check_runs
+from reports.tables.power import Variances, pilot_variances
+from reports.tables.summary import scale, summarise
+from reports.targets import find_target, find_targets
+from results.run.record import check_runs, read_run, recorded_targets
+from results.run.results import join
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
     from harness.recipe.yaml_source import Override
 
 ALL = "all"  # among ``methods``: every row of the recipe, and every method that is known
+_STATED = re.compile(r"([\w.]+)=([0-9]+(?:\.[0-9]+)?)(?:/([0-9]+(?:\.[0-9]+)?))?")
 SHORTCUTS = {"baseline": "baseline", "max_cost": "ask.max_cost", "executor": "compute.executor"}
 
 
@@ -163,3 +169,99 @@ def rows_of(target: Target, recipe: Recipe, selection: Sequence[str]) -> list[st
         raise UserError(f"--methods: the recipe has no {', '.join(unknown_names)}. {choice}")
     models = [name for name in MODELS if target.open or name in target.rows]
     return [*(name for name in models if name not in selection), *selection]
+
+
+@dataclass(frozen=True)
+class ColumnPower:
+    """``change``: at 80% power, in the metric's unit; ``None``: none of its scale, or no variance is known."""
+
+    metric: Metric
+    questions: int
+    change: float | None
+    basis: str
+    """Where the variances come from, in words."""
+    knows_seeds: bool
+    """Whether the variance of training seeds is in it."""
+
+
+def smallest_changes(
+    work: WorkPlan, pilot: str | Path | None = None, spreads: Sequence[str] = ()
+) -> dict[str, list[ColumnPower]]:
+    """By target, of the columns whose reference row is judged. Variances: those stated in ``spreads``
+    (``METRIC=SPREAD_OF_QUESTIONS[/SPREAD_OF_SEEDS]``, standard deviations), else of the ``pilot`` (a finished run's
+    folder; by default this recipe's own run, where it is there), else the benchmark's.
+
+    Raises UserError for a pilot that cannot be read and for a spread that is none.
+    """
+    stated = _read_spreads(spreads, work)
+    return {
+        name: list(_columns(plan, name, stated, *_pilot(work, name, pilot)))
+        for name, plan in work.plans.items()
+        if not find_target(name).compares_judges
+    }
+
+
+def _read_spreads(spreads: Iterable[str], work: WorkPlan) -> dict[str, Variances]:
+    metrics = {metric.id for plan in work.plans.values() for metric, _ in _metrics(plan)}
+    stated: dict[str, Variances] = {}
+    for text in spreads:
+        match = _STATED.fullmatch(text.strip())
+        if match is None:
+            raise UserError(f"--spread {text}: write METRIC=SD or METRIC=SD/SD_OF_SEEDS, as in mt_bench.score=3/0.2.")
+        metric, question, seed = match.groups()
+        if metric not in metrics:
+            raise unknown_choice("metric in --spread", metric, metrics)
+        stated[metric] = Variances(float(question) ** 2, seed=float(seed) ** 2 if seed else None)
+    return stated
+
+
+def _pilot(work: WorkPlan, target: str, pilot: str | Path | None) -> tuple[Mapping[str, list[Variances]], str]:
+    """Variances by metric, and the run's name."""
+    folder = work.folder if pilot is None else Path(pilot)
+    try:
+        tables = [name for name in recorded_targets(folder) if not find_target(name).compares_judges]
+        name = target if target in tables else next(iter(tables), target)
+        file = folder / name / "run.json"
+        results = join(read_run(file), ArtifactStore(folder.parent / "store"), file)
+        return pilot_variances(summarise(results, find_target(name), 0.0)), str(folder)
+    except UserError:
+        if pilot is not None:
+            raise
+        return {}, ""  # the usual case: nothing has run
+
+
+def _metrics(plan: Plan) -> Iterable[tuple[Metric, float | None]]:
+    """Metrics with the benchmark's own spread."""
+    for name in plan.recipe.benchmarks:
+        benchmark = plan.graph.registry.benchmarks[name]
+        spreads: Sequence[float | None] = benchmark.spreads or (None,) * len(benchmark.metrics)
+        yield from zip(benchmark.metrics, spreads, strict=True)
+
+
+def _columns(
+    plan: Plan, target_name: str, stated: Mapping[str, Variances], pilot: Mapping[str, list[Variances]], pilot_name: str
+) -> Iterable[ColumnPower]:
+    target, seeds = find_target(target_name), len(plan.recipe.seeds)
+    for metric, spread in _metrics(plan):
+        name = metric.id.partition(".")[0]
+        judged = {entrant.row for entrant in plan.entrants if name in entrant.judgments}
+        trained = judged - {*MODELS}
+        has_changes = target.reference in judged and trained - {target.reference}
+        if not has_changes or not (target.open or metric.id in target.columns):
+            continue
+        if metric.id in stated:
+            variances, basis = [stated[metric.id]], "stated"
+        elif metric.id in pilot:
+            variances, basis = pilot[metric.id], f"as in {pilot_name}"
+        else:
+            variances, basis = [] if spread is None else [Variances(spread**2)], "assumed" if spread else "not known"
+        if basis in ("stated", "assumed"):
+            basis += f": {variances[0].question ** 0.5:g} per question"
+            basis += "" if variances[0].seed is None else f", {variances[0].seed ** 0.5:g} per seed"
+        questions, sides = len(plan.graph.benchmarks[name].questions), 1 if target.reference in MODELS else 2
+        # In the row with the largest error, as under a table.
+        change = max((row.detectable(questions, seeds, len(trained), sides) for row in variances), default=None)
+        limits = scale(metric)
+        if change is not None and limits is not None and change > limits[1] - limits[0]:
+            change = None
+        yield ColumnPower(metric, questions, change, basis, all(row.seed is not None for row in variances))

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.cli.plan import show_plan, show_stages
-from distilbench.workflows.plan import WorkPlan, plan
-from distilbench.workflows.power import smallest_changes
+from distilbench.workflows.plan import WorkPlan, plan, smallest_changes
 from harness.errors import UserError
 from harness.stages import STAGES
 
@@ -70,5 +69,5 @@ def test_a_plan_says_what_each_column_will_detect(tmp_path: Path, capsys: pytest
     for wrong, words in (("gsm.acc=3", "Did you mean 'gsm8k.acc'"), ("gsm8k.acc=x", "write METRIC=SD")):
         with pytest.raises(UserError, match=words):
             smallest_changes(work, spreads=[wrong])
-    with pytest.raises(UserError, match="holds no run"):
+    with pytest.raises(UserError, match="is not there"):
         smallest_changes(work, tmp_path / "none")
