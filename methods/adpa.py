@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
-from harness.contracts.options import Count, NotNegative, options, require
+from harness.contracts.options import NotNegative, Tokens, options, require
 from harness.types import Group
 from methods.kd import bins, fold
 
@@ -38,7 +38,7 @@ class AdpaOptions:
     """Weight of the expected advantage."""
     clip_advantage: Literal["none", "unit"] | tuple[float, float] = "none"
     """``none``; ``unit``: to [0, 1], what the released code does; or bounds of your own, ``[-2, 2]``."""
-    top_k: Count = 50
+    top_k: Tokens = 50
     """Tokens of the tuned teacher's distribution that are kept at each position."""
     rest_bin: bool = False
     """Whether all other tokens enter as one, with its own advantage; otherwise their advantage is 0."""

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
-from harness.contracts.options import Count, NotNegative, options
+from harness.contracts.options import NotNegative, Tokens, options
 from harness.types import Group
 from methods.kd import bins, fold
 
@@ -33,7 +33,7 @@ class DckdOptions:
     """w_c, weight of the divergence on the chosen answer."""
     rejected_weight: NotNegative = 0.1
     """w_r, weight of the divergence on the rejected answer."""
-    top_k: Count = 50
+    top_k: Tokens = 50
     """Tokens of the teacher's distribution that are kept at each position; the others count as one."""
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.contracts.method import Batch, DroppedPrompt, Loss, Method, Needs, Rollouts, Row, Tensors, Term
-from harness.contracts.options import Positive, Share, options
+from harness.contracts.options import PositiveTemperature, Share, options
 from harness.types import Group
 from methods.kd import reference_rows
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class OnPolicyOptions:
     on_policy: Share = 0.5
     """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no others."""
-    sampling_temperature: Positive = 1.0
+    sampling_temperature: PositiveTemperature = 1.0
     """Of the student's own answers; the paper's."""
 
 
@@ -36,7 +36,7 @@ class OnPolicyOptions:
 class GkdOptions(OnPolicyOptions):
     beta: Share = 0.5
     """Of the divergence; 0: KL(teacher || student), 1: KL(student || teacher)."""
-    temperature: Positive = 1.0
+    temperature: PositiveTemperature = 1.0
     """Divides both models' logits in the divergence (no factor tau^2: the paper has none)."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
-from harness.contracts.options import Count, Positive, Share, options
+from harness.contracts.options import PositiveTemperature, Share, Tokens, options
 from harness.types import Group
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ FLOOR = 1e-7
 class KdOptions:
     weight: Share = 0.5
     """lambda, the share of the divergence; the rest is cross-entropy on the reference answer."""
-    temperature: Positive = 1.0
+    temperature: PositiveTemperature = 1.0
     """tau, divides both models' logits; the divergence is multiplied by its square."""
     direction: Literal["forward", "reverse"] = "forward"
     """``forward``: KL(teacher || student). ``reverse``: KL(student || teacher), what PAD's released code computes."""
-    top_k: Count | None = None
+    top_k: Tokens | None = None
     """``null``: a live teacher and the whole vocabulary. Else the number of tokens that are stored at each position,
     with one bin for the rest (PAD's released code: 100)."""
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from harness.contracts.method import Batch, Loss, Method, Needs, Rollouts, Tensors, Term
-from harness.contracts.options import Positive, Share, ShareBelowOne, options
+from harness.contracts.options import Positive, PositiveTemperature, Share, ShareBelowOne, options
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ class MinillmOptions:
     """Whether the policy-gradient term is there; without it the loss is the exact single-step reverse KL."""
     teacher_mix: ShareBelowOne = 0.2
     """a, the teacher's share in the distribution that the responses are drawn from."""
-    temperature: Positive = 1.0
+    temperature: PositiveTemperature = 1.0
     """Of that distribution. The loss always concerns the student at temperature 1."""
     gamma: Share = 0.95
     """Discount of later rewards."""

@@ -32,7 +32,7 @@ class PadPpdOptions:
     numerics: Literal["exact", "mc"] = "exact"
     """How the JSD is summed. ``exact``: over all rankings, n <= 8. ``mc``: from drawn rankings, with an unbiased
     gradient, n <= 64."""
-    draws: Annotated[int, Field(ge=2)] = 256
+    draws: Annotated[int, Field(ge=2, le=100_000)] = 256
     """Rankings drawn per prompt and distribution, with ``numerics: mc``."""
 
     def __post_init__(self) -> None:

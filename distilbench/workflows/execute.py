@@ -22,6 +22,7 @@ from harness.stages.kind import PlanIssue
 from harness.text import format_count
 from judges.ledger.recovery import recover_ledger
 from results.run.record import BY_RULE, Cell, RowSpec, Run, RunFamily, write_run
+from results.run.training_notes import Measured, training_notes
 from results.store.store import ArtifactStore
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None
         stages_total=outcome.total if outcome else len(plan.stages),
         stages_cached=outcome.cached + len(outcome.elsewhere_keys) if outcome else 0,
         notes=(*notes(plan), *(weak_choices(plan, store) if outcome else ())),
+        training_notes=tuple(training_notes(measured_stages(plan, store))) if outcome else (),
         stages=tuple(stage.key for stage in plan.stages),
     )
 
@@ -104,10 +106,17 @@ def notes(plan: Plan) -> list[str]:
     return texts
 
 
+def measured_stages(plan: Plan, store: ArtifactStore) -> list[Measured]:
+    return [
+        Measured(stage.kind, stage.row or stage.kind, store.meta(stage.kind, stage.key).get("measurements") or {})
+        for stage in plan.stages
+        if store.has(stage)
+    ]
+
+
 def weak_choices(plan: Plan, store: ArtifactStore) -> Iterator[str]:
     """A teacher that hardly says a letter makes rewards of what is left of its probability."""
-    markers = [store.meta(stage.kind, stage.key) for stage in plan.stages if store.has(stage)]
-    all_measurements = [marker.get("measurements") or {} for marker in markers]
+    all_measurements = [stage.measurements for stage in measured_stages(plan, store)]
     choices = [measurements for measurements in all_measurements if "low_coverage_groups" in measurements]
     groups, low = (sum(choice[name] for choice in choices) for name in ("groups", "low_coverage_groups"))
     if low:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Generic, Self, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 from harness.contracts.model import GeneratesText
 from harness.contracts.options import json_data
@@ -49,6 +49,25 @@ class Card:
     deviations: tuple[str, ...] = ()
     official_judge: str = ""
     """That of the protocol's published numbers; empty where rules decide."""
+
+
+FLAGS: Final[Mapping[str, str]] = {
+    "several-labels": "in a reply with several labels: the official rule takes one of them",
+    "single-bracket": "from single brackets, which may be a citation or an index",
+    "mirrored-label": "with the label written backwards",
+    "stripped-token": "from tokens with blanks around them",
+    "little-mass": "from little probability",
+    "no-mass": "missing: the tokens asked for have next to no probability",
+    "no-logprobs": "from the text, without log-probabilities",
+    "right-as-number": "wrong as the official rule compares texts, right as numbers ($29.00 for 29)",
+    "no-number": "of answers without a number",
+    "cut-at-stop": "of answers cut at lm-eval's stop strings",
+    "broken-json": "of answers in broken JSON",
+    "thinking-cut": "missing because thinking was cut short",
+    "system-folded": "with the system text in the user turn",
+    "prompt-cut": "of prompts that the server seems to have cut: it counted far fewer tokens than were sent",
+}
+"""Flag of a judgment to what it says of verdicts, after their number."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Generic, Protocol
 
 from pydantic import Field
 
-from harness.contracts.options import C, Count, NotNegative, Positive, json_data, options
+from harness.contracts.options import MOST, C, NotNegative, Seconds, json_data, options
 from harness.errors import UserError
 from harness.types import Reply, Request
 
@@ -43,6 +43,16 @@ class JudgeError(Exception):
 
 
 CallOutcome = Reply | JudgeError
+PROMPT_CUT: Final = "prompt-cut"
+_MOST_CHARACTERS_PER_TOKEN: Final = 6
+"""Of a long prompt: English has 4 to 5, other languages and program text fewer."""
+
+
+def is_prompt_cut(request: Request, reply: Reply) -> bool:
+    """Whether the server counted far fewer tokens than were sent: some (Ollama, LM Studio) cut a prompt to their window
+    and answer without a word. A prompt below 4,000 characters fits any window, and a count below 256 is none of one."""
+    sent = sum(len(message["content"]) for message in request.messages)
+    return sent >= 4000 and reply.prompt_tokens >= 256 and sent > _MOST_CHARACTERS_PER_TOKEN * reply.prompt_tokens
 
 
 def refuse_failures(
@@ -151,19 +161,19 @@ class ConfiguredJudge(Generic[C]):
 class AskOptions:
     """The section ``ask`` of a recipe: how judges are asked. In no stage key, ``accept_failures`` apart."""
 
-    concurrency: Count = 16
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 16
     """Requests in flight at the start."""
-    max_concurrency: Count | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """How far that may grow while the endpoint answers as fast as before; ``null``: four times ``concurrency``."""
-    timeout: Positive = 120.0
+    timeout: Annotated[float, Field(ge=0.01, le=86_400)] = 120.0
     """Seconds per request."""
-    retries: Annotated[int, Field(ge=0)] = 5
+    retries: Annotated[int, Field(ge=0, le=1000)] = 5
     """Further tries of a request after a transient failure."""
     max_cost: NotNegative | None = None
     """Dollars that one run may spend on judging, by all who write into its ledger; needs a known price."""
-    max_calls: Annotated[int, Field(ge=0)] | None = None
+    max_calls: Annotated[int, Field(ge=0, le=MOST)] | None = None
     """Judge calls that one run may make, failed ones included."""
-    max_seconds: Positive | None = None
+    max_seconds: Seconds | None = None
     """No judge call begins later than this after the run began; those under way may end."""
     accept_failures: bool = False
     """Count calls that failed for good as not scored, instead of stopping so that the next run asks again. It decides

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
-from pydantic import Field
-
-from harness.contracts.options import Count, NotNegative, options
+from harness.contracts.options import Nucleus, Temperature, Tokens, options
 from harness.errors import UserError
 from harness.types import Messages, Response
 
@@ -33,11 +31,11 @@ class Checkpoint:
 class Sampling:
     """How to draw responses, without top-k or penalties."""
 
-    max_new_tokens: Count
+    max_new_tokens: Tokens
     """Responses are cut here, and marked unfinished."""
-    temperature: NotNegative = 1.0
+    temperature: Temperature = 1.0
     """Divides the logits; 0 is greedy."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Nucleus = 1.0
     """Nucleus: the smallest set of tokens with this probability mass."""
 
 

@@ -12,7 +12,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, TypeAlias, dataclass_transform, get_args, get_type_hints
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass, is_pydantic_dataclass
 from typing_extensions import TypeVar
 
@@ -23,12 +23,40 @@ T = TypeVar("T")
 C = TypeVar("C", default=Any)
 """The options of an entry of a table of contents."""
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+LEAST, MOST = 1e-9, 10**9
+"""Of a number without limits of its own: beyond them a float32 loses it, and no run ends."""
+
+
+def not_tiny(value: float) -> float:
+    require(value == 0 or value >= LEAST, f"must be 0 or at least {LEAST:g}")
+    return value
+
+
+def _not_cold(value: float) -> float:
+    require(value == 0 or value >= 0.01, "must be 0 (greedy) or at least 0.01")
+    return value
+
+
+def _path_length(text: str) -> str:
+    fits = len(text) <= 4096 and all(len(part.encode()) <= 255 for part in text.split("/"))
+    require(fits, "is longer than a path can be: 4,096 characters, and 255 for each folder")
+    return text
+
+
+Positive = Annotated[float, Field(gt=0, le=MOST), AfterValidator(not_tiny)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST), AfterValidator(not_tiny)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
+Nucleus = Annotated[float, Field(ge=1e-6, le=1)]
+Temperature = Annotated[float, Field(ge=0, le=100), AfterValidator(_not_cold)]
+PositiveTemperature = Annotated[float, Field(ge=0.01, le=100)]
+Seconds = Annotated[float, Field(ge=0.01, le=MOST)]
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Repeats = Annotated[int, Field(ge=1, le=1000)]
+Tokens = Annotated[int, Field(ge=1, le=10_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+PathText = Annotated[str, AfterValidator(_path_length)]
+"""A path, or text that may be one."""
 
 # Strict: ``epochs: "2"`` or ``true`` for 1 is a mistake in a recipe, not a value to convert.
 _CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
@@ -237,4 +265,9 @@ def _problem(path: tuple[object, ...], names: tuple[str, ...], group: Sequence[R
     messages = [report["msg"] for report in group if report["type"] not in TYPES]
     if not messages:
         return Problem(dotted, f"must be {' or '.join(types)}", show(value))
-    return Problem(dotted, re.sub(r"^\w+ should", "must", messages[0]).removesuffix(" after validation"), show(value))
+    rule = re.sub(r"^\w+ should", "must", messages[0]).removesuffix(" after validation")
+    limits = [limit for name, limit in context.items() if name in ("ge", "gt", "le", "lt")]
+    if limits:  # 1,000,000 and 1e-30, where pydantic writes all zeros
+        limit_text = f"{limits[0]:g}" if isinstance(limits[0], float) else f"{limits[0]:,}"
+        rule = f"{rule.rpartition(' ')[0]} {limit_text}"
+    return Problem(dotted, rule, show(value))

@@ -20,6 +20,8 @@ class Pin:
     pairs: bool
     golden: bool = True
     """Whether any prompt has a golden answer."""
+    size: int | None = None
+    """Prompts in it, or more than it can have; ``None``: not known before it is read."""
 
 
 class PromptSource(ABC, Generic[C]):
@@ -31,12 +33,14 @@ class PromptSource(ABC, Generic[C]):
     hub: str | None = None
     """Id of the hub data set that it reads; ``None``: it needs no network."""
     assets: tuple[str, ...] = ()
+    size: int | None = None
+    """Of the source in every state: as in ``Pin``."""
     pairs: bool = False
     """Whether prompts have a chosen (``golden``) and a rejected answer; here for a plan without the source."""
 
     def pin(self, config: C) -> Pin:
         """Raises UserError where it cannot be reached, or holds a mistake."""
-        return Pin({}, self.pairs)
+        return Pin({}, self.pairs, size=self.size)
 
     @abstractmethod
     def prompts(self, config: C, identity: Mapping[str, object], seed: int) -> Iterable[Prompt]:

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from harness.contracts.backend import AskServer, Backend, Services
-from harness.contracts.judge import JudgeError, refuse_failures
+from harness.contracts.judge import JudgeError, is_prompt_cut, refuse_failures
 from harness.contracts.model import Checkpoint, Progress, Sampling
 from harness.contracts.options import options
 from harness.errors import UserError
-from harness.types import Messages, Request, Response
+from harness.types import Messages, Reply, Request, Response
 
 # Kinds of failure that are answers without text: the endpoint's filter, or the model's silence.
 NO_TEXT = frozenset({"refused", "empty"})
@@ -38,6 +38,7 @@ class ServerModel:
     def __init__(self, config: ServerOptions, ask: AskServer, progress: Progress | None = None) -> None:
         self.config, self.ask, self.progress = config, ask, progress
         self.name = config.model
+        self.cut_prompts = 0
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
@@ -64,6 +65,8 @@ class ServerModel:
 
         outcomes = self.ask(self.config.kind, config, requests, report_progress)
         refuse_failures(outcomes, NO_TEXT, f"answers of {self.name}")
+        pairs = zip(requests, outcomes, strict=True)
+        self.cut_prompts += sum(isinstance(reply, Reply) and is_prompt_cut(request, reply) for request, reply in pairs)
         responses = [
             # A failure without text is an empty answer, and judged as one.
             Response("", finished=True, tokens=0)

@@ -33,7 +33,7 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     workers = executor.concurrency(plan.recipe.compute.workers)
     issues += missing_capabilities(plan, pending)
     issues += budget(plan, pending) + disk(plan, pending, folder, workers)
-    issues += memory(plan, pending, workers) if executor.this_machine else []
+    issues += memory(plan, pending, workers) + device(plan) if executor.this_machine and pending else []
     return issues + context_issues(plan, pending)
 
 
@@ -131,6 +131,16 @@ def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[PlanIss
     # With ``auto`` it may be a GPU that trains.
     fewer = "set compute.workers=1, " if workers > 1 else ""
     return [PlanIssue(device == "cpu", f"{text}; {fewer}take a smaller model, or use a GPU")]
+
+
+def device(plan: Plan) -> list[PlanIssue]:
+    """NVIDIA's devices are counted where its driver shows them: the plan imports no torch."""
+    name, count = plan.recipe.compute.device, len(list(Path("/dev").glob("nvidia[0-9]*")))
+    number = int(name.partition(":")[2] or 0) if name.startswith("cuda") else -1
+    if number < count or (not count and number == 0):
+        return []
+    text = f"compute.device = {name}: this machine shows {format_count(count, 'CUDA device')}, counted from cuda:0"
+    return [PlanIssue(True, text)]
 
 
 def context_issues(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:

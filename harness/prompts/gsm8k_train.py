@@ -14,6 +14,7 @@ class Gsm8kTrain(PromptSource[NoOptions]):
     name = "gsm8k-train"
     summary = "GSM8K's 7,473 training questions with worked solutions; a pinned asset"
     config = NoOptions
+    size = 7473
     assets = ("gsm8k/train.jsonl",)
 
     def prompts(self, config: NoOptions, identity: Mapping[str, object], seed: int) -> list[Prompt]:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.contracts.options import options
+from harness.contracts.options import PathText, options
 from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
 from harness.prompts.layouts import to_prompt_row
@@ -19,7 +19,7 @@ ROLES = ("system", "user", "assistant")
 
 @options
 class JsonlOptions:
-    path: str
+    path: PathText
     """The file: one ``{"prompt": ..., "golden": ..., "rejected": ..., "id": ...}`` a line."""
 
 
@@ -31,7 +31,7 @@ class JsonlPrompts(PromptSource[JsonlOptions]):
     def pin(self, config: JsonlOptions) -> Pin:
         digest, prompts = read_file(config.path)
         pairs = any(prompt.golden and prompt.rejected for prompt in prompts)
-        return Pin({"sha256": digest}, pairs, any(prompt.golden for prompt in prompts))
+        return Pin({"sha256": digest}, pairs, any(prompt.golden for prompt in prompts), len(prompts))
 
     def prompts(self, config: JsonlOptions, identity: Mapping[str, object], seed: int) -> list[Prompt]:
         digest, prompts = read_file(config.path)

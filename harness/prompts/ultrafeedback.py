@@ -22,9 +22,10 @@ class UltraFeedback(PromptSource[UltraFeedbackOptions]):
     config = UltraFeedbackOptions
     hub = "argilla/ultrafeedback-binarized-preferences-cleaned"
     pairs = True
+    size = 65_000  # about 61,000
 
     def pin(self, config: UltraFeedbackOptions) -> Pin:
-        return Pin({"revision": hub_commit(self.hub, config.revision or "main", "dataset")}, pairs=True)
+        return Pin({"revision": hub_commit(self.hub, config.revision or "main", "dataset")}, pairs=True, size=self.size)
 
     def prompts(self, config: UltraFeedbackOptions, identity: Mapping[str, object], seed: int) -> list[Prompt]:
         from datasets import load_dataset

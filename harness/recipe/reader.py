@@ -182,7 +182,7 @@ class SectionReader:
         if row is None or method is None:
             return None
         if sections.FOLDER_NAME.fullmatch(name) is None or name in sections.MODELS:
-            rule = f"must be letters, digits, . _ + - and none of {', '.join(sections.MODELS)}"
+            rule = f"must be up to 100 letters, digits, . _ + - and none of {', '.join(sections.MODELS)}"
             self.add(path, f"cannot name a row: it {rule}")
         if row.rounds > 1 and not method.needs.rounds:
             able = [candidate for candidate, entry in self.registry.methods.items() if entry.needs.rounds]
@@ -300,6 +300,8 @@ class SectionReader:
             rule = "does not learn from rewarded responses alone, so it cannot tune the teacher"
             self.add((*path, "method"), rule, name)
             method = None
+        for key in {*ROW_OPTIONS} & values.keys():
+            self.add((*path, str(key)), "is an option of rows, and the tuned teacher is none", values[key])
         pair_values = {key: values.pop(key) for key in ("pairs",) if key in values}
         pairs = self.options(sections.TunedPairs, pair_values, path)
         if method is None or pairs is None:

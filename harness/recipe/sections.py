@@ -11,7 +11,17 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from harness.contracts.model import Sampling
-from harness.contracts.options import Count, NotNegative, Seed, Share, json_data, options, require
+from harness.contracts.options import (
+    Count,
+    PathText,
+    Seed,
+    Share,
+    Temperature,
+    Tokens,
+    json_data,
+    options,
+    require,
+)
 from harness.hardware import DEVICES
 from harness.training.launch import launch_configuration
 from harness.training.options import DeviceName, TrainOptions
@@ -29,11 +39,11 @@ def _model_text(text: str) -> str:
     return text
 
 
-FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 
 
 def _folder_name(text: str) -> str:
-    rule = "must be usable as a folder's name: letters, digits, . _ + -, starting with a letter or digit"
+    rule = "must be usable as a folder's name: up to 100 letters, digits, . _ + -, starting with a letter or digit"
     require(FOLDER_NAME.fullmatch(text) is not None, rule)
     return text
 
@@ -48,7 +58,7 @@ def _launch(text: str) -> str:
     return text
 
 
-ModelText = Annotated[str, AfterValidator(_model_text)]
+ModelText = Annotated[PathText, AfterValidator(_model_text)]
 FolderName = Annotated[str, AfterValidator(_folder_name)]
 
 
@@ -77,14 +87,14 @@ class Prompts:
     """A name in SOURCES."""
     config: Any = None
     """The source's options (``path`` of ``jsonl``), of the type ``PromptSource.config``."""
-    n: Count = 2048
+    n: Annotated[int, Field(ge=1, le=100_000_000)] = 2048
     """How many prompts."""
     fallback: str | None = None
     """A source that needs no network and no options: used, and noted in every table, when ``source`` cannot be
     reached."""
     seed: Seed = 0
     """Decides which prompts are drawn; the same for all training seeds."""
-    max_prompt_tokens: Count = 1800
+    max_prompt_tokens: Tokens = 1800
     """Longer prompts (in the student's tokens, chat template included) are left out, as in the paper's code."""
     allow_overlap: bool = False
     """Train although a prompt equals a benchmark's test question (never for a published number)."""
@@ -96,11 +106,11 @@ class SamplingOptions(Sampling):
 
     n: Annotated[int, Field(ge=1, le=26)] = 4
     """Responses per prompt (a multiple-choice question has 26 letters)."""
-    temperature: NotNegative = 0.8
+    temperature: Temperature = 0.8
     """Softmax temperature of the student; 0 is greedy, for a single response."""
-    teacher_temperature: NotNegative = 0.8
+    teacher_temperature: Temperature = 0.8
     """Softmax temperature of the teacher (SeqKD); 0 is greedy."""
-    max_new_tokens: Count = 48
+    max_new_tokens: Tokens = 48
     """Responses are cut here (and marked unfinished)."""
 
     def __post_init__(self) -> None:
@@ -114,9 +124,9 @@ class RewardOptions:
 
     mcq: Literal["cyclic", "pairwise_both", "pairwise_once"] = "cyclic"
     """How the multiple-choice question is repeated so that no position is favoured (``stages/kinds/reward.py``)."""
-    floor: Annotated[float, Field(gt=0, lt=1)] = 1e-4
+    floor: Annotated[float, Field(ge=1e-30, lt=1)] = 1e-4
     """Selection probabilities below this count as this."""
-    max_response_tokens: Count = 500
+    max_response_tokens: Tokens = 500
     """Responses are cut to this many of the teacher's tokens, with a mark, in the question; how many is reported."""
     shuffle: bool = False
     """Give every response another one's reward: a control in which preference distillation must not help."""
@@ -124,7 +134,7 @@ class RewardOptions:
 
 @options
 class Statistics:
-    replicates: Annotated[int, Field(ge=100)] = 1000
+    replicates: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """Bootstrap resamples of the questions."""
     min_coverage: Share = 0.98
     """A table refuses cells with a smaller share of scored questions."""
@@ -138,9 +148,9 @@ class Compute:
     """What runs the stages: a name in EXECUTORS."""
     executor_options: dict[str, Any] = Field(default_factory=dict)
     """Options of that executor."""
-    workers: Count = 2
+    workers: Annotated[int, Field(ge=1, le=1024)] = 2
     """Stages that run at once."""
-    threads: Count = 1
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU threads per worker."""
     device: DeviceName = "auto"
     """``auto``: a GPU when there is one."""
@@ -148,9 +158,9 @@ class Compute:
     """The GPU that ``distilbench plan`` estimates hours for (``harness/hardware.py``); ``null``: no estimate."""
     batch_tokens: Count = 16384
     """Tokens per batch when generating and rewarding."""
-    launch: Annotated[str, AfterValidator(_launch)] | None = None
+    launch: Annotated[PathText, AfterValidator(_launch)] | None = None
     """Train in several processes: ``cpu``, ``ddp``, ``fsdp2``, ``zero2``, ``zero3``, or an accelerate file's path."""
-    processes: Count | None = None
+    processes: Annotated[int, Field(ge=1, le=65_536)] | None = None
     """How many processes ``launch`` starts; ``null``: what its configuration says."""
 
 
@@ -187,7 +197,7 @@ class RowOptions:
     """How tables call the row; default: the method's title, with rounds / responses where the row changes them."""
     optional: bool = False
     """Made only when ``--methods`` names it (or another row starts from it)."""
-    rounds: Count = 1
+    rounds: Annotated[int, Field(ge=1, le=100)] = 1
     """Rounds of sampling from the current student, rewarding and training (PAD, section 4.4)."""
     resample: bool = True
     """``false``: all rounds share one pool of the first student's responses, dealt out at random without overlap."""

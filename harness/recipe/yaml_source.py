@@ -18,8 +18,10 @@ Tree = dict[str, Any]
 Override = str | tuple[str, object]
 """``path=value`` in YAML (``--set``), or a pair (the Python API)."""
 LISTABLE = ("methods", "benchmarks")
-LARGEST = 100_000
+LARGEST = 10_000
 """Values in a file. Nested aliases can name more of them than any machine holds ("billion laughs")."""
+MOST_CHARACTERS, LONGEST_TEXT, LONGEST_KEY, DEEPEST = 500_000, 20_000, 100, 30
+"""Of a file, of a text in it, of a key, and how deep values may be nested: beyond any experiment, and read at once."""
 CHOOSING = ("kind", "method")
 _KEY = re.compile(r"\b(sk|hf|xai|gsk)[-_][A-Za-z0-9_-]{16,}")
 _PATH_KEY = re.compile(r'"[^"]+"|[^".]+')
@@ -37,7 +39,38 @@ class Source:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key written twice (YAML takes the last one in silence)."""
+    """Safe YAML that refuses a key written twice (YAML takes the last one in silence), what is nested too deep (it
+    would take the scanner's time by the square of the depth), and numbers of thousands of digits."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.node_count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        self.node_count += 1
+        if self.node_count > LARGEST:
+            raise yaml.YAMLError(f"it has more than {LARGEST:,} values")
+        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        return node
+
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        self.refuse_depth(self.flow_level)
+        super().fetch_flow_collection_start(token_class)  # type: ignore[no-untyped-call]
+
+    def add_indent(self, column: int) -> bool:
+        self.refuse_depth(len(self.indents))
+        return bool(super().add_indent(column))  # type: ignore[no-untyped-call]
+
+    def refuse_depth(self, depth: int) -> None:
+        if depth >= DEEPEST:
+            problem = f"it is nested too deep, more than {DEEPEST} levels"
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())  # type: ignore[no-untyped-call]
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        if len(node.value) > LONGEST_KEY:
+            problem = f"a number of {len(node.value):,} digits"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return int(super().construct_yaml_int(node))  # type: ignore[no-untyped-call]
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
@@ -54,6 +87,15 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+# YAML 1.1 takes 1:30 for 90 and 010 for 8: here they are text, and refused where a number is wanted.
+_Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, re.compile(r"[-+]?(0|[1-9][0-9_]*)$|0x[0-9a-fA-F]+$") if tag.endswith(":int") else pattern)
+        for tag, pattern in resolvers
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 # YAML 1.1 takes ``1e-6`` for text.
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
@@ -62,6 +104,8 @@ _Loader.add_implicit_resolver(
 
 def _load(text: str) -> tuple[Any, yaml.Node | None]:
     """The value of a YAML text, and its nodes, which know their lines. Raises YAMLError."""
+    if len(text) > MOST_CHARACTERS:
+        raise yaml.YAMLError(f"it has {len(text):,} characters, more than {MOST_CHARACTERS:,}")
     loader = _Loader(text)
     try:
         node = loader.get_single_node()
@@ -98,7 +142,7 @@ def read_source(name_or_path: str, overrides: Sequence[Override] = ()) -> Source
     """A recipe with all that it extends, then ``--set``. Raises RecipeError for a file that is none, or a circle."""
     source = _read_chain(name_or_path, (), None)
     override_all(source, overrides)
-    source.problems += _secrets(source.tree, ())
+    source.problems += [*_secrets(source.tree, ()), *_oversizes(source.tree, ())]
     return source
 
 
@@ -223,10 +267,13 @@ def _override(source: Source, override: Override) -> list[Problem]:
         return [Problem("--set", rule, show(override), remedy='A name that has dots stands in quotes: rows."a.b".')]
     *parents, leaf = keys = [key.strip('"') for key in _PATH_KEY.findall(path.strip())]
     path = ".".join(keys)
+    if len(keys) > DEEPEST or max(map(len, keys)) > LONGEST_KEY:
+        rule = f"must have at most {DEEPEST} keys of at most {LONGEST_KEY} characters"
+        return [Problem("--set", rule, show(path))]
     try:
         value = _load(text)[0] if isinstance(override, str) else override[1]
     except yaml.YAMLError as error:
-        rule = f"its value is not valid YAML ({getattr(error, 'problem', error)})"
+        rule = f"its value is not valid YAML ({getattr(error, 'problem', None) or error})"
         return [Problem(path, rule, show(text), place="--set")]
     node: Mapping[str, Any] = source.tree
     for depth, key in enumerate(parents, 1):
@@ -267,6 +314,21 @@ def _mark(places: dict[str, str], path: str, value: object) -> None:
         prefixes = (f"{path}[",) if path in LISTABLE and isinstance(value, list) else (f"{path}.", f"{path}[")
         for place_path in [place_path for place_path in places if place_path.startswith(prefixes)]:
             del places[place_path]
+
+
+def _oversizes(value: object, path: tuple[object, ...]) -> Iterator[Problem]:
+    """Texts, keys and numbers that no recipe needs: folders, keys of artifacts and columns of tables come from them."""
+    if isinstance(value, Mapping | list):
+        for key, child in value.items() if isinstance(value, Mapping) else enumerate(value):
+            if isinstance(key, str) and len(key) > LONGEST_KEY:
+                rule = f"has a key of {len(key):,} characters, and {LONGEST_KEY} are the most"
+                yield Problem(dotted_path(path), rule, show(key))
+            else:
+                yield from _oversizes(child, (*path, key))
+    elif isinstance(value, str) and len(value) > LONGEST_TEXT:
+        yield Problem(dotted_path(path), f"must have at most {LONGEST_TEXT:,} characters", show(value))
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        yield Problem(dotted_path(path), "is beyond 64 bits", show(value))
 
 
 def _secrets(value: object, path: tuple[object, ...]) -> list[Problem]:

@@ -15,12 +15,14 @@ from harness.contracts.model import Checkpoint
 from harness.contracts.options import json_data
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
+from harness.errors import UserError
 from harness.hardware import flops
 from harness.models.published_sizes import resolve_or_placeholder, size
 from harness.prompts import ResolvedSource, resolve_source
 from harness.recipe.recipe import Recipe
 from harness.recipe.sections import MethodEntry
 from harness.stats import seed_of
+from harness.text import format_count
 
 CHARS_PER_TOKEN = 4
 PROMPT_TOKENS = 200
@@ -50,6 +52,10 @@ class StageGraph:
         prompts, sources = recipe.prompts, registry.sources
         fallback = sources[prompts.fallback] if prompts.fallback else None
         self.source: ResolvedSource = resolve_source(sources[prompts.source], prompts.config, fallback)
+        size = self.source.pin.size
+        if size is not None and prompts.n > size:
+            most = f"fewer than {size:,} prompts" if self.source.source.size else format_count(size, "prompt")
+            raise UserError(f"prompts.n = {prompts.n}: the source {self.source.name!r} has {most}.")
 
     def add(self, stage: Stage) -> Stage:
         return self.stages.setdefault(stage.key, stage)

@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list, gather_object  # type: ignor
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from harness.errors import UserError
 from harness.hardware import peak
 from harness.models.chat import vocabulary_size
 from harness.models.load import load_tokenizer, load_weights, pick_device
@@ -140,6 +141,8 @@ def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> Train
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
         training = setup.training
+        # Losses and gradients are checked before a step: the last step has none after it.
+        check_finite(training.method.name, state)
         save(setup.student, setup.tokenizer, out, state, training.options.lora, training.trust_remote_code)
     trainer.accelerator.wait_for_everyone()
     return TrainReport(
@@ -156,6 +159,15 @@ def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> Train
         seconds=seconds,
         peak_memory=peak_memory(),
     )
+
+
+def check_finite(method: str, state: Mapping[str, Tensor]) -> None:
+    """Raises UserError where a weight is not a finite number."""
+    if spoilt := [name for name, value in state.items() if not bool(torch.isfinite(value).all())]:
+        raise UserError(
+            f"{method}: {len(spoilt)} of {len(state)} weights are not finite after the last step ({spoilt[0]}, ...): "
+            "lower train.learning_rate."
+        )
 
 
 def peak_memory() -> int:

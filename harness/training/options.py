@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from harness.contracts.method import Method
-from harness.contracts.options import Count, NotNegative, Positive, ShareBelowOne, options, require
+from harness.contracts.options import NotNegative, Positive, ShareBelowOne, Tokens, not_tiny, options, require
 from harness.types import Group
 
 CURVE = "training.jsonl"
@@ -21,7 +21,8 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 
 def _device(text: str) -> str:
-    require(re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text) is not None, "must be auto, cpu, mps, cuda or cuda:N")
+    rule = "must be auto, cpu, mps, cuda or cuda:N with N up to 63"
+    require(re.fullmatch(r"auto|cpu|mps|cuda(:([0-5]?\d|6[0-3]))?", text) is not None, rule)
     return text
 
 
@@ -33,7 +34,7 @@ DeviceName = Annotated[str, AfterValidator(_device)]
 class Lora:
     """Low-rank adapters in place of full fine-tuning; merged into the saved student, alone in ``adapter/``."""
 
-    r: Count = 16
+    r: Annotated[int, Field(ge=1, le=65_536)] = 16
     """Rank of the update of each matrix."""
     alpha: Positive = 32.0
     """The update is scaled by alpha / r."""
@@ -47,13 +48,13 @@ class Lora:
 class TrainOptions:
     """The section ``train`` of a recipe, shared by all methods; ``methods.NAME.train`` overrides any of these."""
 
-    epochs: Count = 1
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Passes over the training prompts."""
-    batch_size: Count = 128
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Prompts per optimiser step, over all processes."""
-    micro_batch: Count = 4
+    micro_batch: Annotated[int, Field(ge=1, le=1_000_000)] = 4
     """Prompts per forward pass; changes memory, not the loss."""
-    learning_rate: Positive = 1e-6
+    learning_rate: Annotated[float, Field(gt=0, le=10), AfterValidator(not_tiny)] = 1e-6
     """Peak learning rate of AdamW (betas 0.9 and 0.999, epsilon 1e-8)."""
     warmup_ratio: ShareBelowOne = 0.1
     """Share of the steps over which the learning rate rises linearly from 0."""
@@ -62,14 +63,14 @@ class TrainOptions:
     schedule_over: Literal["round", "run"] = "round"
     """What one warm-up and schedule span in a row with ``rounds``: each round, or all of them. The optimiser starts
     afresh in each round either way."""
-    weight_decay: NotNegative = 0.0
+    weight_decay: Annotated[float, Field(ge=0, le=100), AfterValidator(not_tiny)] = 0.0
     """AdamW's decoupled weight decay, on matrices only (no biases, no norms)."""
     max_grad_norm: NotNegative = 1.0
     """Gradients are scaled down to this norm; 0 leaves them alone."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """``bfloat16``: matrix products in bfloat16; weights, log-softmax and sums stay in float32 (updates of 1e-6
     would vanish in bfloat16 weights). No float16: it would need scaled losses, which the trainer does not have."""
-    max_length: Count = 2048
+    max_length: Tokens = 2048
     """Tokens of prompt and response together; prompts with a longer row are dropped and counted, never cut."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""

@@ -28,7 +28,7 @@ from harness.errors import UserError
 from harness.models.chat import pad_id
 from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import Example, Order, prepare
-from harness.training.fit import peak_memory, place, training_arguments
+from harness.training.fit import check_finite, peak_memory, place, training_arguments
 from harness.training.options import CURVE, Progress, Training, TrainReport
 from harness.training.student import save
 
@@ -60,7 +60,9 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
         warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated", category=FutureWarning)
         trainer.train()
     seconds = time.perf_counter() - start
-    save(student, tokenizer, out, trainer.accelerator.get_state_dict(trainer.model_wrapped))
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    check_finite(training.method.name, state)
+    save(student, tokenizer, out, state)
     names = ("loss", "learning_rate", "grad_norm")
     curve = [
         {"step": entry["step"], **{name: float(entry[name]) for name in names if name in entry}}

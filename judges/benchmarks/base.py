@@ -6,13 +6,11 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Annotated, Generic, Literal, TypeVar
-
-from pydantic import Field
+from typing import Generic, Literal, TypeVar
 
 from harness.contracts.benchmark import Benchmark, Card, Entrant, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
-from harness.contracts.options import Count, NotNegative, options, require
+from harness.contracts.options import Count, Nucleus, Temperature, Tokens, options, require
 from harness.pocket.world import pocket_questions
 from harness.text import format_count
 from harness.types import Answer, Message, Question, Reply, Request, Response, Score, Verdict
@@ -33,11 +31,11 @@ class BenchmarkConfig:
     """``dev``: pocket questions to choose hyperparameters on."""
     limit: Count | None = None
     """Use only this many questions: those whose hashed ids come first."""
-    max_new_tokens: Count | None = None
+    max_new_tokens: Tokens | None = None
     """Longest answer per turn, tokens; null: the protocol's limit (64 for pocket)."""
-    temperature: NotNegative | None = None
+    temperature: Temperature | None = None
     """Sampling temperature of the answers, 0 is greedy; null: the protocol's (1 for pocket)."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Nucleus = 1.0
     """Nucleus of the answers' sampling."""
 
     def __post_init__(self) -> None:

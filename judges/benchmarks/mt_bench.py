@@ -19,7 +19,7 @@ import numpy as np
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Entrant, Metric, QuestionSetSize
 from harness.contracts.model import Sampling
-from harness.contracts.options import Count, NotNegative, options
+from harness.contracts.options import PathText, Repeats, Temperature, Tokens, options
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -52,11 +52,11 @@ class MTBenchConfig(BenchmarkConfig):
 
     references: Literal["gpt-4", "gpt-4-1106-preview"] = "gpt-4"
     """Reference answers of the official questions: FastChat's (13 of 30 are wrong), or SimPO's newer ones."""
-    judge_max_tokens: Count = 2048
+    judge_max_tokens: Tokens = 2048
     """Longest verdict text, tokens."""
-    judge_temperature: NotNegative = 0.0
+    judge_temperature: Temperature = 0.0
     """0 as official."""
-    repeats: Count = 1
+    repeats: Repeats = 1
     """Ask for each rating this often and take the median."""
 
 
@@ -117,7 +117,8 @@ def read_rating(text: str) -> Verdict:
     rating = float(match[1])
     if not 1 <= rating <= 10:
         return Verdict(None, f"rating {match[1][:12]} is not between 1 and 10")
-    return Verdict(rating, None, flags)
+    pattern = _BACKUP if flags else _RATING
+    return Verdict(rating, None, flags + ("several-labels",) * (len(set(pattern.findall(text))) > 1))
 
 
 class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
@@ -197,7 +198,7 @@ WINNERS = {"[[A]]": 1.0, "[[B]]": -1.0, "[[C]]": 0.0}  # in the order in which F
 class MTBenchPairwiseConfig(MTBenchConfig):
     """Options of pairwise MT-Bench in a recipe."""
 
-    baseline: str | None = None
+    baseline: PathText | None = None
     """Answer file of the baseline (FastChat's ``model_answer``, or ours); null: pocket's own, or ``--baseline``'s."""
 
 

@@ -11,7 +11,7 @@ from functools import cached_property
 
 from harness.contracts.judge import CallOutcome, JudgeError, JudgeKind
 from harness.contracts.model import ChatModel, Sampling
-from harness.contracts.options import Count, options, require
+from harness.contracts.options import Count, PathText, options, require
 from harness.models.backends import LoadOptions, load_model
 from harness.models.checkpoint import resolve
 from harness.types import Reply, Request, Response, is_plain
@@ -23,7 +23,7 @@ from judges.ledger.ledger import request_key
 class TransformersConfig(LoadOptions):
     """Options of a judge model in this process."""
 
-    path: str = ""
+    path: PathText = ""
     """A local folder, a hub id (``owner/name[@revision]``) or ``pocket:NAME``. It must be given."""
     chunk: Count = 32
     """Judgments between two writes to the ledger."""

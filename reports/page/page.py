@@ -52,7 +52,7 @@ def write_page(
         benchmarks = judged_benchmarks(target.results, store, names)
         runs.append(RunView(target.table.label, target.results, benchmarks, target.questions))
         markers, label = stages_behind(target.results, store), target.table.label if len(targets) > 1 else ""
-        cards.append(run_card(target.results.run, markers, target.price, label))
+        cards.append(run_card(target.results.run, markers, target.price, label, target.results.scores))
     sections = [*tables, *further, questions_section(runs), Section("Run card", Markup("\n").join(cards))]
     return write_atomic(path, page(f"distilbench: {targets[0].results.run.name}", sections).encode("utf-8"))
 

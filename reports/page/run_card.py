@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 
 import yaml
 from markupsafe import Markup
 
+from harness.types import Score
 from reports.page.widgets import render, table
+from reports.tables.notes import flag_text
 from reports.tables.table import Table, TableCell, TableColumn, TableRow
-from results.run.lineage import ArtifactMarker
+from results.run.lineage import ArtifactMarker, CellKey
 from results.run.record import Run
 from results.store.provenance import json_value
 
@@ -20,13 +23,19 @@ Sortable = tuple[str, float | str | None]  # text, and what the page sorts by
 COUNTS = ("tokens", "calls", "prompt_tokens", "completion_tokens")
 
 
-def run_card(run: Run, markers: Sequence[ArtifactMarker], price: PriceFunction, label: str = "") -> Markup:
+def run_card(
+    run: Run,
+    markers: Sequence[ArtifactMarker],
+    price: PriceFunction,
+    label: str = "",
+    scores: Mapping[CellKey, Score] = MappingProxyType({}),
+) -> Markup:
     """``markers``: of all stages behind the scores; ``label``: of the target, where the page has several."""
     return render(
         "run_card.html.jinja",
         label=label,
         facts=_facts(run, markers),
-        protocols=[_protocol(run, card.benchmark, markers) for card in run.cards],
+        protocols=[_protocol(run, card.benchmark, markers, scores) for card in run.cards],
         recipe=yaml.safe_dump(json_value(run.recipe), sort_keys=False, allow_unicode=True, width=100),
         costs=table(costs(markers, price)),
         stages=table(stages(markers)),
@@ -42,10 +51,23 @@ def _facts(run: Run, markers: Sequence[ArtifactMarker]) -> list[tuple[str, str]]
     if markers:
         start_times = dict.fromkeys(_time(marker) for marker in (markers[0], markers[-1]))
         facts += [("Stages began", f"{' to '.join(start_times)} (UTC)")]
-    return facts + [("Note", note) for note in run.notes]
+    return facts + [("Note", note) for note in (*run.notes, *run.training_notes)]
 
 
-def _protocol(run: Run, benchmark: str, markers: Sequence[ArtifactMarker]) -> dict[str, object]:
+def _flag_lines(scores: Mapping[CellKey, Score], benchmark: str) -> list[tuple[str, str]]:
+    """How verdicts had to be read. Metrics of one benchmark share them: each row and seed counts once."""
+    by_entrant: dict[tuple[str, int], Counter[str]] = {}
+    for (row, metric, seed), score in scores.items():
+        if metric.partition(".")[0] == benchmark:
+            counts = {name: int(count) for name, count in score.detail.items() if name.startswith("flag:")}
+            by_entrant[row, seed] = by_entrant.get((row, seed), Counter()) | Counter(counts)
+    total = sum(by_entrant.values(), Counter[str]())
+    return [("Verdicts", flag_text(name.removeprefix("flag:"), count)) for name, count in sorted(total.items())]
+
+
+def _protocol(
+    run: Run, benchmark: str, markers: Sequence[ArtifactMarker], scores: Mapping[CellKey, Score]
+) -> dict[str, object]:
     card = next(card for card in run.cards if card.benchmark == benchmark)
     groups = [metric.group for metric in run.columns if metric.id.partition(".")[0] == benchmark]
     lines = [("Protocol", card.version), ("Judge", run.judges.get(benchmark, "not stated"))]
@@ -55,6 +77,7 @@ def _protocol(run: Run, benchmark: str, markers: Sequence[ArtifactMarker]) -> di
     # by the run's own keys: other scores of this benchmark may lie in the store
     keys = {cell.score for cell in run.cells if cell.metric.partition(".")[0] == benchmark}
     score_markers = [marker for marker in markers if marker["key"] in keys]
+    lines += _flag_lines(scores, benchmark)
     lines += [("Questions (hash)", str(marker["params"]["questions"])) for marker in score_markers]
     lines += [("Score (key)", str(marker["key"])) for marker in score_markers]
     return {"name": groups[0] if groups else benchmark, "lines": lines, "deviations": card.deviations}

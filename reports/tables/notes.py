@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from harness.contracts.benchmark import Card, Metric
+from harness.contracts.benchmark import FLAGS, Card, Metric
 from harness.stats import FEW_QUESTIONS
 from harness.text import clean, format_count
 from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary, scale
@@ -36,6 +36,7 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
 def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     lines = [*_other_tests(summary), *_precision(summary, run)]
     lines += [f"Not in this run: {', '.join(summary.absent)}."] if summary.absent else []
+    lines += [clean(f"{note[:1].upper()}{note[1:].rstrip('.')}.") for note in run.training_notes]
     cards = {card.benchmark: card for card in run.cards}
     for benchmark, columns in summary.benchmarks.items():
         judge, group = clean(run.judges.get(benchmark, "not stated")), clean(columns[0].metric.group)
@@ -116,11 +117,15 @@ def _questions(summary: Summary, benchmarks: Benchmarks) -> str:
 def _readings(summary: Summary, columns: Sequence[ColumnSummary]) -> str:
     """How verdicts were read: weak readings, and the mean mass of the tokens asked for."""
     rows = [[summary.cells[row.id, column.metric.id] for column in columns] for row in summary.rows]
-    parts = [f"{format_count(count, 'verdict')} {flag}" for flag, count in _flags(rows).items()]
+    parts = [flag_text(flag, count) for flag, count in _flags(rows).items()]
     details = [score.detail for row in rows for cell in row for score in cell.scores.values()]
     if masses := [float(detail["mean_mass"]) for detail in details if "mean_mass" in detail]:
         parts.append(f"mean probability of the tokens asked for {sum(masses) / len(masses):.3f}")
-    return f" Verdicts: {', '.join(parts)}." if parts else ""
+    return f" Verdicts: {'; '.join(parts)}." if parts else ""
+
+
+def flag_text(flag: str, count: int) -> str:
+    return f"{format_count(count, 'verdict')} {flag}{f' ({FLAGS[flag]})' if flag in FLAGS else ''}"
 
 
 def _total(detail: str, cell: CellSummary) -> int:

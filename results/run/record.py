@@ -69,6 +69,7 @@ class Run:
     stages_total: int = 0
     stages_cached: int = 0
     notes: tuple[str, ...] = ()  # printed under every table, one line each
+    training_notes: tuple[str, ...] = ()  # with --notes, on the page and in the JSON
     stages: tuple[str, ...] = ()
     format: int = FORMAT
 

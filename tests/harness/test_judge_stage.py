@@ -66,3 +66,10 @@ def test_the_plan_prices_half_of_the_thoughts_of_a_judge() -> None:
         return price.dollars
 
     assert dollars(thinking_tokens=1000) - dollars() == pytest.approx(0.221)
+
+
+def test_a_verdict_on_a_prompt_that_the_server_cut_is_flagged() -> None:
+    request = Request("q", "turn1", ({"role": "user", "content": "some word " * 1200},), 8)
+    replies = [Reply("[[8]]", "stop", "m", count, 3) for count in (3000, 1024)]
+    whole, cut = (read_judgment(BENCHMARK, request, reply, MTBenchConfig()) for reply in replies)
+    assert (whole.flags, cut.flags, cut.verdict) == ((), ("prompt-cut",), 8.0)

@@ -52,9 +52,15 @@ def test_labels(text: str, value: float | None) -> None:
 @pytest.mark.parametrize(
     ("text", "value", "flags"),
     [
-        ("[[A>B]] no, [[B>A]]", -1.0, ()),  # the last one
+        ("[[A>B]] no, [[B>A]]", -1.0, ("several-labels",)),  # the last one
+        ("[[A>B]], so [[A>B]]", 1.0, ()),
         ("verdict: [[a>>b]]", 2.0, ()),  # small letters
-        ("so [A=B], that is [B>A]", -1.0, ()),  # single brackets where no label has two
+        ("so [B>A]", -1.0, ("single-bracket",)),
+        (
+            "so [A=B], that is [B>A]",
+            -1.0,
+            ("single-bracket", "several-labels"),
+        ),  # single brackets where no label has two
         ("[[A>B]] rather than [B>A]", 1.0, ()),
         ("[[A<<B]]", -2.0, ("mirrored-label",)),
         ("[[AB]] and [A>B]", None, ()),  # no such label, and single brackets are not looked at

@@ -112,6 +112,28 @@ def test_filters_metric_and_version_are_those_of_the_installed_task(monkeypatch)
     assert {name: config_of_task[name] for name in another} == another
 
 
+@pytest.mark.parametrize(
+    ("text", "gold", "told"),
+    [
+        ("That makes $29.00.", "29", True),
+        ("It is 1,250.00 dollars", "1,250", True),
+        ("So **29.0**", "29", True),
+        ("It is \u221229", "-29", True),
+        ("That makes $29.", "29", False),  # right
+        ("It is 28.00", "29", False),
+        ("nothing", "29", False),
+    ],
+)
+def test_numbers_that_are_wrong_as_texts_alone_are_told(text: str, gold: str, told: bool) -> None:
+    """The official mark is kept (lm-evaluation-harness issue 3214), and its bite counted once per question."""
+    question, config = Question("q", ("q",), reference=(f"w\n#### {gold}",)), GSM8KConfig()
+    answer = Answer("q", (text,), (True,), (9,))
+    marks = BENCHMARK.grade(question, answer, config)
+    assert ("right-as-number" in marks[-1].flags) == told and (not told or marks[-1].verdict == 0.0)
+    (score,) = BENCHMARK.score([question], {"x": Entrant([answer], marks)}, config, 0, 0)["x"]
+    assert score.detail.get("flag:right-as-number", 0.0) == float(told)
+
+
 def test_scores_follow_the_chosen_filter_and_count_what_is_missing() -> None:
     questions = [Question(name, ("q",), reference=("#### 4",)) for name in "abc"]
     answers = [Answer("a", ("it is 4",), (True,), (3,)), Answer("b", ("#### 4, of 5",), (True,), (4,))]

@@ -4,7 +4,7 @@ import pytest
 
 from harness.contracts.benchmark import Entrant
 from harness.errors import UserError
-from harness.types import Answer, Judgment, Question, Reply
+from harness.types import Answer, Judgment, Question, Reply, Verdict
 from judges.benchmarks.mt_bench import (
     BENCHMARK,
     PAIRWISE_BENCHMARK,
@@ -37,7 +37,14 @@ from judges.benchmarks.pocket_prompts import read_prompt
 def test_ratings(text: str, value: float | None) -> None:
     verdict = read_rating(text)
     assert verdict.value == value and (verdict.reason is None) == (value is not None)
-    assert verdict.flags == (("single-bracket",) if text == "Rating: [8]" else ())
+    flags = {"Rating: [8]": ("single-bracket",), "first [[3]], then [[9]]": ("several-labels",)}
+    assert verdict.flags == flags.get(text, ())
+
+
+def test_a_rating_that_may_be_a_citation_is_flagged() -> None:
+    """FastChat's rule is kept; a table says how often it was needed."""
+    assert read_rating("The loop reads a[3] twice. Rating: 8/10") == Verdict(3.0, None, ("single-bracket",))
+    assert read_rating("[[8]] and once more [[8]]").flags == ()
 
 
 def test_pocket_requests_show_one_turn_then_both() -> None:

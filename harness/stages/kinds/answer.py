@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
@@ -94,6 +95,7 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     benchmark = context.benchmark(stage.params["benchmark"], stage.local["config"])
     questions = benchmark.questions
+    model: Any = None
     if "file" in stage.local:
         answers = [separate_answer(answer) for answer in read_answers(Path(stage.local["file"]), questions)]
     else:
@@ -110,6 +112,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     return {
         "questions": len(answers),
         "tokens": sum(sum(answer.tokens) for answer in answers),
+        "cut_prompts": getattr(model, "cut_prompts", 0),
         "without_room": [answer.question for answer in answers if answer.has_no_room],
         "unfinished": sum(not all(answer.finished) for answer in answers),
         "thinking": sum(any(answer.thinking) for answer in answers),

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, against
-from harness.contracts.judge import CallOutcome, JudgeError, refuse_failures
+from harness.contracts.judge import PROMPT_CUT, CallOutcome, JudgeError, is_prompt_cut, refuse_failures
 from harness.contracts.options import json_data
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
@@ -214,7 +214,8 @@ def read_judgment(benchmark: AnyBenchmark, request: Request, outcome: CallOutcom
     verdict = benchmark.parse(request, outcome, config)
     if verdict.mass is not None:
         fields["meta"]["mass"] = round(verdict.mass, 6)
-    return Judgment(verdict=verdict.value, reason=verdict.reason, flags=(*outcome.flags, *verdict.flags), **fields)
+    flags = (*outcome.flags, *(PROMPT_CUT,) * is_prompt_cut(request, outcome), *verdict.flags)
+    return Judgment(verdict=verdict.value, reason=verdict.reason, flags=flags, **fields)
 
 
 def usage(outcomes: Sequence[CallOutcome]) -> dict[str, object]:

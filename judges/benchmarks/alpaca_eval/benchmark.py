@@ -21,7 +21,7 @@ import numpy as np
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize, pair_answers
 from harness.contracts.model import Sampling
-from harness.contracts.options import Count, NotNegative, options, require
+from harness.contracts.options import PathText, Repeats, Temperature, options, require
 from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -44,13 +44,13 @@ class AlpacaEvalConfig(BenchmarkConfig):
     """``weighted``: one token with log-probabilities. ``ranking``: the text prompt of the Llama-3-70B annotator."""
     order: Literal["seeded", "both"] = "seeded"
     """``seeded``: one order per instruction, drawn as the official code draws it. ``both``: ask both and average."""
-    judge_temperature: NotNegative = 1.0
+    judge_temperature: Temperature = 1.0
     """1 as official: without effect where log-probabilities are read. 0 is steadier where only text comes back."""
-    repeats: Count = 1
+    repeats: Repeats = 1
     """Ask the judge this often and average."""
     difficulty_by: Literal["row", "instruction"] = "row"
     """Look difficulties up by ``row``, as alpaca_eval and its leaderboard do: behind a missing row all are shifted."""
-    baseline: str | None = None
+    baseline: PathText | None = None
     """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
 
     def __post_init__(self) -> None:

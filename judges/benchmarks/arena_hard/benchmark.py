@@ -17,7 +17,7 @@ import yaml
 from harness.assets import asset, locate
 from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize, against
 from harness.contracts.model import Sampling
-from harness.contracts.options import Count, NotNegative, options, require
+from harness.contracts.options import PathText, Repeats, Temperature, Tokens, options, require
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -39,15 +39,15 @@ class ArenaHardConfig(BenchmarkConfig):
     """Which official script: they differ in what is dropped when a game has no verdict."""
     style_control: bool = False
     """Make the style-controlled win rate (length and markdown) the table's number; it stands in the details anyway."""
-    judge_max_tokens: Count = 4096
+    judge_max_tokens: Tokens = 4096
     """Longest verdict text, tokens."""
-    judge_temperature: NotNegative = 0.0
+    judge_temperature: Temperature = 0.0
     """0 as official."""
     ask_again: bool = True
     """Ask a judge that wrote no label once more, as the script of v0.1 does (that of 2025 does not)."""
-    repeats: Count = 1
+    repeats: Repeats = 1
     """Play each game this often and average its margin."""
-    baseline: str | None = None
+    baseline: PathText | None = None
     """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
 
 
@@ -242,7 +242,7 @@ class ArenaHardV2Config(ArenaHardConfig):
     """Only ``official``: the questions of v2.0, read from the assets."""
     scorer: Scorer = "2025-06"
     """Which official script: they differ in what is dropped when a game has no verdict."""
-    judge_max_tokens: Count = 16_000
+    judge_max_tokens: Tokens = 16_000
     """Longest verdict text, tokens."""
     ask_again: bool = False
     """Ask a judge that wrote no label once more, as the script of v0.1 does (that of 2025 does not)."""

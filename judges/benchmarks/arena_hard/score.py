@@ -50,8 +50,15 @@ def read_last_label(text: str) -> Verdict:
     """Margin of assistant A by the rule of 2025: the last label, in double brackets if there are any."""
     # Only here: v0.1 reads capital letters alone.
     capital = text.upper()
-    labels = LABEL.findall(capital) or _SINGLE.findall(capital)
-    return _margin(labels[-1]) if labels else Verdict(None, NO_LABEL)
+    labels = LABEL.findall(capital)
+    flags = () if labels else ("single-bracket",)
+    labels = labels or _SINGLE.findall(capital)
+    if not labels:
+        return Verdict(None, NO_LABEL)
+    verdict = _margin(labels[-1])
+    if verdict.value is None:
+        return verdict
+    return replace(verdict, flags=(*verdict.flags, *flags, *("several-labels",) * (len(set(labels)) > 1)))
 
 
 def _margin(label: str) -> Verdict:

@@ -21,7 +21,7 @@ from pydantic import Field
 from harness.assets import locate
 from harness.contracts.benchmark import Entrant, Metric, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
-from harness.contracts.options import options, require
+from harness.contracts.options import PathText, options, require
 from harness.errors import UserError
 from harness.pocket.tasks import recognise
 from harness.pocket.world import iter_prompts, pocket_questions
@@ -32,6 +32,7 @@ from judges.benchmarks.gsm8k.stops import cut_at_stop
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 
 FILTERS: Final = ("strict-match", "flexible-extract")
+MINUS: Final = "\N{MINUS SIGN}"
 INVALID: Final = "[invalid]"  # what lm-eval's filters give when they find nothing; it is marked wrong
 JSON_PART: Final = "json-answer"
 FORMS: Final = {
@@ -61,7 +62,7 @@ class GSM8KConfig(BenchmarkConfig):
 
     protocol: Literal["lm-eval", "json"] = "lm-eval"
     """``lm-eval``: its task. ``json``: zero-shot with a JSON answer, as the PAD authors did, in our own words."""
-    source: str = "assets"
+    source: PathText = "assets"
     """Official problems from: ``assets`` (pinned), ``hub`` (openai/gsm8k), or a folder with test.jsonl, train.jsonl."""
     fewshot: Annotated[int, Field(ge=0, le=32)] | None = None
     """Worked examples; null: 0 for pocket and json, else 5 (from the training problems)."""
@@ -194,13 +195,22 @@ def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
 
 def number_in(text: str) -> Fraction | None:
     """The first number of a short answer, without dollar signs and commas: ``$1,200.50``, ``3/4``, ``1.8e1``."""
-    match = _NUMBER.search(text.replace(",", "").replace("$", "").replace("\N{MINUS SIGN}", "-"))
+    match = _NUMBER.search(text.replace(",", "").replace("$", "").replace(MINUS, "-"))
     if match is None or len(match[0].lower().partition("e")[2].lstrip("+-")) > _MOST_DIGITS:
         return None
     try:
         return Fraction("".join(match[0].split()))
     except (ValueError, ZeroDivisionError):
         return None
+
+
+def is_right_number(answer: Answer, name: str, gold: str) -> bool:
+    """Whether lm-eval's mark of 0 is one of spelling alone: ``$29.00`` for 29, a minus sign of Unicode."""
+    candidates, text = [filter_answer(answer, name)], answer.turns[0]
+    if MINUS in text:
+        candidates.append(extract(cut_at_stop(text.replace(MINUS, "-")), name))
+    number = number_in(gold.rsplit("####", 1)[-1])
+    return number is not None and number in map(number_in, candidates)
 
 
 def mark_json(question: Question, answer: Answer) -> Judgment:
@@ -283,6 +293,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             if not answer.meta.get(name) and cut_at_stop(answer.turns[0]) != answer.turns[0]:
                 flags += ("cut-at-stop",)
             mark = mark_of(number, question.reference[0])
+            flags += ("right-as-number",) * (not mark and is_right_number(answer, name, question.reference[0]))
             judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule"))
         return judgments
 
@@ -295,7 +306,9 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
         marks_of_questions = [by_question.get(question.id, {}) for question in questions]
         marks = {part: [[row[part]] if part in row else [] for row in marks_of_questions] for part in parts}
         accuracy = {part: Ratio.of_sums(questions, column) for part, column in marks.items()}
-        detail = entrant_detail(questions, entrant, needs_judge=False)
+        # Both filters grade every answer: flags are counted for the one that makes the number.
+        of_main = [judgment for judgment in entrant.judgments if judgment.part == main]
+        detail = entrant_detail(questions, replace(entrant, judgments=of_main), needs_judge=False)
         detail |= {part: ratio.value for part, ratio in accuracy.items() if ratio.value is not None}
         tasks = sorted({str(answer.meta["task"]) for answer in entrant.answers if "task" in answer.meta})
         if tasks:

@@ -106,7 +106,10 @@ def token_counts(counts: object) -> tuple[int, int]:
     """
     if not isinstance(counts, Mapping):
         return 0, 0
-    read_count = whole_number(counts.get("prompt_tokens")) or whole_number(counts.get("input_tokens"))
+    read_count = whole_number(counts.get("prompt_tokens"))
+    if not read_count:  # Anthropic's own counter leaves out what its cache took and gave
+        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        read_count = sum(whole_number(counts.get(name)) for name in names)
     written_count = whole_number(counts.get("completion_tokens")) or whole_number(counts.get("output_tokens"))
     details = counts.get("completion_tokens_details") or counts.get("output_tokens_details")
     thinking_count = whole_number(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0

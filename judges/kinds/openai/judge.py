@@ -51,7 +51,7 @@ class OpenAIConfig:
     """The request field for the token limit; newer OpenAI models take only ``max_completion_tokens``."""
     logprobs: bool | None = None
     """Ask for log-probabilities where the protocol wants them; ``false`` for endpoints that refuse."""
-    thinking_tokens: Annotated[int, Field(ge=0)] | None = None
+    thinking_tokens: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     """Added to the protocol's token limit for models whose thinking counts towards it."""
     leave_out: tuple[str, ...] = ()
     """Request fields that the model does not take at all, and that are not sent (``[temperature]``)."""

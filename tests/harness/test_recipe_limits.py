@@ -1,0 +1,112 @@
+"""Huge, tiny, deep and long values anywhere in a recipe are refused at once, with their path and the rule."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.contracts.options import RecipeError
+from harness.errors import UserError
+from harness.recipe.recipe import Recipe, load_recipe
+from harness.training.fit import check_finite
+from tests.harness.test_plan import plan
+from tests.harness.test_recipe import REGISTRY, write
+
+LONG = "a" * 300
+
+
+def read(*overrides: str, recipe: str = "pocket") -> Recipe:
+    from distilbench.plugins import load_registry
+
+    return load_recipe(recipe, list(overrides), load_registry())
+
+
+@pytest.mark.parametrize(
+    ("override", "rule"),
+    [
+        ("train.learning_rate=1e300", "train.learning_rate = 1e+300: must be less than or equal to 10. [--set]"),
+        ("train.learning_rate=1e-300", "train.learning_rate = 1e-300: must be 0 or at least 1e-09"),
+        ("train.weight_decay=1e300", "must be less than or equal to 100"),
+        ("train.max_grad_norm=1e-300", "must be 0 or at least 1e-09"),
+        ("train.epochs=1000000", "must be less than or equal to 10,000"),
+        ("train.lora={alpha: 1e300}", "train.lora.alpha = 1e+300: must be less than or equal to"),
+        ("train.lora.rank=8", "train.lora.rank is an unknown key. Choices: r, alpha, dropout, target_modules."),
+        ("methods.dpo.train.lora.rank=8", "lora.rank is an unknown key. Choices: r, alpha, dropout, target_modules."),
+        ("methods.pad-ppd.rounds=1000000", "methods.pad-ppd.rounds = 1000000: must be less than or equal to 100"),
+        ("methods.dpo.beta=1e300", "methods.dpo.beta = 1e+300: must be less than or equal to"),
+        ("methods.kd.temperature=1e-300", "must be greater than or equal to 0.01"),
+        ("sampling.temperature=1e-300", "sampling.temperature = 1e-300: must be 0 (greedy) or at least 0.01"),
+        ("sampling.max_new_tokens=100000000", "must be less than or equal to 10,000,000"),
+        ("reward.floor=1e-320", "must be greater than or equal to 1e-30"),
+        ("benchmarks.arena_hard.repeats=1000000", "must be less than or equal to 1,000"),
+        ("benchmarks.gsm8k.top_p=1e-320", "must be greater than or equal to 1e-06"),
+        ("statistics.replicates=1000000000", "must be less than or equal to 100,000"),
+        ("ask.timeout=1e-9", "ask.timeout = 1e-09: must be greater than or equal to 0.01"),
+        ("ask.concurrency=1000000000", "must be less than or equal to 10,000"),
+        (
+            "compute.device=cuda:99",
+            "compute.device = 'cuda:99': must be auto, cpu, mps, cuda or cuda:N",
+        ),
+        ("compute.workers=100000000", "must be less than or equal to 1,024"),
+        ("seeds=[18446744073709551616]", "seeds[0] = 18446744073709551616: is beyond 64 bits"),
+        (f"train.epochs={'9' * 5000}", "its value is not valid YAML (a number of 5,000 digits)"),
+        (f"train.learning_rate={'9' * 400}", "its value is not valid YAML (a number of 400 digits)"),
+        ("train.epochs=1:30", "train.epochs = '1:30': must be a whole number"),
+        ("seeds=[010]", "seeds[0] = '010': must be a whole number"),
+        (f"name={LONG}", "must be usable as a folder's name: up to 100 letters"),
+        (f"methods={{{LONG}: {{method: dpo}}}}", "has a key of 300 characters, and 100 are the most"),
+        (f"judges.{LONG}={{kind: pocket}}", "must have at most 30 keys of at most 100 characters"),
+        (f"title={LONG * 100}", "title = 'aaa"),
+        (f"family.student={LONG}", "is longer than a path can be"),
+        (f"compute.launch={LONG}", "is longer than a path can be"),
+        (f"{'a.' * 2000}b=1", "must have at most 30 keys of at most 100 characters"),
+        (f"title={'[' * 5000}", "its value is not valid YAML (it is nested too deep, more than 30 levels)"),
+        (f"seeds=[{'1,' * 100_000}]", "its value is not valid YAML (it has more than 10,000 values)"),
+        ("tuned_teacher.rounds=1000000", "is an option of rows, and the tuned teacher is none"),
+        ("executor_options.a=1", "executor_options is an unknown key"),
+        ("family.backend_options.x=99999999999999999999", "family.backend_options.x = 99999999999999999999: is beyond"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_value_beyond_all_use_is_refused_with_path_and_rule(override: str, rule: str) -> None:
+    began = time.process_time()
+    with pytest.raises(RecipeError) as caught:
+        read(override)
+    assert rule in str(caught.value) and len(str(caught.value)) < 2000
+    assert time.process_time() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (f"train: {{epochs: {'9' * 5000}}}", r"a number of 5,000 digits.*"),
+        ("a: &a [x, x, x, x, x, x]\n" + "\n".join(f"b{n}: &b{n} [*a, *a, *a]" for n in range(9)), "unknown key"),
+        ("\n".join(f"{' ' * depth}a:" for depth in range(99)), "nested too deep"),
+    ],
+)
+def test_files_are_refused_alike(text: str, rule: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=rule):
+        load_recipe(write(tmp_path, text), (), REGISTRY)
+
+
+@pytest.mark.parametrize(("n", "fits"), [(12_000, True), (12_001, False)])
+def test_no_more_prompts_than_the_source_has(n: int, fits: bool, tmp_path: Path) -> None:
+    if fits:
+        plan(f"prompts.n={n}")
+        return
+    with pytest.raises(UserError, match=r"prompts\.n = 12001: the source 'pocket' has fewer than 12,000 prompts"):
+        plan(f"prompts.n={n}")
+    file = tmp_path / "mine.jsonl"
+    file.write_text('{"prompt": "a", "golden": "b", "rejected": "c"}\n' * 1)
+    with pytest.raises(UserError, match=r"prompts\.n = 2: the source 'jsonl' has 1 prompt"):
+        plan("prompts.source=jsonl", f"prompts.path={file}", "prompts.n=2")
+
+
+def test_weights_are_checked_after_the_last_step() -> None:
+    check_finite("dpo", {"a": torch.ones(2)})
+    spoilt = {"a": torch.ones(2), "b": torch.tensor([1.0, float("nan")]), "c": torch.tensor([float("inf")])}
+    with pytest.raises(UserError, match=r"dpo: 2 of 3 weights are not finite after the last step \(b, \.\.\.\)"):
+        check_finite("dpo", spoilt)
