@@ -97,6 +97,7 @@ HEAVY = frozenset(
         "sklearn",
         "sqlite3",
         "statsmodels",
+        "tiktoken",
         "tokenizers",
         "torch",
         "transformers",

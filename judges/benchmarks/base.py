@@ -6,11 +6,12 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from harness.contracts.benchmark import Benchmark, Card, Entrant, QuestionSetSize
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import Count, Nucleus, Temperature, Tokens, options, require
+from harness.errors import UserError
 from harness.pocket.world import pocket_questions
 from harness.text import format_count
 from harness.types import Answer, Message, Question, Reply, Request, Response, Score, Verdict
@@ -149,6 +150,15 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         """What the card states besides the options."""
         return {}
 
+    def _has_official_baseline(self, config: C) -> bool:
+        """Whether the file given as ``baseline`` holds the protocol's own answers (with token counts, say)."""
+        no_file: dict[str, Any] = {"baseline": None}
+        try:
+            questions, official_questions = self.questions(config), self.questions(replace(config, **no_file))
+        except UserError:  # nothing here to compare
+            return False
+        return [q.baseline for q in questions] == [q.baseline for q in official_questions]
+
     def card(self, config: C) -> Card:
         questions, sampling = self.sets[config.questions], self.sampling(config)
         parameters: dict[str, object] = {**asdict(config), "max_new_tokens": sampling.max_new_tokens}
@@ -156,7 +166,7 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         by_category = config.temperature is None and questions.temperatures
         parameters["temperature"] = dict(questions.temperatures) if by_category else sampling.temperature
         deviations = [*questions.deviations(config), *self.deviations(config)]
-        if parameters.get("baseline") is not None:
+        if parameters.get("baseline") is not None and not self._has_official_baseline(config):
             deviations.append("The baseline is a given answer file: a head-to-head comparison, not official.")
         if config.limit is not None:
             deviations.append(f"At most {format_count(config.limit, 'question')}.")

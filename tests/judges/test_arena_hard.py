@@ -1,8 +1,12 @@
 """Arena-Hard: labels by the official rule, both scorers by hand and against what the official scripts compute."""
 
 import json
+import random
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +26,13 @@ from judges.benchmarks.arena_hard.benchmark import (
     writing_prompt,
 )
 from judges.benchmarks.arena_hard.score import LABELS, battle, official_interval, read_label, read_last_label
-from judges.benchmarks.arena_hard.style_control import markdown_breakdown
+from judges.benchmarks.arena_hard.style_control import (
+    Battles,
+    follow_official_steps,
+    markdown_breakdown,
+    style_difference,
+)
+from judges.benchmarks.arena_hard.token_counts import token_counter
 
 
 def reply(text: str) -> Reply:
@@ -246,8 +256,11 @@ def test_a_model_that_wins_everything_has_a_finite_style_fit() -> None:
 
 
 @pytest.mark.assets
-def test_style_control_equals_the_official_script(assets) -> None:
-    """Counts of 1,500 answers are the official ones; win rates within 0.02 of the official fit, coefficients 0.001."""
+def test_style_control_equals_the_official_script_of_v01(assets) -> None:
+    """Counts of 1,500 answers are the official ones; win rates within 0.02 of the official fit, coefficients 0.001.
+
+    The baseline's file has no token counts: ours are those that the script makes.
+    """
     folder = assets / "arena_hard_v0.1"
     expected = json.loads((folder / "synthetic_expected.json").read_text())["v0.1_era"]["style_control"]
     metadata = json.loads((folder / "style_metadata.json").read_text())
@@ -258,10 +271,9 @@ def test_style_control_equals_the_official_script(assets) -> None:
             known = counts[row["uid"]]
             counted = [sum(kinds.values()) for kinds in markdown_breakdown(texts[name, row["uid"]]).values()]
             assert counted == [known["header_count"], known["list_count"], known["bold_count"]]
-    questions = [
-        replace(question, meta={"baseline_token_len": metadata["gpt-4-0314"][question.id]["token_len"]})
-        for question in BENCHMARK.questions(ArenaHardConfig(questions="official"))
-    ]
+    questions = BENCHMARK.questions(ArenaHardConfig(questions="official"))
+    for question in questions:
+        assert question.meta["baseline_token_len"] == metadata["gpt-4-0314"][question.id]["token_len"]
     entrants = {}
     for name, judgments in official_judgments(folder).items():
         answers = [
@@ -277,6 +289,150 @@ def test_style_control_equals_the_official_script(assets) -> None:
         assert "length in tokens" in score.note
         for feature, official in names.items():
             assert score.detail[f"style:{feature}"] == pytest.approx(expected["style_coef"][official], abs=1e-3)
+
+
+def stylish_judgments(metadata: dict[str, dict[str, dict[str, int]]], name: str, skill: float) -> list[Judgment]:
+    """Verdicts of a judge that likes long answers dense with markdown; 2% of the games have none."""
+    judgments = []
+    for uid, base in metadata["gpt-4-0314"].items():
+        draws, model = random.Random(f"{name}/{uid}"), metadata[name][uid]
+        length = (model["token_len"] - base["token_len"]) / (model["token_len"] + base["token_len"])
+        marks = ("header_count", "list_count", "bold_count")
+        density, base_density = (sum(row[mark] for mark in marks) / (row["token_len"] + 1) for row in (model, base))
+        appeal = skill + 1.5 * length + 20 * (density - base_density)
+        for game in ("game1", "game2"):
+            value = appeal + draws.gauss(0, 1)
+            margin = 2.0 if value > 1.5 else 1.0 if value > 0.3 else 0.0 if value > -0.2 else -1.0
+            margin = -2.0 if value <= -1.4 else margin
+            judgments.append(Judgment(uid, game, None if draws.random() < 0.02 else margin))
+    return judgments
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize(
+    ("scorer", "with_counts", "win_rates", "coefficients"),
+    [
+        # 8fd0c83, its fit on all battles, unrounded
+        ("v0.1", True, (31.942, 9.769), (0.5498, 0.0230, 0.6334, 0.2340)),
+        # 196f6b8, its fit on all battles: 50 steps; the maximum is 32.515, 8.945; with the features of v0.1 32.2, 9.5
+        ("2025-06", True, (32.629, 9.194), (0.7329, -0.0074, 0.8142, 0.3077)),
+        # without counts by characters, and said
+        ("v0.1", False, (32.64, 9.70), None),
+    ],
+)
+def test_style_dependent_verdicts_score_as_in_both_official_scripts(
+    assets, scorer, with_counts, win_rates, coefficients
+) -> None:
+    folder = assets / "arena_hard_v0.1"
+    metadata = json.loads((folder / "style_metadata.json").read_text())
+    config = ArenaHardConfig(questions="official", scorer=scorer, style_control=True)
+    entrants = {}
+    for name, skill in (("gpt-4-0613", -0.1), ("gpt-3.5-turbo-0125", -0.8)):
+        answers = [
+            Answer(
+                row["uid"], (row["messages"][-1]["content"]["answer"],), (), (),
+                {"token_len": metadata[name][row["uid"]]["token_len"]} if with_counts else {},
+            )
+            for row in read_jsonl(folder / f"model_answer/{name}.jsonl")
+        ]  # fmt: skip
+        entrants[name] = Entrant(answers, stylish_judgments(metadata, name, skill))
+    scores = [score for (score,) in BENCHMARK.score(BENCHMARK.questions(config), entrants, config, 0, 0).values()]
+    assert [score.value for score in scores] == pytest.approx(win_rates, abs=0.02)
+    assert all(("not official" in score.note) != with_counts for score in scores)
+    if coefficients:
+        features = ("length", "headers", "lists", "bold")
+        found = [scores[0].detail[f"style:{name}"] for name in features]
+        assert found == pytest.approx(coefficients, abs=2e-3)
+
+
+def test_the_later_style_features_by_hand() -> None:
+    """Lengths 99 and 299: (99 - 299) / 398 = -0.5025. Densities of lists 4 / 100 and 3 / 300: 0.03 / 1.05 = 0.02857.
+
+    v0.1: (99 - 299) / 399 and (4 - 3) / 8.
+    """
+    base, model = np.array([99.0, 0, 4, 0]), np.array([299.0, 0, 3, 0])
+    assert style_difference(base, model, "2025-06") == pytest.approx([-200 / 398, 0, 0.03 / 1.05, 0])
+    assert style_difference(base, model, "v0.1") == pytest.approx([-200 / 399, 0, 1 / 8, 0])
+    assert not style_difference(np.zeros(4), np.zeros(4), "2025-06").any()
+
+
+@pytest.mark.parametrize(
+    ("win_share", "strengths", "coefficients"),
+    [
+        (0.3, [-1.01771, -0.86803], [0.297926, 0.0, -0.353759, 0.261152]),
+        (1.0, [5.548438, 5.502174], [0.165056, 0.0, 0.168312, 0.172292]),
+    ],
+)
+def test_the_later_script_stops_before_its_maximum(
+    win_share: float, strengths: list[float], coefficients: list[float]
+) -> None:
+    """50 steps of ``torch.optim.LBFGS`` (lr 0.1) from 0.5 end there, one battle per row. Nobody writes headers."""
+    rng = np.random.default_rng(5)
+    features = rng.normal(size=(2, 60, 4)) * [0.4, 0, 0.01, 0.2]
+    wins = (rng.random((2, 60)) < win_share).astype(float)
+    battles = Battles(("a", "b"), features, wins, np.ones((2, 60)), True)
+    centre, spread = features.reshape(-1, 4).mean(axis=0), features.reshape(-1, 4).std(axis=0)
+    found_strengths, coef = follow_official_steps(battles, centre, spread)
+    assert found_strengths - centre @ coef == pytest.approx(strengths, abs=1e-5)
+    assert coef * spread == pytest.approx(coefficients, abs=1e-5)
+
+
+def test_count_tokens_counts_all_answers_with_the_encoding_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in counts words. By characters the long words are as long as the short ones are many."""
+    asked: list[str] = []
+
+    def get_encoding(name: str) -> SimpleNamespace:
+        asked.append(name)
+        return SimpleNamespace(encode=lambda text, disallowed_special: text.split())
+
+    monkeypatch.setitem(sys.modules, "tiktoken", SimpleNamespace(get_encoding=get_encoding))
+    token_counter.cache_clear()
+    questions = [Question(str(n), ("q",), baseline=("b " * 6,)) for n in range(8)]
+    answers = [Answer(str(n), ("word" * n + " w" * (n % 3),), (), (), {"token_len": 1000}) for n in range(8)]
+    judgments = [each for n in range(8) for each in judged(str(n), (1.0, -1.0) if n % 2 else (1.0, 0.0))]
+    entrants, values = {"x": Entrant(answers, judgments)}, []
+    for scorer in ("v0.1", "2025-06"):
+        config = ArenaHardConfig(scorer=scorer, style_control=True, count_tokens=True)
+        (score,) = BENCHMARK.score(questions, entrants, config, 0, 0)["x"]
+        assert score.detail["style_length_unit"] == "tokens" and "not official" not in score.note
+        values.append(score.detail["style:length"])
+    assert asked == ["cl100k_base", "o200k_base"]
+    counted = [
+        replace(answer, meta={"token_len": len(answer.turns[0].split())}) for answer in answers
+    ]  # the same counts in the file give the same fit
+    in_file = [replace(question, meta={"baseline_token_len": 6}) for question in questions]
+    (score,) = BENCHMARK.score(in_file, {"x": Entrant(counted, judgments)}, ArenaHardConfig(), 0, 0)["x"]
+    assert score.detail["style:length"] == values[0]
+
+
+def test_count_tokens_without_tiktoken_or_its_vocabulary_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise OSError("no route to host")
+
+    for module, message in (
+        (None, r"pip install 'distilbench\[tiktoken\]'"),
+        (SimpleNamespace(get_encoding=fail), "no route"),
+    ):
+        monkeypatch.setitem(sys.modules, "tiktoken", module)
+        token_counter.cache_clear()
+        with pytest.raises(UserError, match=message):
+            BENCHMARK.questions(ArenaHardConfig(count_tokens=True))
+
+
+def test_the_protocols_own_answers_from_a_file_are_no_head_to_head(tmp_path: Path) -> None:
+    plain = BENCHMARK.questions(ArenaHardConfig(limit=3))
+    rows = [
+        {"uid": q.id, "model": "base", "metadata": {"token_len": 7},
+         "messages": [{"role": "assistant", "content": {"answer": q.baseline[0]}}]}
+        for q in plain
+    ]  # fmt: skip
+    write_rows(tmp_path / "base.jsonl", rows)
+    config = ArenaHardConfig(limit=3, baseline=str(tmp_path / "base.jsonl"))
+    assert [q.meta["baseline_token_len"] for q in BENCHMARK.questions(config)] == [7] * 3
+    assert "head-to-head" not in " ".join(BENCHMARK.card(config).deviations)
+    rows[1]["messages"] = [{"role": "assistant", "content": {"answer": "another"}}]
+    write_rows(tmp_path / "base.jsonl", rows)
+    assert "head-to-head" in " ".join(BENCHMARK.card(config).deviations)
 
 
 def arena_request(text: str, **options: object) -> tuple[Request, Request | None]:
@@ -331,11 +487,34 @@ def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DISTILBENCH_ASSETS", str(tmp_path))
+@pytest.mark.assets
+def test_v2_on_its_real_files(assets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """500 hard prompts, 253 of code and 247 of mathematics; o3-mini's markdown is counted as its file has it."""
+    config = ArenaHardV2Config()
+    questions = V2_BENCHMARK.questions(config)
+    assert Counter(question.category for question in questions) == {"coding": 253, "math": 247}
+    assert {question.meta["baseline"] for question in questions} == {"o3-mini-2025-01-31"}
+    answers = {row["uid"]: row for row in read_jsonl(assets / "arena_hard_v2.0/model_answer/o3-mini-2025-01-31.jsonl")}
+    assert len(answers) == 750
+    for row in answers.values():
+        counts = {key: count for key, count in row["metadata"].items() if key != "token_len"}
+        assert markdown_breakdown(row["messages"][-1]["content"]["answer"]) == counts
+    for question in questions:
+        row = answers[question.id]
+        assert row["messages"][0]["content"] == question.turns[0]
+        assert question.meta["baseline_token_len"] == row["metadata"]["token_len"]
+    size, blank = V2_BENCHMARK.size(config), Answer("", ("",), (), ())
+    prompts = [request.messages for question in questions for request in V2_BENCHMARK.requests(question, blank, config)]
+    characters = sum(len(message["content"]) for messages in prompts for message in messages) / len(prompts)
+    assert size is not None and (size.questions, size.request_characters) == (500, round(characters))
+    assert size.characters == round(sum(len(question.turns[0]) for question in questions) / 500)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(UserError, match=r"huggingface\.co/datasets/lmarena-ai.*its sha256 is not known"):
-        V2_BENCHMARK.questions(ArenaHardV2Config())
+    with pytest.raises(UserError, match=r"gemini-2\.0-flash-001\.jsonl' is missing.*its sha256 is not known"):
+        V2_WRITING_BENCHMARK.questions(config)
+
+
+def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("judges.benchmarks.arena_hard.benchmark.locate", tmp_path.joinpath)
     questions = [
         {"uid": "u1", "category": "hard_prompt", "subcategory": "coding", "prompt": "sort \u2028 a list"},
         {"uid": "u2", "category": "creative_writing", "subcategory": "poem", "prompt": "write"},

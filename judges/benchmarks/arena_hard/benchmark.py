@@ -23,8 +23,9 @@ from harness.types import Answer, Message, Question, Reply, Request, Score, Verd
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.answer_files import Row, dig, read_jsonl, require_field, shorten
 from judges.benchmarks.arena_hard import score as rules
-from judges.benchmarks.arena_hard.score import Scorer, read_label, read_last_label
-from judges.benchmarks.arena_hard.style_control import style_control
+from judges.benchmarks.arena_hard.score import read_label, read_last_label
+from judges.benchmarks.arena_hard.style_control import Scorer, style_control
+from judges.benchmarks.arena_hard.token_counts import baseline_counts, token_counter
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
 from judges.benchmarks.scoring import ratio_score
 
@@ -39,6 +40,9 @@ class ArenaHardConfig(BenchmarkConfig):
     """Which official script: they differ in what is dropped when a game has no verdict."""
     style_control: bool = False
     """Make the style-controlled win rate (length and markdown) the table's number; it stands in the details anyway."""
+    count_tokens: bool = False
+    """Count all answers' tokens for style control with tiktoken, as the official scripts do; false: the counts in the
+    files, or characters where an answer has none."""
     judge_max_tokens: Tokens = 4096
     """Longest verdict text, tokens."""
     judge_temperature: Temperature = 0.0
@@ -76,7 +80,10 @@ class ArenaHardVersion:
     def load(self, config: ArenaHardConfig) -> list[Question]:
         rows = read_jsonl(locate(f"{self.folder}/question.jsonl"))
         file = f"{self.folder}/model_answer/{self.baseline}.jsonl"
-        answers = {row["uid"]: ArenaHard.read_answer(row, file) for row in read_jsonl(locate(file))}
+        answer_rows = read_jsonl(locate(file))
+        for row, count in zip(answer_rows, baseline_counts().get(self.baseline, ()), strict=False):
+            row["metadata"] = {"token_len": count}
+        answers = {row["uid"]: ArenaHard.read_answer(row, file) for row in answer_rows}
         questions = []
         for row in rows:
             if self.category in (None, row["category"]) and (answer := answers[row["uid"]]) is not None:
@@ -153,6 +160,11 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
             return model, Answer(uid, (text,), (), ())
         return model, Answer(uid, (text,), (), (tokens,), {"token_len": tokens})
 
+    def questions(self, config: ArenaHardConfig) -> list[Question]:
+        if config.count_tokens:
+            token_counter(config.scorer)  # refused before anything is answered or judged
+        return super().questions(config)
+
     def requests(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Request]:
         model, baseline = answer.turns[0], question.baseline[0]
         prompt, limits = self.sets[config.questions].prompt, (config.judge_max_tokens, config.judge_temperature)
@@ -177,8 +189,9 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         """Win rate of every entrant, plain or style-controlled; questions are resampled with both their games."""
         metric, scorer = self.metrics[0].id, config.scorer
         ratios = {name: rules.weighted_wins(questions, entrant.judgments, scorer) for name, entrant in entrants.items()}
+        count = token_counter(scorer) if config.count_tokens else None
         # Style control needs the entrants of the call together: they share its coefficients.
-        fits = style_control(questions, entrants, ratios, replicates, seed)
+        fits = style_control(questions, entrants, ratios, scorer, count, replicates, seed)
         scores: dict[str, tuple[Score, ...]] = {}
         for name, entrant in entrants.items():
             ratio, fit = ratios[name], fits.get(name)
@@ -226,8 +239,9 @@ def writing_prompt(system: str) -> str:
 
 
 V2_HARD = ArenaHardVersion(
-    "Arena-Hard v2.0, hard prompts", "arena_hard_v2.0", "o3-mini-2025-01-31", "gpt-4.1", "hard_prompt", read_last_label
-)
+    "Arena-Hard v2.0, hard prompts", "arena_hard_v2.0", "o3-mini-2025-01-31", "gpt-4.1", "hard_prompt", read_last_label,
+    size=QuestionSetSize(500, turns=1, characters=1208, requests=2, request_characters=6711, reply_tokens=512),
+)  # fmt: skip
 V2_WRITING = ArenaHardVersion(
     "Arena-Hard v2.0, creative writing", "arena_hard_v2.0", "gemini-2.0-flash-001", "gpt-4.1", "creative_writing",
     read_last_label, writing_prompt, _WRITING_PROMPT[:12],

@@ -12,17 +12,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from statistics import fmean
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
 import numpy as np
 
 from harness.contracts.benchmark import Entrant
 from harness.stats import percentile_interval
 from harness.types import Judgment, Question, Score, Verdict
-from judges.benchmarks.arena_hard.style_control import StyleFit
+from judges.benchmarks.arena_hard.style_control import Scorer, StyleFit
 from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, verdicts
 
-Scorer = Literal["v0.1", "2025-06"]
 STRONG_WEIGHT: Final = 3.0
 GAMES: Final = ("game1", "game2")
 LABELS: Final = {"A>>B": 2.0, "A>B": 1.0, "A=B": 0.0, "B>A": -1.0, "B>>A": -2.0}  # margins of assistant A
@@ -162,6 +161,8 @@ def style_score(metric: str, scorer: Scorer, ratio: Ratio, fit: StyleFit | None,
     shares = fit.official + fit.influence[counts] - fit.influence[counts].mean()
     per_question = dict(zip(np.array(ratio.ids)[counts].tolist(), shares.tolist(), strict=True))
     note = f"scorer {scorer}, style-controlled (length in {detail['style_length_unit']} and markdown)"
+    if not fit.by_tokens:
+        note += "; not official: the script takes the length in tokens (count_tokens: true)"
     return Score(
         metric, fit.official, low, high, ratio.scored_count, missing_count, note, per_question, fit.replicates, detail
     )

@@ -1,15 +1,18 @@
 """Style control of Arena-Hard: what the win rate would be if answers did not differ in length and markdown.
 
-Bradley-Terry with style terms, as lmarena/arena-hard-auto (v0.1 era) and Chatbot Arena fit it: one strength per model,
-the baseline at 0, and four coefficients that all models share, on (baseline - model) / (baseline + model + 1) of the
-length and of the counts of headers, list items and bold spans, code blocks removed.
+Bradley-Terry with style terms, as lmarena/arena-hard-auto fits it: one strength per model, the baseline at 0, and four
+coefficients that all models share, code blocks removed. ``v0.1`` (and Chatbot Arena) takes (baseline - model) /
+(baseline + model + 1) of the length and of the counts of headers, list items and bold spans. ``2025-06`` takes the
+length without the + 1 and, instead of the counts, their density: count / (length + 1). Its optimiser stops after 50
+short steps, up to half a point from the maximum. That is in the numbers that it prints, so it is followed here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from harness.stats import Array
 from harness.types import Question
 from judges.benchmarks.scoring import Ratio, resample_counts, sigmoid
 
+Scorer = Literal["v0.1", "2025-06"]
 FEATURES = ("length", "headers", "lists", "bold")
 _CODE = re.compile(r"```([^`]*)```")
 _RULES = {
@@ -31,6 +35,10 @@ _RULES = {
 }
 _RIDGE = 1e-6  # keeps a model that won or lost everything finite; moves no other printed digit
 _CHUNK = 64  # replicates solved at once: bounds memory
+# torch.optim.LBFGS as ``utils/math_utils.py`` of the 2025 script sets it up.
+_STEPS: Final = 50
+_STEP_SIZE: Final = 0.1
+_START: Final = 0.5
 
 
 def markdown_breakdown(text: str) -> dict[str, dict[str, int]]:
@@ -45,8 +53,7 @@ def markdown_breakdown(text: str) -> dict[str, dict[str, int]]:
     return {name: {kind: len(rule.findall(text)) for kind, rule in rules.items()} for name, rules in _RULES.items()}
 
 
-def _style(text: str, tokens: object) -> Array:
-    length = tokens if isinstance(tokens, int) and not isinstance(tokens, bool) else len(text)
+def _style(text: str, length: int) -> Array:
     return np.array([length, *(sum(kinds.values()) for kinds in markdown_breakdown(text).values())], dtype=float)
 
 
@@ -54,7 +61,8 @@ def _style(text: str, tokens: object) -> Array:
 class Battles:
     """Weighted wins and weights [entrants, questions] against the baseline, and style features [..., 4].
 
-    All are 0 where there is no answer or no game. Lengths are in tokens where all answers came with counts.
+    All are 0 where there is no answer or no game. Lengths are in tokens where they are counted, or all answers came
+    with counts.
     """
 
     names: tuple[str, ...]
@@ -80,25 +88,43 @@ class StyleFit:
     by_tokens: bool
 
 
-def _gather(questions: Sequence[Question], entrants: Mapping[str, Entrant], ratios: Mapping[str, Ratio]) -> Battles:
+def style_difference(base: Array, model: Array, scorer: Scorer) -> Array:
+    """[4] of two answers' length and counts; a longer baseline is positive."""
+    if scorer == "v0.1":
+        return np.asarray((base - model) / (base + model + 1))
+    dense_base, dense_model = (np.append(style[0], style[1:] / (style[0] + 1)) for style in (base, model))
+    sums = dense_base + dense_model + np.array([0.0, 1.0, 1.0, 1.0])
+    return np.asarray((dense_base - dense_model) / np.maximum(sums, 1e-12))  # of two empty answers 0, not 0 / 0
+
+
+def _gather(
+    questions: Sequence[Question], entrants: Mapping[str, Entrant], ratios: Mapping[str, Ratio], scorer: Scorer,
+    count: Callable[[str], int] | None,
+) -> Battles:  # fmt: skip
     names = tuple(name for name in entrants if entrants[name].answers)
     features = np.zeros((len(names), len(questions), len(FEATURES)))
     wins, weight = np.zeros(features.shape[:2]), np.zeros(features.shape[:2])
     places = {question.id: place for place, question in enumerate(questions)}
     with_answers = {name: pair_answers(questions, entrants[name].answers) for name in names}
-    by_tokens = bool(names) and all(
+    have_counts = all(
         isinstance(answer.meta.get("token_len"), int) and isinstance(question.meta.get("baseline_token_len"), int)
         for name in names
         for question, answer in with_answers[name]
     )
-    base = [_style(q.baseline[0], q.meta.get("baseline_token_len") if by_tokens else None) for q in questions]
+
+    def style(text: str, tokens: object) -> Array:
+        if count is not None:
+            return _style(text, count(text))
+        return _style(text, tokens if have_counts and isinstance(tokens, int) else len(text))
+
+    base = [style(question.baseline[0], question.meta.get("baseline_token_len")) for question in questions]
     for row, name in enumerate(names):
         for question, answer in with_answers[name]:
             place = places[question.id]
-            style = _style(answer.turns[0], answer.meta.get("token_len") if by_tokens else None)
-            features[row, place] = (base[place] - style) / (base[place] + style + 1)
+            model_style = style(answer.turns[0], answer.meta.get("token_len"))
+            features[row, place] = style_difference(base[place], model_style, scorer)
             wins[row, place], weight[row, place] = ratios[name].numerator[place], ratios[name].denominator[place]
-    return Battles(names, features, wins, weight, by_tokens)
+    return Battles(names, features, wins, weight, count is not None or (bool(names) and have_counts))
 
 
 def _solve(battles: Battles, counts: Array, start: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -142,6 +168,44 @@ def _centre(battles: Battles, counts: Array) -> Array:
     return np.asarray(totals / np.maximum(weight.sum(axis=0), 1e-12)[:, None])
 
 
+def follow_official_steps(battles: Battles, centre: Array, spread: Array) -> tuple[Array, Array]:
+    """Strengths and coefficients where the script of 2025 stops: L-BFGS without a line search, from 0.5."""
+    scale = np.where(spread > 1e-9, 1 / np.maximum(spread, 1e-9), 0.0)  # a style that all share has no coefficient
+    z = (battles.features - centre) * scale
+    models = len(battles.names)
+
+    def gradient(x: Array) -> Array:
+        p = sigmoid((x[:models] - x[models])[:, None] - z @ x[models + 1 :])
+        residual = battles.weight * p - battles.wins
+        return np.concatenate([residual.sum(axis=1), [-residual.sum()], -np.einsum("mn,mnf->f", residual, z)])
+
+    # The baseline's strength is a parameter too, the last before the coefficients, and takes part in every step.
+    x = np.full(models + 1 + len(FEATURES), _START)
+    history: list[tuple[Array, Array]] = []  # (step, change of the gradient)
+    slope = gradient(x)
+    step = -slope * _STEP_SIZE * min(1.0, 1.0 / max(np.abs(slope).sum(), 1e-12))
+    for _ in range(_STEPS - 1):
+        x, earlier = x + step, slope
+        slope = gradient(x)
+        change = slope - earlier
+        if step @ change > 1e-10:
+            history.append((step, change))
+        if not history:
+            break
+        direction, shares = -slope, []
+        for s, y in reversed(history):
+            shares.append(s @ direction / (s @ y))
+            direction = direction - shares[-1] * y
+        s, y = history[-1]
+        direction = direction * (s @ y) / (y @ y)
+        for (s, y), share in zip(history, reversed(shares), strict=True):
+            direction = direction + s * (share - y @ direction / (s @ y))
+        step = _STEP_SIZE * direction
+    x = x + step
+    coef = scale * x[models + 1 :]
+    return x[:models] - x[models] + centre @ coef, coef
+
+
 def _influence(battles: Battles, theta: Array, coef: Array, centre: Array) -> list[Array]:
     """What each question adds to the official win rates: infinitesimal jackknife, percent, one array per entrant."""
     models, n, size = battles.features.shape
@@ -165,10 +229,13 @@ def _influence(battles: Battles, theta: Array, coef: Array, centre: Array) -> li
 
 def style_control(
     questions: Sequence[Question], entrants: Mapping[str, Entrant], ratios: Mapping[str, Ratio],
-    replicates: int, seed: int,
+    scorer: Scorer, count: Callable[[str], int] | None, replicates: int, seed: int,
 ) -> dict[str, StyleFit]:  # fmt: skip
-    """Style-controlled win rates of every entrant from one joint fit of the weighted wins in ``ratios``."""
-    battles = _gather(questions, entrants, ratios)
+    """Style-controlled win rates of every entrant from one joint fit of the weighted wins in ``ratios``.
+
+    ``count``: tokens of a text; ``None``: the counts that came with the answers, or characters where one lacks them.
+    """
+    battles = _gather(questions, entrants, ratios, scorer, count)
     if not battles.names or not battles.weight.any():
         return {}
     n = len(questions)
@@ -177,20 +244,25 @@ def style_control(
     centre = _centre(battles, all_questions)[0]
     features, weight = battles.features.reshape(-1, len(FEATURES)), battles.weight.ravel()
     spread = np.sqrt(weight @ (features - centre) ** 2 / weight.sum())
+    strengths, slopes = theta[0], coef[0]
+    if scorer == "2025-06":
+        strengths, slopes = follow_official_steps(battles, centre, spread)
+    shortfall = strengths - centre @ slopes - (theta[0] - centre @ coef[0])
     draws = []
     # The same resamples as the plain win rates, so that their difference is paired.
     counts = resample_counts(n, replicates, seed) if replicates else np.zeros((0, n))
     for first in range(0, len(counts), _CHUNK):
         chunk = counts[first : first + _CHUNK]
-        strength, slopes = _solve(battles, chunk, (theta[0], coef[0]))
-        shift = np.einsum("bf,bf->b", _centre(battles, chunk), slopes)
-        draws.append(100 * sigmoid(strength - shift[:, None]))
+        chunk_theta, chunk_coef = _solve(battles, chunk, (theta[0], coef[0]))
+        shift = np.einsum("bf,bf->b", _centre(battles, chunk), chunk_coef)
+        # Resamples are solved whole, and moved by what the script's own fit falls short (0 for v0.1).
+        draws.append(100 * sigmoid(chunk_theta - shift[:, None] + shortfall))
     draws_of_rows = np.concatenate(draws) if draws else np.zeros((0, len(battles.names)))
     influences = _influence(battles, theta[0], coef[0], centre)
-    official, equal = 100 * sigmoid(theta[0] - centre @ coef[0]), 100 * sigmoid(theta[0])
+    official, equal = 100 * sigmoid(strengths - centre @ slopes), 100 * sigmoid(strengths)
     return {
         name: StyleFit(
-            float(official[row]), float(equal[row]), dict(zip(FEATURES, (coef[0] * spread).tolist(), strict=True)),
+            float(official[row]), float(equal[row]), dict(zip(FEATURES, (slopes * spread).tolist(), strict=True)),
             tuple(draws_of_rows[:, row].tolist()), influences[row], battles.by_tokens,
         )
         for row, name in enumerate(battles.names)
