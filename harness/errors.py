@@ -1,7 +1,9 @@
 """Errors that the user must fix: printed as one clear message, no traceback, exit code 2."""
 
 import difflib
+import errno
 from collections.abc import Iterable
+from typing import Final
 
 
 class UserError(Exception):
@@ -16,3 +18,30 @@ def unknown_choice(noun: str, value: str, choices: Iterable[str], remedy: str = 
     names = sorted(choices)
     hint = f" Did you mean {guess!r}?" if (guess := near(value, names)) else ""
     return UserError(f"unknown {noun} {value!r}.{hint} Choices: {', '.join(names) or 'none'}. {remedy}".rstrip())
+
+
+UNWRITABLE: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
+_ELSEWHERE = "Name a folder elsewhere: --out for the files of a command that has it, else --runs."
+_REMEDIES = {
+    errno.EROFS: _ELSEWHERE,
+    errno.EACCES: _ELSEWHERE,
+    errno.EPERM: _ELSEWHERE,
+    errno.ENAMETOOLONG: "File systems take names of up to 255 bytes, and paths of up to 4,096: choose a shorter one.",
+    errno.ENOTDIR: "A part of this path is a file: name a folder.",
+    errno.EEXIST: "This is a file already: name a folder.",
+    errno.EISDIR: "This is a folder: name a file.",
+    errno.ELOOP: "Its links lead round in a circle.",
+}
+_SHOWN_CHARACTERS = 200
+
+
+def system_error(error: OSError) -> str | None:
+    """What the system refused, as a message with a remedy; ``None`` where it may be our own mistake."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        file = f" writing {error.filename}" if error.filename else ""
+        return f"no space left{file}. What was finished is kept: free some space and run the same command again."
+    if error.filename is None or error.errno not in _REMEDIES:
+        return None
+    name = str(error.filename)
+    shown_name = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}... ({len(name):,} characters)"
+    return f"{shown_name}: {(error.strerror or '').lower()}. {_REMEDIES[error.errno]}"

@@ -5,7 +5,6 @@ A UserError ends as one message on stderr and exit code 2, Ctrl-C as 130, SIGTER
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -13,7 +12,7 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-from harness.errors import UserError
+from harness.errors import UserError, system_error
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 3.0  # seconds that stopping may take, in which a second Ctrl-C changes nothing
@@ -42,10 +41,10 @@ def main() -> None:
     except UserError as error:
         exit_with(str(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        message = system_error(error)
+        if message is None:
             raise
-        file = f" writing {error.filename}" if error.filename else ""
-        exit_with(f"no space left{file}. What was finished is kept: free some space and run the same command again.")
+        exit_with(message)
     except (KeyboardInterrupt, SystemExit) as error:
         # typer turns Ctrl-C inside a prompt or a command into SystemExit(130)
         if isinstance(error, SystemExit) and error.code != 130:

@@ -30,7 +30,7 @@ _SIMULATED = "On pocket: N people simulated from the true scores, in place of a 
 _BENCHMARKS = "Only these benchmarks of the run."
 _REPEATS = "Ask every question this often: 2 (default) tells noise from bias, at double the cost."
 _OWN = "Rows whose answers are by a judge's own family; default: by name."
-_BUDGET = "Recommend a judge that costs at most so many dollars for one pass, asked as the run asks."
+_BUDGET = "Recommend a judge, and a way to ask it, that costs at most so many dollars for one pass."
 _OUT = "Folder of the tables; default: runs/NAME/TARGET/judges."
 
 

@@ -40,6 +40,7 @@ _JUDGE = "Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket
 _BENCHMARKS = "Benchmarks, separated by commas; default: the paper's four."
 _BASELINE = "Compare with this model's answers instead of the official baseline's."
 _HTML = "Also write report.html: tables, figures, run card, all questions and answers."
+_OUT = "Folder of the files; default: runs/NAME/report."
 EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
     "benchmarks": (Annotated[str | None, typer.Option(help=_BENCHMARKS, callback=words)], None),
     "baseline": (Annotated[str | None, typer.Option(metavar="MODEL", help=_BASELINE)], None),
@@ -126,6 +127,7 @@ def report(
     html: Annotated[bool, typer.Option("--html", help=_HTML)] = False,
     notes: Notes = False,
     plugins: Plugins = None,
+    out: Annotated[Path | None, typer.Option(help=_OUT)] = None,
 ) -> None:
     """Make tables again from what is in the store. Nothing is run.
 
@@ -134,7 +136,7 @@ def report(
     from distilbench.workflows.report import report as make_report
 
     finished_run = make_report(
-        target, recipe, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or ()
+        target, recipe, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or (), out=out
     )
     show_tables(finished_run, min_coverage, notes, page=html)
 
@@ -174,6 +176,9 @@ def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bo
     for name in names:
         console.print(TerminalTable(finished_run.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in names) + (", report.html" if page else "")
-    typer.echo(f"files: {finished_run.folder / 'report'}/ ({files})", err=True)
+    for reason in finished_run.unwritten:
+        typer.echo(f"no files: {reason}. report --out FOLDER writes them elsewhere.", err=True)
+    if not finished_run.unwritten:
+        typer.echo(f"files: {finished_run.report_folder}/ ({files})", err=True)
     if finished_run.problems:
         raise UserError("\n".join(finished_run.problems.values()))

@@ -6,7 +6,7 @@ A judge pass is a run (``runs/NAME/TARGET/judges/JUDGE/run.json``): rows, seeds 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,7 @@ from harness.contracts.benchmark import ConfiguredBenchmark, against
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, RunListener, Stage
-from harness.errors import UserError
+from harness.errors import UNWRITABLE, UserError
 from harness.plan.plan import PLACEHOLDER, Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
 from harness.stages.kinds.judge import judge_stage
@@ -54,7 +54,7 @@ class ComparisonOptions(TypedDict, total=False):
     humans: Path | None  # human annotations of the same answers, the reference for accuracy
     simulate_humans: int  # so many people simulated from the true scores instead (pocket)
     replicates: int  # bootstrap resamples of the questions; default: 1,000
-    budget: float | None  # of the recommended judge, for one pass as the run asks; default: any
+    budget: float | None  # of the recommended judge, for one pass over these answers; default: any
     out: Path | None  # of the files; default: ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``
 
 
@@ -80,11 +80,6 @@ class JudgedRun:
             if benchmark is not None and benchmark.needs_judge:
                 sources.setdefault(source.benchmark, {})[row, seed] = source
         return sources
-
-    def calls(self, benchmarks: Collection[str]) -> int:
-        """Judge calls of one pass over these benchmarks, as the run asked."""
-        sources = {source.judgments: source for name in benchmarks for source in self.sources[name].values()}
-        return sum(int(self.marker(ref, source)["measurements"]["calls"]) for ref, source in sources.items())
 
     def marker(self, ref: Ref, source: ScoreSource) -> ArtifactMarker:
         """Of answers or judgments behind a score. Raises UserError where they are gone."""
@@ -130,7 +125,6 @@ def compare_judges(
     profiles = {name: _profile(plan, name, judged_run, own_rows.get(name)) for name, plan in plans.items()}
     target, notes = TARGETS.get(judged_run.folder.name, EVAL), _changed_options(work.first, judged_run.run)
     panel = run_panel(passes, profiles, benchmarks, judged_run.store, target, notes)
-    panel = replace(panel, calls=judged_run.calls(benchmarks))
     return _compare(panel, humans, options, judged_run.folder / JUDGES)
 
 
@@ -158,11 +152,17 @@ def _compare(
     panel = replace(panel, notes=(*panel.notes, *notes))
     comparison = compare_panel(panel, votes, options.get("replicates", REPLICATES), budget=options.get("budget"))
     folder = options.get("out") or out
-    write_comparison(comparison, folder)
-    if votes is None:
-        (folder / "human-votes.csv").unlink(missing_ok=True)
-    else:
-        write_atomic(folder / "human-votes.csv", votes.to_csv(index=False).encode())
+    try:
+        write_comparison(comparison, folder)
+        if votes is None:
+            (folder / "human-votes.csv").unlink(missing_ok=True)
+        else:
+            write_atomic(folder / "human-votes.csv", votes.to_csv(index=False).encode())
+    except OSError as error:
+        if options.get("out") is not None or error.errno not in UNWRITABLE:
+            raise
+        reason = f"No files: {folder}: {(error.strerror or '').lower()}. --out FOLDER writes them elsewhere."
+        comparison = replace(comparison, notes=(*comparison.notes, reason))
     return comparison
 
 

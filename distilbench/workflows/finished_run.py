@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UserError, unknown_choice
+from harness.errors import UNWRITABLE, UserError, unknown_choice
 from reports.targets import find_target
 from reports.write import make_table, write_table
 from results.run.lineage import Lineage, ScoreSource
@@ -32,7 +32,8 @@ class FinishedRun:
     """One recipe's folder ``runs/NAME``, with one or more targets; loaded ones have no ``outcome`` and no ``work``.
 
     Methods take the name of a target; without one they mean ``table1``, or the only target that there is.
-    ``problems``: target to why ``write`` could not make its table.
+    ``problems``: target to why ``write`` could not make its table. ``out``: where its files go, in place of
+    ``folder/report``; ``unwritten``: why there are none, where nothing may be written.
     """
 
     folder: Path
@@ -41,6 +42,8 @@ class FinishedRun:
     outcome: RunOutcome | None = None
     work: WorkPlan | None = None
     problems: dict[str, str] = field(default_factory=dict)
+    out: Path | None = None
+    unwritten: list[str] = field(default_factory=list)
     # A table is printed, written and put on the page: its scores are read and tested once.
     _results: dict[str, Results] = field(default_factory=dict)
     _tables: dict[tuple[str, float | None], Table] = field(default_factory=dict)
@@ -48,6 +51,10 @@ class FinishedRun:
     def __repr__(self) -> str:
         finished = all(record.finished for record in self.records.values())
         return f"FinishedRun({self.folder.name!r}, targets={self.targets}, finished={finished})"
+
+    @property
+    def report_folder(self) -> Path:
+        return self.out or self.folder / "report"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -143,16 +150,22 @@ class FinishedRun:
         notes: bool = False,
         compare: Callable[[str], object] = lambda target: None,
     ) -> list[Path]:
-        """Write every target's table and figures under ``folder/report``; their paths. ``compare`` is called with each
-        target that compares judges. Raises UserError where no table could be made; else see ``problems``."""
+        """Write every target's table and figures into ``report_folder``; their paths. ``compare`` is called with each
+        target that compares judges. Raises UserError where no table could be made; else see ``problems``. Where nothing
+        may be written, the tables are made all the same (``unwritten``), unless ``out`` was asked for."""
         paths: list[Path] = []
         # Tables of scores first: they are there while judges are asked, and if a judge fails.
         for name in sorted(self.targets, key=lambda name: name not in self.score_tables):
             try:
                 if name not in self.score_tables:
                     compare(name)
-                paths += write_table(self.table(name, min_coverage), self.folder / "report", notes)
+                table = self.table(name, min_coverage)
                 self.problems.pop(name, None)
+                paths += [] if self.unwritten else write_table(table, self.report_folder, notes)
+            except OSError as error:
+                if self.out is not None or error.errno not in UNWRITABLE:
+                    raise
+                self.unwritten.append(f"{self.report_folder}: {(error.strerror or '').lower()}")
             except UserError as error:
                 self.problems[name] = str(error)
         if len(self.problems) == len(self.targets):
@@ -169,8 +182,9 @@ class FinishedRun:
         return target or ("table1" if "table1" in self.records else self.targets[0])
 
 
-def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
-    """A run made before, with these targets or all. Raises UserError where ``folder`` holds none."""
+def load(folder: str | Path, targets: Sequence[str] = (), out: Path | None = None) -> FinishedRun:
+    """A run made before, with these targets or all. ``out``: where ``write`` puts its files. Raises UserError where
+    ``folder`` holds none."""
     place = Path(folder)
     # run.json lies in a target's folder: that folder names the run and one target of it
     if (place / "run.json").is_file():
@@ -185,4 +199,4 @@ def load(folder: str | Path, targets: Sequence[str] = ()) -> FinishedRun:
             names = ", ".join(recorded)
             raise UserError(f"{place} has {names}, but not {name}: run it first (distilbench reproduce {name}).")
     records = {name: read_run(place / name / "run.json") for name in targets or recorded}
-    return FinishedRun(place, ArtifactStore(place.parent / "store"), records)
+    return FinishedRun(place, ArtifactStore(place.parent / "store"), records, out=out)

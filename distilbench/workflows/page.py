@@ -35,7 +35,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
     target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections = [section for folder in target_folders if (section := judges_of(folder))]
     names = {key: name for folder in target_folders for key, name in judge_names(folder, finished.store).items()}
-    return page.write_page(finished.folder / "report" / "report.html", parts, finished.store, sections, names)
+    return page.write_page(finished.report_folder / "report.html", parts, finished.store, sections, names)
 
 
 def judges_of(folder: Path) -> Section | None:

@@ -20,19 +20,21 @@ def report(
     html: bool = False,
     notes: bool = False,
     plugins: Sequence[str] = (),
+    out: str | Path | None = None,
 ) -> FinishedRun:
     """Make tables (with ``html`` the page too) again from the store. ``recipe`` may be a folder's name under ``runs``.
 
-    Nothing is run. Raises UserError for a target that was not run, and as ``FinishedRun.write`` does.
+    Nothing is run. ``out``: folder of the files, in place of ``runs/NAME/report``. Raises UserError for a target that
+    was not run, and as ``FinishedRun.write`` does.
     """
     check_runs(Path(runs))
     names = [target.name for target in find_targets(targets)]
     folder = run_folder(Path(runs), recipe)
     if targets == ALL:  # where there is none, the first one's error says what to run
         names = [name for name in names if name in recorded_targets(folder)] or names[:1]
-    finished = load(folder, names)
+    finished = load(folder, names, None if out is None else Path(out))
     finished.write(min_coverage, notes)
-    if html:
+    if html and not finished.unwritten:
         from distilbench.workflows.page import write_page
 
         write_page(finished, min_coverage, plugins)

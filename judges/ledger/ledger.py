@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import time
 import uuid
@@ -19,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Self
 
 import psutil
@@ -120,14 +122,20 @@ class Ledger:
         self._has_claims = False
         if not create and not path.is_file():
             raise UserError(f"there is no judge ledger at {path}; name the .sqlite file that an earlier run wrote.")
-        with self._sqlite_errors(), ExitStack() as on_error:
+        with self._sqlite_errors(), ExitStack() as copies, ExitStack() as on_error:
             name = str(path)
             if create:
                 path.parent.mkdir(parents=True, exist_ok=True)
             elif not os.access(path.parent, os.W_OK):
                 # SQLite makes files beside a ledger that it reads, unless it is told that nobody can change it.
-                immutability = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
-                name = f"{path.absolute().as_uri()}?mode=ro{immutability}"
+                wal, index = (path.with_name(f"{path.name}-{ending}") for ending in ("wal", "shm"))
+                immutability, file = "" if wal.exists() else "&immutable=1", path.absolute()
+                if wal.exists() and not index.exists():  # the newest replies, which it can only read with an index
+                    folder = Path(copies.enter_context(TemporaryDirectory()))
+                    file = folder / path.name
+                    for source in (path, wal):
+                        shutil.copyfile(source, folder / source.name)
+                name = f"{file.as_uri()}?mode=ro{immutability}"
             self._db = sqlite3.connect(name, timeout=BUSY_SECONDS, isolation_level=None, uri=name != str(path))
             on_error.callback(self._db.close)
             self._db.text_factory = partial(str, encoding="utf-8", errors="replace")

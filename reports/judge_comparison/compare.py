@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Final
 
@@ -42,13 +42,15 @@ class JudgeComparison:
     conclusions: tuple[Conclusion, ...]
     reference: Reference | None
     notes: tuple[str, ...] = ()
+    askings: Mapping[str, int] = field(default_factory=dict)  # how judges can be asked, and the calls of one pass
 
     def select(self, *measures: str, on: str | None = None, judge: str | None = None) -> list[Number]:
         numbers = [number for number in self.numbers if on in (None, number.on) and judge in (None, number.judge)]
         return [number for number in numbers if number.measure in measures or not measures]
 
-    def accuracies(self) -> dict[str, Number]:
-        return {number.judge: number for number in self.select("accuracy")}
+    def accuracies(self, asking: str = "") -> dict[str, Number]:
+        """By judge, of all calls together or asked in one way."""
+        return {number.judge: number for number in self.select("accuracy") if number.asking == asking}
 
     def title(self, name: str) -> str:
         return clean(self.titles.get(name, name))
@@ -69,7 +71,7 @@ def compare_panel(
 ) -> JudgeComparison:
     """Compare the judges of a panel. ``humans``: votes on items of one paired benchmark (``read_humans``,
     ``simulated_humans``). ``replicates``: of the bootstrap over questions. ``budget``: dollars that the recommended
-    judge may cost for one pass (``panel.pass_calls``)."""
+    judge may cost for one pass over these answers."""
     questions = {name: panel.judgments_of(name)["question"] for name in panel.benchmarks}
     bootstraps = {name: QuestionBootstrap(questions[name], replicates, seed) for name in panel.benchmarks}
     numbers = [number for name, bootstrap in bootstraps.items() for number in _on_benchmark(panel, name, bootstrap)]
@@ -86,7 +88,7 @@ def compare_panel(
         conclusions += [check_conclusion(metric, other, first_judge, by_judge, families) for other in other_judges]
     return JudgeComparison(
         panel.source, panel.judges, panel.titles, panel.paired, (*numbers, *reference_numbers), tuple(conclusions),
-        reference, (*panel.notes, *_warnings(panel, scores)),
+        reference, (*panel.notes, *_warnings(panel, scores)), panel.askings,
     )  # fmt: skip
 
 

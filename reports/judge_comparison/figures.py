@@ -10,6 +10,7 @@ import numpy as np
 from reports.figures.scatter import front
 from reports.figures.style import shorten
 from reports.judge_comparison.compare import JudgeComparison
+from reports.judge_comparison.panel import Number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,20 +56,20 @@ def _heat_map(axis: Axes, comparison: JudgeComparison, benchmark: str) -> None:
 
 
 def cost_figure(comparison: JudgeComparison) -> Figure | None:
-    """Accuracy against price, or tokens where no two prices differ; a line joins the judges that none beats on both."""
+    """Accuracy against price, or tokens where no two prices differ; a line joins those that none beats on both."""
     axes = cost_points(comparison)
     if axes is None or comparison.reference is None:
         return None
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-    label, points = axes
+    label, points, accuracies = axes
     figure = Figure(figsize=(5.2, 3.6), layout="constrained")
     axis = figure.subplots()
     best = front(points)
     axis.plot(*zip(*(points[name] for name in best), strict=True), color="#888888", linewidth=1, zorder=1)
     for name, (x, y) in points.items():
-        share = comparison.accuracies()[name]
+        share = accuracies[name]
         if share.low is not None and share.high is not None:
             interval = [100 * share.low, 100 * share.high]
             axis.plot([x, x], interval, "_-", color="#333333", linewidth=1, markersize=6, zorder=2)
@@ -83,26 +84,37 @@ def cost_figure(comparison: JudgeComparison) -> Figure | None:
     axis.margins(x=0.15)
     axis.set_xlabel(label)
     axis.set_ylabel(f"agrees with {comparison.reference.basis} (%)")
-    axis.set_title("Filled: no other judge is both cheaper and better. Lines: 95% intervals.", fontsize=8, loc="left")
+    axis.set_title("Filled: no other is both cheaper and better. Lines: 95% intervals.", fontsize=8, loc="left")
     axis.grid(color="#dddddd", linewidth=0.6)
     return figure
 
 
-def cost_points(comparison: JudgeComparison) -> tuple[str, dict[str, tuple[float, float]]] | None:
-    """(label of the cost axis, judge to (cost, accuracy in per cent)); ``None`` where no cost differs."""
-    accuracies, judges = comparison.accuracies(), comparison.judges.items()
-    for label, cost_by_judge in (
-        ("dollars per 1,000 calls", {name: profile.dollars for name, profile in judges}),
-        ("tokens per call", {name: profile.tokens for name, profile in judges}),
+def cost_points(comparison: JudgeComparison) -> tuple[str, dict[str, tuple[float, float]], dict[str, Number]] | None:
+    """(label of the cost axis, name to (cost, accuracy in per cent), name to accuracy); ``None`` where no cost differs.
+    Both are of the same asking; where there are several, each is a point: ``main, one order``."""
+    several = len(comparison.askings) > 1
+    asked = {
+        f"{judge}, {asking}" if several else judge: (comparison.judges[judge], calls, accuracy)
+        for asking, calls in comparison.askings.items()
+        for judge, accuracy in comparison.accuracies(asking).items()
+        if judge in comparison.judges
+    }
+    accuracies = {name: accuracy for name, (_, _, accuracy) in asked.items()}
+    for label, cost_by_name in (
+        ("dollars for one pass", {name: profile.cost(calls) for name, (profile, calls, _) in asked.items()}),
+        (
+            "tokens for one pass",
+            {name: profile.tokens and profile.tokens * calls for name, (profile, calls, _) in asked.items()},
+        ),
     ):
         points = {
             name: (cost, 100 * (accuracies[name].value or 0.0))
-            for name, cost in cost_by_judge.items()
-            if cost is not None and name in accuracies
+            for name, cost in cost_by_name.items()
+            if cost is not None
         }
         costs = [cost for cost, _ in points.values()]
         if costs and max(costs) > 1.05 * min(costs):  # judges of one price differ by a few tokens
-            return label, points
+            return label, points, accuracies
     return None
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import pandas as pd
 from harness.stats import Array, Draws, percentile_interval, resamples
 
 Pair = tuple[str, str]
+ONE_ORDER, BOTH_ORDERS, ONCE = "one order", "both orders", "once"  # how judges can be asked (``Panel.askings``)
 ITEM = ["benchmark", "row", "seed", "question", "turn"]  # names an item; ``turn``: the baseline if annotations name one
 FEATURES = ["length", "words", "quality", "same"]
 """Answer minus baseline (grades: the answer alone), NaN if missing: characters, words, true score (pocket), same."""
@@ -33,6 +35,9 @@ class JudgeProfile:
     dollars: float | None = None  # price of a thousand calls; ``None``: unknown
     tokens: float | None = None  # tokens read and written per call; ``None``: unknown
     length_words: float | None = None  # words at which a stated length bias reaches tanh(1)
+
+    def cost(self, calls: int) -> float | None:
+        return None if self.dollars is None else self.dollars * calls / 1000
 
 
 @dataclass(frozen=True)
@@ -56,14 +61,21 @@ class Panel:
     teacher: str = ""
     source: str = ""
     notes: tuple[str, ...] = ()
-    calls: int | None = None  # that one pass takes, asked as the run asks; ``None``: one repeat of what is here
+    one_order: frozenset[str] = frozenset()  # benchmarks that can be asked in one order alone
 
-    @property
-    def pass_calls(self) -> int:
-        if self.calls is not None:
-            return self.calls
-        one_repeat = self.judgments[self.judgments["repeat"] == 0]
-        return int(one_repeat.groupby(["benchmark", "judge"]).size().groupby("benchmark").max().sum())
+    @cached_property
+    def askings(self) -> dict[str, int]:
+        """How a judge can be asked about these answers, without repeats, and the calls that it takes."""
+        lines = self.judgments[self.judgments["repeat"] == 0]
+        has_one_order = lines["benchmark"].isin(self.one_order)
+        in_one_order = [lines[~has_one_order], lines[has_one_order].drop_duplicates(["judge", *ITEM])]
+        single, both = (
+            int(calls.groupby(["benchmark", "judge"]).size().groupby("benchmark").max().sum())
+            for calls in (pd.concat(in_one_order), lines)
+        )
+        if single < both:
+            return {ONE_ORDER: single, BOTH_ORDERS: both}
+        return {BOTH_ORDERS if lines["model_first"].notna().any() else ONCE: both}
 
     @property
     def benchmarks(self) -> list[str]:
@@ -73,9 +85,13 @@ class Panel:
         mask = self.judgments["benchmark"] == benchmark
         return self.judgments[mask if judge is None else mask & (self.judgments["judge"] == judge)]
 
-    def matrix(self, benchmark: str) -> pd.DataFrame:
-        """[items, judges] mean verdicts, NaN for none; without rows compared with themselves (ties by construction)."""
-        table = self.judgments_of(benchmark).groupby([*ITEM, "judge"])["verdict"].mean().unstack("judge")
+    def matrix(self, benchmark: str, asking: str = "") -> pd.DataFrame:
+        """[items, judges] mean verdicts, NaN for none; without rows compared with themselves (ties by construction).
+        ``asking``: each time that an item was asked in this way is a line, numbered by the index level ``call``."""
+        lines, index = self.judgments_of(benchmark), [*ITEM, "call"] if asking else ITEM
+        is_in_one_order = asking == ONE_ORDER and benchmark in self.one_order
+        call = lines["repeat"] + (0.5 * lines["model_first"].fillna(0.0) if is_in_one_order else 0.0)
+        table = lines.assign(call=call).groupby([*index, "judge"])["verdict"].mean().unstack("judge")
         table = table[table.index.get_level_values("row") != table.index.get_level_values("turn")]
         return table[[judge for judge in self.judges if judge in table.columns]]
 
@@ -104,6 +120,7 @@ class Number:
     n: int = 0
     rank: int = 0  # from 1; equal scores share the best rank
     unit: str = ""
+    asking: str = ""  # of an accuracy: of one such asking (``Panel.askings``); empty: of all calls together
     given: str = ""  # what quality is in a bias
     per: str = ""  # what ``length`` is the effect of: ``tanh(words / 10)``
     p: float | None = None  # of a bias, after Holm over the judge's biases on this benchmark

@@ -5,8 +5,9 @@ Tied modes count in equal parts (there one is drawn), a tie against a decision o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,19 @@ class Reference:
     basis: str  # a key of ``RULES``
     recommended: str | None  # ``None``: all are left out
     reason: str  # with what was left out
+    asking: str = ""  # how the recommended judge is asked
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A judge and a way to ask it (``Panel.askings``)."""
+
+    judge: str
+    asking: str
+    name: str
+    cost: float | None
+    closeness: pd.Series[float]  # per item, to the reference
+    kappa: Share
 
 
 def judge_reference(
@@ -49,88 +63,136 @@ def judge_reference(
     judge_numbers: Sequence[Number],
     budget: float | None = None,
 ) -> tuple[Reference | None, list[Number]]:
-    """The best reference at hand; each judge's accuracy, and its kappa with that (or the closest other judge).
-    ``humans``: ``read_humans``'. ``judge_numbers``: flips and biases on each benchmark. ``budget``: dollars that the
-    recommended judge may cost for ``panel.pass_calls``."""
+    """The best reference at hand; the accuracy of each judge, asked in each way and of all calls together, and its
+    kappa with the reference (or the closest other judge). ``humans``: ``read_humans``'. ``judge_numbers``: flips and
+    biases on each benchmark. ``budget``: dollars that the recommended judge may cost, asked as it is recommended."""
     if not any(panel.paired[name] for name in panel.benchmarks):
         return None, []
-    basis, labels, scores, witnesses = _measure(panel, humans)
-    # Question ids repeat between benchmarks, so the cluster is the pair.
-    questions = ["\x1f".join(map(str, pair)) for pair in scores.reset_index()[["benchmark", "question"]].to_numpy()]
-    bootstrap = QuestionBootstrap(questions, replicates, seed)
-    accuracies = {str(judge): bootstrap.mean(scores[judge].to_numpy(float), questions) for judge in scores.columns}
-    accuracies = {judge: share for judge, share in accuracies.items() if share.value is not None}
-    if not accuracies:
+    candidates: list[Candidate] = []
+    numbers: list[Number] = []
+    for asking in ("", *panel.askings):
+        basis, labels, scores, witnesses = _measure(panel, humans, asking)
+        # An item that was asked several times in this way counts once.
+        items = scores.groupby(ITEM).mean() if asking else scores
+        # Question ids repeat between benchmarks, so the cluster is the pair.
+        line_questions, questions = _question_pairs(scores), _question_pairs(items)
+        bootstrap = QuestionBootstrap(questions, replicates, seed)
+        shares = {str(judge): bootstrap.mean(items[judge].to_numpy(float), questions) for judge in items.columns}
+        valued_shares = {judge: share for judge, share in shares.items() if share.value is not None}
+        numbers += [
+            Number("accuracy", "", judge, "", "", *share, asking=asking) for judge, share in valued_shares.items()
+        ]
+        for judge in [judge for judge in panel.judges if judge in valued_shares]:
+            kappa = _best_kappa(labels, judge, witnesses, line_questions, bootstrap)
+            numbers.append(Number("reference kappa", "", judge, "", "", *kappa, asking=asking))
+            if asking:
+                name = f"{judge}, {asking}" if len(panel.askings) > 1 else judge
+                cost = panel.judges[judge].cost(panel.askings[asking])
+                candidates.append(Candidate(judge, asking, name, cost, items[judge], kappa))
+    if not candidates:
         return None, []
-    judges = [judge for judge in panel.judges if judge in accuracies]
-    kappas = {judge: _best_kappa(labels, judge, witnesses, questions, bootstrap) for judge in judges}
-    numbers = [Number("accuracy", "", judge, "", "", *share) for judge, share in accuracies.items()]
-    numbers += [Number("reference kappa", "", judge, "", "", *share) for judge, share in kappas.items()]
-    flips = {n.judge for n in judge_numbers if n.measure == "flips" and (n.value or 0.0) > MOST_FLIPS}
-    coverage = _coverage(panel, scores, basis)
-    costs, left_out = _candidates(
-        panel, {judge: (float(coverage[judge]), kappas[judge]) for judge in judges}, flips, budget
-    )
-    limit = "" if budget is None else f" for {format_count(panel.pass_calls, 'call')} within ${budget:g}"
-    recommended: str | None = None
-    reason = f"none{limit}."
-    # The judges are compared on the same items, those that all candidates judged.
-    common = scores.where(scores[list(costs)].notna().all(axis=1))
-    if costs and not common.notna().to_numpy().any():
-        reason = f"none: {' and '.join(costs)} gave no verdict on the same items."
-    elif costs:
-        recommended, reason = _cheapest(common, costs, questions, bootstrap, basis)
-        effects = [number for number in judge_numbers if number.measure in EFFECTS and number.judge == recommended]
-        reason += f" for {format_count(panel.pass_calls, 'call')}. Biases: {bias_names(effects)}."
-    return Reference(basis, recommended, f"{reason} Left out: {'; '.join(left_out)}." if left_out else reason), numbers
+    return _recommendation(panel, candidates, judge_numbers, basis, budget, bootstrap), numbers
 
 
-def _candidates(
-    panel: Panel, quality: Mapping[str, tuple[float, Share]], flips: Collection[str], budget: float | None
-) -> tuple[dict[str, float | None], list[str]]:
-    """Judge to its cost in dollars, of those that may be recommended; why each other one may not.
-    ``quality``: judge to coverage and kappa."""
-    costs: dict[str, float | None] = {}
-    left_out = [f"{judge}: no verdict that can be compared" for judge in panel.judges if judge not in quality]
-    for judge, (coverage, kappa) in quality.items():
-        price = panel.judges[judge].dollars
-        cost = None if price is None else price * panel.pass_calls / 1000
-        if coverage < MIN_COVERAGE:
-            reason = f"{coverage:.1%} of the verdicts are there, {MIN_COVERAGE:.0%} are needed"
-        # Without an interval (one question, one label) nothing shows that the judge does better than chance.
-        elif kappa.low is None or kappa.low < LEAST_KAPPA:
-            reason = f"kappa may be below {LEAST_KAPPA:g}"
-        elif judge in flips:
-            reason = f"more than {MOST_FLIPS:.0%} of pairs flip with order"
-        elif budget is not None and (cost is None or cost > budget):
-            reason = "price unknown" if cost is None else f"${cost:,.2f}"
+def _question_pairs(table: pd.DataFrame) -> list[str]:
+    return ["\x1f".join(map(str, pair)) for pair in table.reset_index()[["benchmark", "question"]].to_numpy()]
+
+
+def _recommendation(
+    panel: Panel, candidates: Sequence[Candidate], judge_numbers: Sequence[Number], basis: str,
+    budget: float | None, bootstrap: QuestionBootstrap,
+) -> Reference:  # fmt: skip
+    """The cheapest of the candidates that can be trusted and paid, and is not significantly worse than their best."""
+    coverage, flips = _coverage(panel, candidates[0].closeness.index, basis), _flips(judge_numbers)
+    choices: list[Candidate] = []
+    too_dear: dict[str, str] = {}
+    left_out = dict.fromkeys(panel.judges, "no verdict that can be compared")
+    for candidate in candidates:
+        left_out.pop(candidate.judge, None)
+        if reason := _distrust(float(coverage[candidate.judge]), flips.get(candidate.judge, 0.0)):
+            left_out[candidate.judge] = reason  # however it is asked
+        elif reason := _distrust_kappa(candidate.kappa):
+            left_out[candidate.name] = reason
+        elif budget is not None and (candidate.cost is None or candidate.cost > budget):
+            too_dear[candidate.name] = _price(candidate)
         else:
-            costs[judge] = cost
-            continue
-        left_out.append(f"{judge}: {reason}")
-    return costs, left_out
+            choices.append(candidate)
+    left_out |= too_dear
+    remark = f" Left out: {'; '.join(f'{name}: {reason}' for name, reason in left_out.items())}." if left_out else ""
+    if not choices:
+        reason = f"none within ${budget:g}." if too_dear else "none of these can be trusted."
+        return Reference(basis, None, reason + remark)
+    # They are compared on the same items, those that all of them judged.
+    common = pd.DataFrame({candidate.name: candidate.closeness for candidate in choices}).dropna()
+    if common.empty:
+        names = " and ".join(candidate.name for candidate in choices)
+        return Reference(basis, None, f"none: {names} gave no verdict on the same items." + remark)
+    choice, reason = _cheapest(choices, common, bootstrap, basis)
+    effects = [number for number in judge_numbers if number.measure in EFFECTS and number.judge == choice.judge]
+    calls = format_count(panel.askings[choice.asking], "call")
+    reason = f"{reason}; {_price(choice)} for {calls}. Biases: {bias_names(effects)}." + remark
+    return Reference(basis, choice.judge, reason, choice.asking)
 
 
-def _coverage(panel: Panel, scores: pd.DataFrame, basis: str) -> pd.Series[float]:
+def _flips(judge_numbers: Sequence[Number]) -> dict[str, float]:
+    """Judge to the share of pairs that the order alone flips, on its worst benchmark; all flips, where no repeats tell
+    what is noise."""
+    flips = {(number.judge, number.on): number.value or 0.0 for number in judge_numbers if number.measure == "flips"}
+    for number in judge_numbers:
+        if number.measure == "flips beyond noise" and number.value is not None:
+            flips[number.judge, number.on] = number.value
+    worst: dict[str, float] = {}
+    for (judge, _), share in flips.items():
+        worst[judge] = max(share, worst.get(judge, 0.0))
+    return worst
+
+
+def _distrust(coverage: float, flips: float) -> str:
+    """Why a judge may not be recommended, whatever it costs; empty if it may."""
+    if coverage < MIN_COVERAGE:
+        return f"{coverage:.1%} of the verdicts are there, {MIN_COVERAGE:.0%} are needed"
+    if flips >= MOST_FLIPS:
+        return f"{flips:.0%} of pairs flip with the order beyond noise, must be below {MOST_FLIPS:.0%}"
+    return ""
+
+
+def _distrust_kappa(kappa: Share) -> str:
+    # Without an interval (one question, one label) nothing shows that the judge does better than chance.
+    if kappa.value is None or kappa.low is None or kappa.high is None:
+        return "kappa cannot be estimated"
+    span = f"{kappa.value:.2f} [{kappa.low:.2f}, {kappa.high:.2f}]"
+    return "" if kappa.low > LEAST_KAPPA else f"kappa {span} is not surely above {LEAST_KAPPA:g}"
+
+
+def _price(candidate: Candidate) -> str:
+    return "price unknown" if candidate.cost is None else f"${candidate.cost:,.2f}"
+
+
+def _coverage(panel: Panel, items: pd.Index[Any], basis: str) -> pd.Series[float]:
     """Judge to the share of its verdicts that are there, the mean over the items; 0 for an item it was not asked about.
     Only an item that two judges were asked about compares one with the other."""
     lines = panel.judgments
     shares = lines["verdict"].notna().groupby([lines[name] for name in [*ITEM, "judge"]]).mean().unstack("judge")
-    shares = shares.reindex(scores.index)
+    shares = shares.reindex(items)
     return (shares[shares.notna().sum(axis=1) > 1] if basis == OTHER_JUDGES else shares).fillna(0.0).mean()
 
 
-def _measure(panel: Panel, humans: pd.DataFrame | None) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Basis, labels and closeness to the reference (0..1) [items, judges], labels of its witnesses [items, others]."""
-    tables = [panel.matrix(name) for name in panel.benchmarks if panel.paired[name]]
+def _measure(
+    panel: Panel, humans: pd.DataFrame | None, asking: str
+) -> tuple[str, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Basis, and of each line of ``Panel.matrix``: labels and closeness to the reference (0..1) [lines, judges], labels
+    of the reference's witnesses [lines, others]."""
+    tables = [panel.matrix(name, asking) for name in panel.benchmarks if panel.paired[name]]
     verdicts = pd.concat(tables).apply(lambda column: verdict_labels(column.to_numpy(float)))
-    truth = panel.judgments.groupby(ITEM)["quality"].first().reindex(verdicts.index)
+    items = verdicts.index.droplevel("call") if asking else verdicts.index
+    truth = panel.judgments.groupby(ITEM)["quality"].first().reindex(items).to_numpy(float)
     if humans is not None:
-        basis, scores = HUMAN_MAJORITY, _against_humans(verdicts, humans)
-        votes = humans.groupby(ITEM)["verdict"].mean().reindex(scores.index)
+        basis, scores = HUMAN_MAJORITY, _against_humans(verdicts, items, humans)
+        votes = humans.groupby(ITEM)["verdict"].mean()
+        votes = votes.reindex(scores.index.droplevel("call") if asking else scores.index)
         witnesses = pd.DataFrame({basis: verdict_labels(votes.to_numpy(float))}, index=scores.index)
-    elif truth.notna().all():
-        better = (truth[truth != 0] > 0).to_numpy(float)
+    elif not np.isnan(truth).any():
+        better = (truth[truth != 0] > 0).astype(float)
         basis, scores = TRUTH, verdicts[truth != 0].apply(lambda column: 1 - np.abs(column - better))
         witnesses = pd.DataFrame({basis: better}, index=scores.index)
     else:
@@ -157,44 +219,42 @@ def _best_kappa(
 
 
 def _cheapest(
-    scores: pd.DataFrame, costs: Mapping[str, float | None],
-    questions: Sequence[str], bootstrap: QuestionBootstrap, basis: str,
-) -> tuple[str, str]:  # fmt: skip
-    """The cheapest of these judges that is not significantly less accurate than the best of them, and why."""
-    values = {judge: float(scores[judge].mean()) for judge in costs}
-    best = max(costs, key=lambda judge: values[judge])
+    choices: Sequence[Candidate], scores: pd.DataFrame, bootstrap: QuestionBootstrap, basis: str
+) -> tuple[Candidate, str]:
+    """The cheapest that is not significantly less accurate than the best of them, on these items, and why."""
+    values = {name: float(scores[name].mean()) for name in scores}
+    best, questions = max(choices, key=lambda choice: values[choice.name]), _question_pairs(scores)
 
-    def as_good(judge: str) -> bool:
+    def as_good(choice: Candidate) -> bool:
         # paired: two judges' own intervals overlap long after their difference is significant
-        change = bootstrap.mean((scores[judge] - scores[best]).to_numpy(float), questions)
+        change = bootstrap.mean((scores[choice.name] - scores[best.name]).to_numpy(float), questions)
         return change.high is None or change.high >= 0
 
-    def price(judge: str) -> tuple[float, float]:
-        # an unknown price cannot be the lowest; among equal prices the more accurate judge
-        cost = costs[judge]
-        return float("inf") if cost is None else cost, -values[judge]
+    def price(choice: Candidate) -> tuple[float, float]:
+        # an unknown price cannot be the lowest; among equal prices the more accurate one
+        return float("inf") if choice.cost is None else choice.cost, -values[choice.name]
 
-    cheapest = min(filter(as_good, costs), key=price)
-    items = format_count(int(scores[cheapest].count()), "item")
-    reason = f"{cheapest}: agrees with {basis} on {values[cheapest]:.1%} of {items}"
-    if cheapest != best:
-        reason += f", not significantly less than {best} ({values[best]:.1%})"
-    cost = costs[cheapest]
-    return cheapest, f"{reason}; {'price unknown' if cost is None else f'${cost:,.2f}'}"
+    cheapest = min(filter(as_good, choices), key=price)
+    reason = (
+        f"{cheapest.name}: agrees with {basis} on {values[cheapest.name]:.1%} of {format_count(len(scores), 'item')}"
+    )
+    if cheapest is not best:
+        reason += f", not significantly less than {best.name} ({values[best.name]:.1%})"
+    return cheapest, reason
 
 
-def _against_humans(verdicts: pd.DataFrame, humans: pd.DataFrame) -> pd.DataFrame:
-    """[items, judges and humans] closeness to the mode of all human annotations but one, 0..1."""
-    lines = {}
+def _against_humans(verdicts: pd.DataFrame, items: pd.Index[Any], humans: pd.DataFrame) -> pd.DataFrame:
+    """[lines, judges and humans] closeness to the mode of all human annotations of the line's item but one, 0..1."""
+    modes, people = {}, {}
     for item, group in humans.dropna(subset=["verdict"]).groupby(ITEM):
         votes = verdict_labels(group["verdict"].to_numpy(float))
-        if len(votes) > 1 and item in verdicts.index:  # one vote leaves nothing to compare with
-            modes = leave_one_out(votes)
-            values = verdicts.to_numpy(float)[verdicts.index.get_loc(item)]
-            line = {judge: closeness(value, modes.mean(axis=0)) for judge, value in zip(verdicts, values, strict=True)}
-            line[HUMANS] = float(np.mean([closeness(vote, mode) for vote, mode in zip(votes, modes, strict=True)]))
-            lines[item] = line
-    return pd.DataFrame(list(lines.values()), index=pd.MultiIndex.from_tuples(list(lines), names=ITEM))
+        if len(votes) > 1:  # one vote leaves nothing to compare with
+            others = leave_one_out(votes)
+            modes[item], people[item] = others.mean(axis=0), float(closeness(votes, others).mean())
+    is_voted = np.array([item in modes for item in items], dtype=bool)
+    shares = np.array([modes[item] for item in items[is_voted]]).reshape(-1, len(LABELS))
+    scores = verdicts[is_voted].apply(lambda column: closeness(column.to_numpy(float), shares))
+    return scores.assign(**{HUMANS: [people[item] for item in items[is_voted]]})
 
 
 def leave_one_out(votes: Array) -> Array:
@@ -205,9 +265,9 @@ def leave_one_out(votes: Array) -> Array:
     return np.asarray(modes / modes.sum(axis=1, keepdims=True))
 
 
-def closeness(verdict: float, shares: Array) -> float:
-    """1 - |verdict - label|, in expectation over a label drawn from shares [3]."""
-    return float(1.0 - np.abs(verdict - LABELS) @ shares)
+def closeness(labels: Array, shares: Array) -> Array:
+    """1 - |label - other| of each label [k], in expectation over another label drawn from its shares [k, 3]."""
+    return np.asarray(1.0 - (np.abs(labels[:, None] - LABELS) * shares).sum(axis=1))
 
 
 def simulated_humans(judgments: pd.DataFrame, people: int, seed: int = 0) -> tuple[pd.DataFrame, list[str]]:

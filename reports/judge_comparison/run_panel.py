@@ -47,6 +47,7 @@ def run_panel(
         scores,
         planned_comparisons([row.id for row in run.rows], reference, baselines, target.focus or ""),
         titles=titles,
+        one_order=frozenset(name for name, configured in benchmarks.items() if "order" in configured.options),
         teacher=run.family.teacher,
         source=f"run {run.name}",
         notes=notes,

@@ -81,7 +81,7 @@ def comparison_tables(comparison: JudgeComparison) -> list[Table]:
 
 
 def judges_table(comparison: JudgeComparison) -> Table:
-    reference, accuracies, rows = comparison.reference, comparison.accuracies(), []
+    reference, rows = comparison.reference, []
     agreement = f"Agrees with {reference.basis}" if reference else "Agreement with reference: none available"
     for name, profile in comparison.judges.items():
         unparsed_shares = comparison.select("unparsed", judge=name)
@@ -89,16 +89,24 @@ def judges_table(comparison: JudgeComparison) -> Table:
         unparsed_calls = sum((share.value or 0.0) * share.n for share in unparsed_shares)
         dollars = NONE if profile.dollars is None else f"{profile.dollars:,.2f}"
         tokens = NONE if profile.tokens is None else f"{profile.tokens:,.0f}"
-        first_cells = (clean(name), clean(profile.model) or NONE, _share(accuracies.get(name)))
         biases = bias_names(comparison.select(*EFFECTS, judge=name))
-        rows.append((*first_cells, f"{unparsed_calls / calls:.1%}" if calls else NONE, biases, dollars, tokens))
+        unparsed = f"{unparsed_calls / calls:.1%}" if calls else NONE
+        last_cells: tuple[str, ...] = (unparsed, biases, dollars, tokens)
+        for asking, pass_calls in comparison.askings.items():
+            cost = profile.cost(pass_calls)
+            price = NONE if cost is None else f"{cost:,.2f}"
+            accuracy = _share(comparison.accuracies(asking).get(name))
+            rows.append((clean(name), clean(profile.model) or NONE, asking, accuracy, price, *last_cells))
+            last_cells = ("",) * len(last_cells)
     lines = [f"Recommended: {reference.reason}"] if reference else []
     by_text: dict[str, list[str]] = {}
     for conclusion in comparison.conclusions:  # metrics with the same sentence share a line
         by_text.setdefault(conclusion.text(comparison.titles), []).append(comparison.title(conclusion.metric))
     lines += [f"{', '.join(names)}: {text}" for text, names in by_text.items()]
     lines += [f"{agreement}: {RULES[reference.basis]}"] if reference else []
-    header = ("Judge", "Model", agreement, "Unparsed", "Biases", "$ / 1,000 calls", "tokens / call")
+    header = ("Judge", "Model", "Asked", agreement, "$", "Unparsed", "Biases", "$ / 1,000 calls", "tokens / call")
+    passes = [f"{asking} {format_count(calls, 'call')}" for asking, calls in comparison.askings.items()]
+    lines.append(f"Asked, and $: one pass over these answers without repeats ({', '.join(passes)}).")
     lines += comparison.notes
     return text_table("judges", f"Judges compared: {clean(comparison.source)}", header, rows, [*map(clean, lines)])
 

@@ -81,8 +81,8 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: py
         "Values differ from the run's own tables, which ask the judge once per answer, not twice (AlpacaEval 2) and in "
         "one order, not in both (AlpacaEval 2)."
     )
-    # One pass is one order, once: 20 calls, not the 80 of the comparison.
-    assert "for 20 calls" in found.reference.reason
+    # One pass is 20 calls in one order and 40 in both, not the 80 of the comparison.
+    assert found.askings == {"one order": 20, "both orders": 40}
     place = runs / "given/eval"
     # The page reads the stored comparison, and knows the judges of the passes by their names.
     assert judges_of(place) is not None
