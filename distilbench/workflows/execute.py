@@ -14,7 +14,7 @@ from distilbench.workflows.plan import WorkPlan
 from harness.contracts.benchmark import Card
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener
-from harness.errors import UserError
+from harness.errors import UNWRITABLE, UserError
 from harness.plan.plan import Plan, PlannedRow
 from harness.recipe.recipe import Recipe
 from harness.run.scheduler import RunOutcome, run_plans
@@ -53,7 +53,11 @@ def execute(
     # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
     for target, plan in work.plans.items():
         records[target] = edit(describe(plan, work.store, outcome.of(plan)))
-        write_run(work.record(target), records[target])
+        try:
+            write_run(work.record(target), records[target])
+        except OSError as error:  # where nothing was to be made, the record of the run before says the same
+            if error.errno not in UNWRITABLE or work.pending_stages or not work.record(target).is_file():
+                raise
     return FinishedRun(work.folder, work.store, records, outcome, work)
 
 

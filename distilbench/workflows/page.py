@@ -11,15 +11,17 @@ from markupsafe import Markup
 from distilbench.plugins import load_registry
 from distilbench.workflows.compare_judges import judge_names
 from distilbench.workflows.finished_run import JUDGES, FinishedRun
+from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe.sections import split_judge
-from harness.types import Question
+from harness.types import Answer, Question, Request
 from reports.figures.style import figure_bytes, figure_style
 from reports.judge_comparison.figures import FIGURES
 from reports.judge_comparison.tables import comparison_tables, read_comparison
 from reports.page import page
+from reports.page.question_browser import RequestsFunction
 from reports.page.widgets import Section, figure, table
 from results.run.record import Run, recorded_targets
 
@@ -31,7 +33,8 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
     for name in (name for name in finished.score_tables if name not in finished.problems):
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
-        parts.append(page.PageTarget(finished.table(name, min_coverage), results, questions, price))
+        requests = requests_of(results.run, registry)
+        parts.append(page.PageTarget(finished.table(name, min_coverage), results, questions, price, requests))
     target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections = [section for folder in target_folders if (section := judges_of(folder))]
     names = {key: name for folder in target_folders for key, name in judge_names(folder, finished.store).items()}
@@ -71,6 +74,20 @@ def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] |
         except UserError as error:
             result[name] = str(error)
     return result
+
+
+def requests_of(run: Run, registry: Registry) -> dict[str, RequestsFunction]:
+    """Benchmark to what its judge is asked about an answer."""
+    result: dict[str, RequestsFunction] = {}
+    for name, spec in run.recipe.get("benchmarks", {}).items():
+        entry = registry.benchmarks.get(name)
+        if entry is not None and entry.needs_judge:
+            result[name] = partial(_requests, entry, options_from(entry.config, split_judge(spec)[1]))
+    return result
+
+
+def _requests(benchmark: AnyBenchmark, config: object, question: Question, answer: Answer) -> Sequence[Request]:
+    return benchmark.requests(question, answer, config)
 
 
 def price_of(run: Run, registry: Registry, benchmark: str, read: int, written: int) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Final
 
@@ -41,8 +41,8 @@ class JudgeComparison:
     numbers: tuple[Number, ...]
     conclusions: tuple[Conclusion, ...]
     reference: Reference | None
+    askings: Mapping[str, int]  # how judges can be asked, and the calls of one pass
     notes: tuple[str, ...] = ()
-    askings: Mapping[str, int] = field(default_factory=dict)  # how judges can be asked, and the calls of one pass
 
     def select(self, *measures: str, on: str | None = None, judge: str | None = None) -> list[Number]:
         numbers = [number for number in self.numbers if on in (None, number.on) and judge in (None, number.judge)]
@@ -88,7 +88,7 @@ def compare_panel(
         conclusions += [check_conclusion(metric, other, first_judge, by_judge, families) for other in other_judges]
     return JudgeComparison(
         panel.source, panel.judges, panel.titles, panel.paired, (*numbers, *reference_numbers), tuple(conclusions),
-        reference, (*panel.notes, *_warnings(panel, scores)), panel.askings,
+        reference, panel.askings, (*panel.notes, *_warnings(panel, scores)),
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from harness.errors import UserError
 from reports.figures.style import figure_bytes, figure_style
-from reports.page.question_browser import Questions, RunView, questions_section
+from reports.page.question_browser import Questions, RequestsFunction, RunView, questions_section
 from reports.page.run_card import PriceFunction, run_card
 from reports.page.widgets import FOLDER, Section, figure, render, slug, table
 from reports.tables.table import Table
@@ -33,6 +33,7 @@ class PageTarget:
     results: Results
     questions: Questions = field(default_factory=dict)
     price: PriceFunction = lambda benchmark, prompt_tokens, reply_tokens: None
+    requests: Mapping[str, RequestsFunction] = field(default_factory=dict)
 
 
 def write_page(
@@ -50,7 +51,8 @@ def write_page(
     for target in targets:
         tables.append(table_section(target.table))
         benchmarks = judged_benchmarks(target.results, store, names)
-        runs.append(RunView(target.table.label, target.results, benchmarks, target.questions))
+        label = target.table.label
+        runs.append(RunView(label, target.results, benchmarks, target.questions, target.table.name, target.requests))
         markers, label = stages_behind(target.results, store), target.table.label if len(targets) > 1 else ""
         cards.append(run_card(target.results.run, markers, target.price, label, target.results.scores))
     sections = [*tables, *further, questions_section(runs), Section("Run card", Markup("\n").join(cards))]

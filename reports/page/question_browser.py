@@ -4,23 +4,27 @@ reader's choice unpacks the one or the other. Answers to one question lie side b
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.contracts.benchmark import questions_hash
 from harness.contracts.stage import Ref
 from harness.errors import UserError
-from harness.types import Answer, Judgment, Question
+from harness.types import Answer, Judgment, Question, Request
 from reports.page.widgets import Section, pack, render
 from results.run.record import BY_RULE
 from results.run.results import JudgedBenchmark, JudgedEntrant, Results
 
 Questions = Mapping[str, Sequence[Question] | str]
 """By benchmark: the run's questions, or why they are not available (answers are then shown without them)."""
+RequestsFunction = Callable[[Question, Answer], Sequence[Request]]  # what a judge is asked about an answer
 Judgments = Mapping[str, Mapping[str, list[Judgment]]]  # one entrant's judgments by judge and question
 _BLOCK: Final = 400_000  # characters; some 20 ms to unpack
+_KEY: Final = 16  # hex digits of a ledger's key: enough to find it, and whole keys would be a tenth of the page
+_LEAST_NAMED: Final = 30  # characters; shorter texts are written again
 _SNIPPET: Final = 300  # characters of a question in the index, for the list and its search
 _UNREADABLE: Final = (UserError, OSError, UnicodeDecodeError)
 
@@ -48,6 +52,8 @@ class RunView:
     results: Results
     benchmarks: tuple[JudgedBenchmark, ...]
     questions: Questions = field(default_factory=dict)
+    target: str = ""  # as ``distilbench explain`` takes it
+    requests: Mapping[str, RequestsFunction] = field(default_factory=dict)  # by benchmark
 
     def title(self, benchmark: str) -> str:
         metrics = self.results.run.columns
@@ -59,11 +65,13 @@ class BenchmarkView:
     title: str
     benchmark: JudgedBenchmark
     entrants: tuple[JudgedEntrant, ...]  # each row under each seed, with a title of its own
+    commands: tuple[str, ...]  # of each entrant: what says where its score comes from, to the exact requests
     judges: tuple[str, ...]
     questions: tuple[Question, ...]
     problem: str  # why the questions have no texts; empty: they have
     metrics: Mapping[str, str]  # id to title of the metrics with a value per question
     unavailable: tuple[tuple[str, str], ...]  # rows without a score, and why
+    requests: RequestsFunction = lambda question, answer: ()
 
 
 def questions_section(runs: Sequence[RunView]) -> Section:
@@ -98,7 +106,7 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
                 for (row, metric, _), reason in results.missing_scores.items()
                 if metric.partition(".")[0] == benchmark
             }
-        entrants = _entrants(members)
+        commands, entrants = zip(*_entrants(members), strict=True)
         sets = [judgments for entrant in entrants for judgments in entrant.judgments]
         judges = dict.fromkeys(item.judge for item in sorted(sets, key=lambda item: not item.used_in_scores))
         question_metrics = {
@@ -106,14 +114,17 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
         }
         title = f"{title} ({digest[:6]})" if titles[title] > 1 else title
         questions, problem = _texts(members)
-        fields = (entrants, tuple(judges), questions, problem, question_metrics, tuple(unavailable))
-        views.append(BenchmarkView(title, members[0][1], *fields))
+        fields = (entrants, commands, tuple(judges), questions, problem, question_metrics, tuple(unavailable))
+        view = BenchmarkView(title, members[0][1], *fields)
+        run_requests = members[0][0].requests.get(benchmark)
+        views.append(view if problem or run_requests is None else replace(view, requests=run_requests))
     return views
 
 
-def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[JudgedEntrant, ...]:
-    """Every row and seed once; a second row of one name and seed with other answers is called after its target."""
-    views: dict[tuple[Ref, tuple[Ref, ...]], JudgedEntrant] = {}
+def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> Iterable[tuple[str, JudgedEntrant]]:
+    """Every row and seed once, with the command that explains its score; a second row of one name and seed with other
+    answers is called after its target."""
+    views: dict[tuple[Ref, tuple[Ref, ...]], tuple[str, JudgedEntrant]] = {}
     titles: set[tuple[str, int]] = set()
     for run, judged_benchmark in members:
         for entrant in judged_benchmark.entrants:
@@ -121,9 +132,18 @@ def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[Judge
             identity = (entrant.answers, tuple(judgments.ref for judgments in entrant.judgments))
             if identity not in views:
                 is_repeated = (entrant.title, entrant.seed) in titles
-                views[identity] = replace(entrant, title=f"{run.label}: {entrant.title}") if is_repeated else entrant
+                view = replace(entrant, title=f"{run.label}: {entrant.title}") if is_repeated else entrant
+                views[identity] = (explain_command(run, entrant), view)
                 titles.add((entrant.title, entrant.seed))
-    return tuple(views.values())
+    return views.values()
+
+
+def explain_command(run: RunView, entrant: JudgedEntrant) -> str:
+    """Without the question, which the page's script adds."""
+    metric = next(iter(entrant.scores), "")
+    return shlex.join(
+        ["distilbench", "explain", run.target, entrant.row, metric, "--recipe", run.results.run.name, "--question"]
+    )
 
 
 def _texts(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[tuple[Question, ...], str]:
@@ -195,6 +215,7 @@ def contents(view: BenchmarkView) -> tuple[dict[str, object], list[str]]:
         "baseline": judged_benchmark.baseline_row
         or ("Baseline" if any(question.baseline for question in questions) else ""),
         "sides": [[entrant.title, entrant.seed] for entrant in view.entrants],
+        "commands": view.commands,
         "lost": list(zip(lost_answers, lost_judgments, strict=True)),
         "unavailable": view.unavailable,
         "reading": verdict_help(all_judgments, bool(view.metrics)),
@@ -241,14 +262,20 @@ def _blocks(
             [(number, table[judge].get(question.id, [])) for number, judge in enumerate(view.judges) if judge in table]
             for table in judgments
         ]
-        length += sum(len(turn) for answer in replies if answer for turn in answer.turns)
-        length += sum(len(judgment.reply) for by_judge in verdicts for _, calls in by_judge for judgment in calls)
+        asked = replace(question, baseline=tuple(baselines.get(question.id, ())))
+        requests = [_requests(view, asked, answer, calls) for answer, calls in zip(replies, verdicts, strict=True)]
+        pieces = [piece for by_part in requests for request in by_part.values() for piece in request]
+        length += sum(len(piece) for piece in pieces if isinstance(piece, str))
+        length += sum(len(text) for answer in replies if answer for text in (*answer.turns, *answer.thinking))
+        all_calls = [judgment for by_judge in verdicts for _, calls in by_judge for judgment in calls]
+        length += sum(len(judgment.reply) + len(judgment.thinking) for judgment in all_calls)
         block.append({
             "turns": question.turns,
             "baseline": baselines.get(question.id, ()),
             "reference": question.reference,
-            "answers": [answer and [answer.turns, answer.finished, answer.tokens, answer.meta] for answer in replies],
+            "answers": [a and [a.turns, a.finished, a.tokens, a.meta, a.thinking] for a in replies],
             "judgments": [[[judge, list(map(_judgment, calls))] for judge, calls in by_judge] for by_judge in verdicts],
+            "requests": requests,
         })  # fmt: skip
         # closed after the question that goes over: a question is never split over two blocks
         if length > _BLOCK or place + 1 == len(view.questions):
@@ -257,9 +284,29 @@ def _blocks(
     return starts, blocks
 
 
+def _requests(
+    view: BenchmarkView, question: Question, answer: Answer | None, by_judge: Sequence[tuple[int, Sequence[Judgment]]]
+) -> dict[str, list[object]]:
+    """What a judge was asked about one answer, by part and repeat; texts that stand beside it are named, not written
+    again: ``["answers", 0]``."""
+    if answer is None or not any(judgment.request for _, calls in by_judge for judgment in calls):
+        return {}
+    fields = {"turns": question.turns, "answers": answer.turns, "baseline": question.baseline}
+    texts = [(text, [name, place]) for name, turns in fields.items() for place, text in enumerate(turns)]
+    names = {text: name for text, name in texts if len(text) > _LEAST_NAMED}
+    # A longer text may hold a shorter one.
+    pattern = re.compile(f"({'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})")
+    requests: dict[str, list[object]] = {}
+    for request in view.requests(question, answer):
+        text = "\n\n".join(f"{message['role']}: {message['content']}" for message in request.messages)
+        pieces = pattern.split(text) if names else [text]
+        requests[f"{request.part} {request.repeat}"] = [names.get(piece, piece) for piece in pieces]
+    return requests
+
+
 def _judgment(judgment: Judgment) -> list[object]:
     j, verdict = judgment, _round_value(judgment.verdict)
-    return [j.part, j.repeat, verdict, j.reason, j.flags, j.reply, j.judge_model, j.meta]
+    return [j.part, j.repeat, verdict, j.reason, j.flags, j.reply, j.judge_model, j.meta, j.thinking, j.request[:_KEY]]
 
 
 def _measures(view: BenchmarkView, judgments: Sequence[Judgments]) -> list[dict[str, object]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from urllib.parse import urlencode
 
 from harness.contracts.benchmark import Metric
 from harness.text import clean, percent
@@ -152,7 +153,14 @@ def _cell(cell: CellSummary, metric: Metric, min_coverage: float, with_lengths: 
         best=cell.best,
         tone=("good" if (delta or 0) > 0 else "bad") if cell.change.significant else "",
         marks=marks,
+        link="" if metric.measured else _link(cell, metric),
     )
+
+
+def _link(cell: CellSummary, metric: Metric) -> str:
+    """As the page's question browser reads it."""
+    values = {"benchmark": metric.group, "a": cell.row.title, "measure": f"share in {metric.title}"}
+    return urlencode(values, errors="replace")
 
 
 def _records(summary: Summary, results: Results) -> list[dict[str, object]]:

@@ -27,6 +27,7 @@ class TableCell:
     best: bool = False
     tone: str = ""  # ``good``, ``bad`` or ``faint``; the text says it too
     marks: Marks = ()
+    link: str = ""  # on the page: the fragment of an address that shows the verdicts behind it
 
     @property
     def narrow_change(self) -> str:

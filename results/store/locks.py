@@ -60,6 +60,9 @@ def write_atomic(path: Path, content: bytes) -> Path:
         # before the rename: after a power cut the name must not stand for an empty file
         sync(temporary)
         temporary.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # the file that is meant, in a message
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     return path

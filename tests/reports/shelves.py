@@ -14,7 +14,7 @@ import numpy as np
 from harness.contracts.benchmark import Card, Metric, questions_hash
 from harness.contracts.stage import Ref, Stage
 from harness.records import write_records
-from harness.types import Answer, Judgment, Question, Score
+from harness.types import Answer, Judgment, Question, Request, Score
 from reports.page.page import PageTarget, write_page
 from reports.write import make_table
 from results.run.record import Cell, RowSpec, Run, RunFamily
@@ -157,7 +157,8 @@ def _answer(question: Question, row: str, seed: int) -> Answer:
     if question.id == "q5":
         text = {"student": "alpha beta gamma", "dpo": "one two three"}.get(row, "")
     turns = tuple(text if turn == 0 else f"Shorter: {row}." for turn in range(len(question.turns)))
-    return Answer(question.id, turns, tuple(question.id != "q6" for _ in turns), tuple(len(t) // 4 for t in turns))
+    finished, tokens = tuple(question.id != "q6" for _ in turns), tuple(len(t) // 4 for t in turns)
+    return Answer(question.id, turns, finished, tokens, thinking=(f"{row} wonders {HOSTILE}",) * (question.id == "q1"))
 
 
 def _judge(question: Question, row: str, seed: int) -> list[Judgment]:
@@ -170,6 +171,8 @@ def _judge(question: Question, row: str, seed: int) -> list[Judgment]:
         )
         for game in (1, 2)
     ]
+    if number == 1:
+        return [replace(game, thinking=f"Hm, {row}. {HOSTILE}", request="0123456789abcdef" * 4) for game in games]
     if number == 7 and row == "student":
         return [replace(game, verdict=None, reason=f"{REFUSAL} {HOSTILE}", reply="I cannot say.") for game in games]
     return games
@@ -197,4 +200,10 @@ def write(
     run = replace(results.run, notes=(HOSTILE,), name=f"made-up {HOSTILE}")
     texts = {book.name: book.questions for book in books()} if questions is None else questions
     page_results = replace(results, run=run)
-    return write_page(path, [PageTarget(make_table(page_results, "table1", 0.0), page_results, texts)], store)
+    target = PageTarget(make_table(page_results, "table1", 0.0), page_results, texts, requests={"arena_hard": asked})
+    return write_page(path, [target], store)
+
+
+def asked(question: Question, answer: Answer) -> list[Request]:
+    content = f"Compare <b>{question.baseline[0]}</b> with {answer.turns[0]}"
+    return [Request(question.id, f"game{game}", ({"role": "user", "content": content},), 8) for game in (1, 2)]

@@ -452,3 +452,22 @@ def test_without_a_script_the_tables_are_still_there(browser: Any, path: Path) -
     assert page.locator("noscript").inner_text() == "The question browser needs JavaScript."
     assert not page.locator("#browser").is_visible()
     context.close()
+
+
+def test_a_cell_leads_to_its_verdicts_requests_and_thinking(page: OpenPage) -> None:
+    """DPO's cell of the first benchmark: the row on the left, another one on the right, compared by its share."""
+    page.page.locator("#table-1 tbody td a").nth(-2).click()
+    page.page.wait_for_function("document.querySelector('#q-a').selectedOptions[0].textContent === 'DPO, seed 0'")
+    page.settle()
+    assert page.page.locator("#q-measure option:checked").inner_text() == "share in WR"
+    page.page.locator("#q-list li").nth(1).click()
+    page.page.wait_for_function("document.querySelector('#q-detail h3').textContent.startsWith('q1')")
+    page.settle()
+    summaries = page.page.locator("#q-detail details summary").all_inner_texts()
+    assert sum(text.startswith("Thinking, set apart") for text in summaries) == 2 + 4  # answers, and replies to games
+    assert summaries.count("Request") == 4
+    texts = page.page.locator("#q-detail details .text").all_text_contents()
+    answer = "The dpo names apple, pear and plum of question q1 with seed 0."
+    assert f"user: Compare <b>Baseline answer 1.</b> with {answer}" in texts
+    assert visible(f"dpo wonders {HOSTILE}") in texts
+    assert any(text.startswith("distilbench explain table1 dpo arena_hard.wr") and "'q1'" in text for text in texts)

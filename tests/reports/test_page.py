@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -174,7 +175,10 @@ def test_every_id_is_there_once_and_every_anchor_leads_somewhere(reader: Reader)
     ids = [str(attributes["id"]) for _, attributes in reader.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     anchors = [str(at["href"]).removeprefix("#") for at in reader.all("a")]
-    assert anchors and set(anchors) <= set(ids)
+    links = [anchor for anchor in anchors if anchor.startswith("benchmark=")]
+    assert len(anchors) > len(links) and set(anchors) - set(links) <= set(ids)
+    # A cell leads to the verdicts behind it.
+    assert links[-1] == "benchmark=MT-Bench&a=DPO&measure=share+in+Score" and len(links) == 2 * len(rows())
 
 
 # Tables
@@ -226,7 +230,23 @@ def test_the_browser_has_every_answer_and_verdict(reader: Reader) -> None:
                     [judgment.part, judgment.verdict, judgment.reason, judgment.reply]
                     for judgment in book.judge(question, row, seed)
                 ]
-                assert [[part, value, reason, reply] for part, _, value, reason, _, reply, _, _ in replies] == expected
+                assert [[part, value, reason, reply] for part, _, value, reason, _, reply, *_ in replies] == expected
+
+
+def test_thinking_and_requests_stand_beside_an_answer_and_a_reply(reader: Reader) -> None:
+    """In a request, texts that stand beside it are named: question, answer and baseline are written once."""
+    data = chunks(reader)
+    record, place = data["questions-block-0-0"][1], 4  # q1, dpo under seed 0
+    assert record["answers"][place][4] == [f"dpo wonders {HOSTILE}"]
+    (game, _) = record["judgments"][place][0][1]
+    assert game[8:] == [f"Hm, dpo. {HOSTILE}", "0123456789abcdef"]
+    assert record["requests"][place]["game1 0"] == [
+        "user: Compare <b>Baseline answer 1.</b> with ", ["answers", 0], ""  # a short text is written again
+    ]  # fmt: skip
+    assert data["questions-block-0-0"][2]["requests"][place] == {}  # no stored reply
+    assert data["questions-index-0"]["commands"][place] == (
+        f"distilbench explain table1 dpo arena_hard.wr --recipe {shlex.quote(f'made-up {HOSTILE}')} --question"
+    )
 
 
 def test_the_index_has_the_numbers_of_the_list(reader: Reader) -> None:

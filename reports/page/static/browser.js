@@ -19,7 +19,7 @@ class Browser {
     this.root.hidden = false;
     this.listen();
     window.addEventListener("hashchange", () => {
-      if (location.hash.includes("question=")) this.follow();
+      if (location.hash.includes("benchmark=")) this.follow(); // a link of a cell names no question
     });
     this.follow();
   }
@@ -27,10 +27,14 @@ class Browser {
   /** Show what the address names, or the first question of the first benchmark. */
   async follow() {
     const address = new URLSearchParams(location.hash.slice(1));
-    const chosen = [...this.by("shelf").options].find((option) => option.textContent === address.get("benchmark"));
+    const name = visible(address.get("benchmark") || "");
+    const options = [...this.by("shelf").options];
+    // Two sets of questions of one benchmark are told apart by their hashes, which a cell's link does not know.
+    const chosen = options.find((option) => option.textContent === name)
+      || options.find((option) => name && option.textContent.startsWith(`${name} (`));
     if (chosen) this.by("shelf").value = chosen.value;
     await this.open(address);
-    if (address.has("question")) this.root.closest("section").scrollIntoView();
+    if (address.has("benchmark")) this.root.closest("section").scrollIntoView();
   }
 
   listen() {
@@ -74,6 +78,8 @@ class Browser {
     this.by("reading").textContent = visible(index.reading.join(" "));
     this.fillSides(address);
     fill(this.by("measure"), index.measures.map((measure, place) => [place, measure.title]));
+    const measure = index.measures.findIndex(({ title }) => title === address.get("measure"));
+    if (measure >= 0) this.by("measure").value = measure;
     const categories = [...new Set(index.questions.map((question) => question[1]))].sort();
     fill(this.by("category"), [["", "all"], ...categories.filter(Boolean).map((name) => [`=${name}`, name])]);
     this.by("category").closest("label").hidden = categories.length < 2;
@@ -96,9 +102,14 @@ class Browser {
     const usual = rows.length > 1 ? [place(rows[1]), place(rows.at(-1))] : [0, (options.at(-1) || [""])[0]];
     ["a", "b"].forEach((side, number) => {
       fill(this.by(side), [...options, ...gone]);
-      const option = options.find(([, name]) => visible(name) === address.get(side));
+      const wanted = visible(address.get(side) || "");
+      const named = options.filter(([, name]) => [name, name.replace(/, seed \d+$/, "")].some((title) => visible(title) === wanted));
+      const option = named.find(([, name]) => visible(name) === wanted) || named[0];
       this.by(side).value = option ? option[0] : usual[number];
     });
+    // A cell's link names one side: the other one is another row.
+    const other = usual.find((side) => String(side) !== this.by("a").value);
+    if (!address.has("b") && other !== undefined && this.by("a").value === this.by("b").value) this.by("b").value = other;
   }
 
   side(name) {
@@ -210,10 +221,16 @@ class Browser {
     const side = this.side(name);
     if (side < 0) {
       const answer = record.baseline.length ? [record.baseline, [], [], {}] : null;
-      return { title: this.index.baseline, answer, judgments: [], note: "not judged itself", lost: "" };
+      return { title: this.index.baseline, answer, judgments: [], requests: {}, note: "not judged itself", lost: "", command: "" };
     }
     const [note, lost] = this.index.lost[side];
-    return { title: this.selectedText(name), answer: record.answers[side], judgments: record.judgments[side], note, lost };
+    const command = `${this.index.commands[side]} '${this.index.questions[this.chosen][0].replaceAll("'", "'\\''")}'`;
+    const [answer, judgments] = [record.answers[side], record.judgments[side]];
+    // Texts that stand on the page already are only named in a request.
+    const texts = { turns: record.turns, baseline: record.baseline, answers: answer ? answer[0] : [] };
+    const whole = (pieces) => pieces.map((piece) => (typeof piece === "string" ? piece : texts[piece[0]][piece[1]])).join("");
+    const requests = Object.fromEntries(Object.entries(record.requests[side]).map(([part, pieces]) => [part, whole(pieces)]));
+    return { title: this.selectedText(name), answer, judgments, requests, note, lost, command };
   }
 
   /** Place of the chosen question in the list. */

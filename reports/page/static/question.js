@@ -3,7 +3,7 @@
 const FEW = 0.15; // texts that share fewer words are not marked: everything would be
 const LONG = 600; // characters of a judge's reply that are shown without a click
 
-/** The whole view. sides: two of {title, answer, judgments, note, lost}, where answer is [turns, finished, tokens, meta] or null. */
+/** The whole view. sides: two of {title, answer, judgments, requests, note, lost, command}; answer: [turns, finished, tokens, meta, thinking] or null. */
 function questionView(index, question, record, sides, marked) {
   const [id, category] = question;
   const view = [make("h3", {}, category ? `${id} (${category})` : id)];
@@ -49,7 +49,7 @@ function answerPair(sides, turn, marked) {
 function answerColumn(side, turn, text, cut, place) {
   const name = make("h5", {}, side.title);
   if (text === null) return make("div", {}, name, make("p", { class: "warning" }, side.note || "no answer"));
-  const [, finished, tokens] = side.answer;
+  const [, finished, tokens, , thinking] = side.answer;
   const facts = [`${text.length.toLocaleString("en")} characters`];
   if (tokens[turn] !== undefined) facts.push(`${tokens[turn].toLocaleString("en")} tokens`);
   const body = make("div", { class: "text", dir: "auto" });
@@ -59,7 +59,8 @@ function answerColumn(side, turn, text, cut, place) {
     body.append(differs ? make("mark", { class: only }, piece) : document.createTextNode(piece));
   }
   const cutShort = finished[turn] === false ? make("span", { class: "badge" }, "cut at the token limit") : null;
-  return make("div", {}, name, make("p", { class: "facts" }, facts.join(", "), " ", cutShort), body);
+  const thought = thinking && thinking[turn] ? thoughts(thinking[turn]) : null;
+  return make("div", {}, name, make("p", { class: "facts" }, facts.join(", "), " ", cutShort), thought, body);
 }
 
 /** What all judges said of one side: a block per judge, the same judges in the same order on both sides. */
@@ -72,25 +73,35 @@ function verdicts(index, side, judges) {
     const block = make("div", {}, make("h6", {}, index.judges[judge]));
     if (!judged) block.append(make("p", { class: "faint" }, "has not judged these answers"));
     else if (!judged[1].length) block.append(make("p", { class: "warning" }, "no judgment of this question"));
-    for (const judgment of judged ? judged[1] : []) block.append(verdict(judgment));
+    for (const judgment of judged ? judged[1] : []) block.append(verdict(judgment, side.requests));
     column.append(block);
   }
   const reported = side.answer ? Object.entries(side.answer[3] || {}) : [];
   if (reported.length) column.append(folded("What the answering harness reported", [JSON.stringify(side.answer[3], null, 1)]));
+  if (side.command) column.append(folded("Where this comes from: files, checkpoint, exact requests", [side.command]));
   return column;
 }
 
-function verdict([part, repeat, value, reason, flags, reply, model, meta]) {
+function verdict([part, repeat, value, reason, flags, reply, model, meta, thinking, key], requests) {
   const head = make("p", { class: "verdict" }, make("span", { class: "part" }, repeat ? `${part}, repeat ${repeat + 1}` : part), " ");
   if (value === null) head.append(make("strong", { class: "badge" }, `not scored: ${reason || "no reason given"}`));
   else head.append(make("strong", {}, shown(value)));
   const facts = [...flags, ...Object.entries(meta || {}).map(([key, fact]) => `${key}: ${typeof fact === "string" ? fact : JSON.stringify(fact)}`)];
   if (model) facts.unshift(model);
+  if (key) facts.push(`request ${key}\u2026`);
   const box = make("div", { class: "judgment" }, head);
   if (facts.length) box.append(make("p", { class: "facts" }, facts.join("; ")));
+  const request = key && requests[`${part} ${repeat}`];
+  if (request) box.append(folded("Request", [request]));
+  if (thinking) box.append(thoughts(thinking));
   if (reply.length > LONG) box.append(folded(`Reply, ${reply.length.toLocaleString("en")} characters`, [reply]));
   else if (reply) box.append(make("div", { class: "text reply", dir: "auto" }, reply));
   return box;
+}
+
+/** Thinking that was set apart: no judge and no parser has read it. */
+function thoughts(text) {
+  return folded(`Thinking, set apart: ${text.length.toLocaleString("en")} characters`, [text]);
 }
 
 function folded(name, texts) {
