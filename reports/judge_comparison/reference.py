@@ -44,7 +44,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class JudgeCandidate:
     """A judge and a way to ask it (``Panel.askings``)."""
 
     judge: str
@@ -68,7 +68,7 @@ def judge_reference(
     biases on each benchmark. ``budget``: dollars that the recommended judge may cost, asked as it is recommended."""
     if not any(panel.paired[name] for name in panel.benchmarks):
         return None, []
-    candidates: list[Candidate] = []
+    candidates: list[JudgeCandidate] = []
     numbers: list[Number] = []
     for asking in ("", *panel.askings):
         basis, labels, scores, witnesses = _measure(panel, humans, asking)
@@ -88,7 +88,7 @@ def judge_reference(
             if asking:
                 name = f"{judge}, {asking}" if len(panel.askings) > 1 else judge
                 cost = panel.judges[judge].cost(panel.askings[asking])
-                candidates.append(Candidate(judge, asking, name, cost, items[judge], kappa))
+                candidates.append(JudgeCandidate(judge, asking, name, cost, items[judge], kappa))
     if not candidates:
         return None, []
     return _recommendation(panel, candidates, judge_numbers, basis, budget, bootstrap), numbers
@@ -99,12 +99,12 @@ def _question_pairs(table: pd.DataFrame) -> list[str]:
 
 
 def _recommendation(
-    panel: Panel, candidates: Sequence[Candidate], judge_numbers: Sequence[Number], basis: str,
+    panel: Panel, candidates: Sequence[JudgeCandidate], judge_numbers: Sequence[Number], basis: str,
     budget: float | None, bootstrap: QuestionBootstrap,
 ) -> Reference:  # fmt: skip
     """The cheapest of the candidates that can be trusted and paid, and is not significantly worse than their best."""
     coverage, flips = _coverage(panel, candidates[0].closeness.index, basis), _flips(judge_numbers)
-    choices: list[Candidate] = []
+    choices: list[JudgeCandidate] = []
     too_dear: dict[str, str] = {}
     left_out = dict.fromkeys(panel.judges, "no verdict that can be compared")
     for candidate in candidates:
@@ -164,7 +164,7 @@ def _distrust_kappa(kappa: Share) -> str:
     return "" if kappa.low > LEAST_KAPPA else f"kappa {span} is not surely above {LEAST_KAPPA:g}"
 
 
-def _price(candidate: Candidate) -> str:
+def _price(candidate: JudgeCandidate) -> str:
     return "price unknown" if candidate.cost is None else f"${candidate.cost:,.2f}"
 
 
@@ -219,18 +219,18 @@ def _best_kappa(
 
 
 def _cheapest(
-    choices: Sequence[Candidate], scores: pd.DataFrame, bootstrap: QuestionBootstrap, basis: str
-) -> tuple[Candidate, str]:
+    choices: Sequence[JudgeCandidate], scores: pd.DataFrame, bootstrap: QuestionBootstrap, basis: str
+) -> tuple[JudgeCandidate, str]:
     """The cheapest that is not significantly less accurate than the best of them, on these items, and why."""
     values = {name: float(scores[name].mean()) for name in scores}
     best, questions = max(choices, key=lambda choice: values[choice.name]), _question_pairs(scores)
 
-    def as_good(choice: Candidate) -> bool:
+    def as_good(choice: JudgeCandidate) -> bool:
         # paired: two judges' own intervals overlap long after their difference is significant
         change = bootstrap.mean((scores[choice.name] - scores[best.name]).to_numpy(float), questions)
         return change.high is None or change.high >= 0
 
-    def price(choice: Candidate) -> tuple[float, float]:
+    def price(choice: JudgeCandidate) -> tuple[float, float]:
         # an unknown price cannot be the lowest; among equal prices the more accurate one
         return float("inf") if choice.cost is None else choice.cost, -values[choice.name]
 
