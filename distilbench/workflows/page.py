@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
     for name in (name for name in finished.score_tables if name not in finished.problems):
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
-        requests = requests_of(results.run, registry)
+        requests = requests_of(results.run, registry, questions)
         parts.append(page.PageTarget(finished.table(name, min_coverage), results, questions, price, requests))
     target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections = [section for folder in target_folders if (section := judges_of(folder))]
@@ -76,13 +76,16 @@ def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] |
     return result
 
 
-def requests_of(run: Run, registry: Registry) -> dict[str, RequestsFunction]:
-    """Benchmark to what its judge is asked about an answer."""
+def requests_of(
+    run: Run, registry: Registry, questions: Mapping[str, Sequence[Question] | str]
+) -> dict[str, RequestsFunction]:
+    """Benchmark to what its judge is asked about an answer, of those whose questions are there."""
     result: dict[str, RequestsFunction] = {}
-    for name, spec in run.recipe.get("benchmarks", {}).items():
-        entry = registry.benchmarks.get(name)
-        if entry is not None and entry.needs_judge:
-            result[name] = partial(_requests, entry, options_from(entry.config, split_judge(spec)[1]))
+    for name in (name for name, texts in questions.items() if not isinstance(texts, str)):
+        entry = registry.benchmarks[name]
+        if entry.needs_judge:
+            config = options_from(entry.config, split_judge(run.recipe["benchmarks"][name])[1])
+            result[name] = partial(_requests, entry, config)
     return result
 
 

@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import UserError
@@ -64,7 +64,8 @@ def write_atomic(path: Path, content: bytes) -> Path:
         error.filename = str(path)  # the file that is meant, in a message
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing may be written, nothing is left either
+            temporary.unlink(missing_ok=True)
     return path
 
 

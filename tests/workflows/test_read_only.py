@@ -91,8 +91,9 @@ def test_what_only_reads_works_on_a_real_read_only_mount(root: Path, tmp_path: P
         import errno, sys
         from pathlib import Path
         from distilbench.cli.app import app
-        try: Path("runs/new").touch()
-        except OSError as error: assert error.errno == errno.EROFS
+        from results.store.locks import write_atomic
+        try: write_atomic(Path("runs/new"), b"")
+        except OSError as error: assert (error.errno, error.filename) == (errno.EROFS, "runs/new"), error
         else: sys.exit("not read-only")
         for words in (["judge", "status"], ["verify", "runs/mine"], ["explain", "eval", "mine", "mt_bench.score",
                       "--recipe", "mine"], ["report", "eval", "--recipe", "mine", "--min-coverage", "0"],
