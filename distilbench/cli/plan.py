@@ -45,12 +45,12 @@ def plan(
 
     Nothing is trained, generated or asked.
     """
-    from distilbench.workflows import plan as workflow
+    from distilbench.workflows.plan import plan as plan_work
 
-    work = workflow.plan(target, recipe, **options)
+    work = plan_work(target, recipe, **options)
     if every:
         show_stages(work)
-    show_plan(work, power=workflow.smallest_changes(work, pilot, spread or ()))
+    show_plan(work, power=work.power(pilot, spread or ()))
 
 
 def show_stages(work: WorkPlan) -> None:

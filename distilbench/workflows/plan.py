@@ -102,6 +102,20 @@ class WorkPlan:
             texts |= {finding.text: finding for finding in check(plan, unchecked_stages, self.runs)}
         return list(texts.values())
 
+    def power(self, pilot: str | Path | None = None, spreads: Sequence[str] = ()) -> dict[str, list[ColumnPower]]:
+        """By target, the smallest change that is detected in each column whose reference row is judged.
+
+        Variances: those stated in ``spreads`` (``METRIC=SD[/SD_OF_SEEDS]``: of a question's change, of a score over
+        training seeds), else of the ``pilot`` (a finished run's folder; by default this recipe's own run, if it is
+        there), else the benchmark's. Raises UserError for a pilot that cannot be read and for a spread that is none.
+        """
+        stated = _read_spreads(spreads, self)
+        return {
+            name: list(_columns(plan, name, stated, *_pilot(self, name, pilot)))
+            for name, plan in self.plans.items()
+            if not find_target(name).compares_judges
+        }
+
     def cost(self, stages: Iterable[Stage]) -> Cost:
         plans = {key: plan for plan in self.plans.values() for key in plan.graph.stages}
         return Cost.total(cost for stage in stages for cost in plans[stage.key].costs([stage]))
@@ -182,23 +196,6 @@ class ColumnPower:
     """Where the variances come from, in words."""
     knows_seeds: bool
     """Whether the variance of training seeds is in it."""
-
-
-def smallest_changes(
-    work: WorkPlan, pilot: str | Path | None = None, spreads: Sequence[str] = ()
-) -> dict[str, list[ColumnPower]]:
-    """By target, of the columns whose reference row is judged. Variances: those stated in ``spreads``
-    (``METRIC=SPREAD_OF_QUESTIONS[/SPREAD_OF_SEEDS]``, standard deviations), else of the ``pilot`` (a finished run's
-    folder; by default this recipe's own run, where it is there), else the benchmark's.
-
-    Raises UserError for a pilot that cannot be read and for a spread that is none.
-    """
-    stated = _read_spreads(spreads, work)
-    return {
-        name: list(_columns(plan, name, stated, *_pilot(work, name, pilot)))
-        for name, plan in work.plans.items()
-        if not find_target(name).compares_judges
-    }
 
 
 def _read_spreads(spreads: Iterable[str], work: WorkPlan) -> dict[str, Variances]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.cli.plan import show_plan, show_stages
-from distilbench.workflows.plan import WorkPlan, plan, smallest_changes
+from distilbench.workflows.plan import WorkPlan, plan
 from harness.errors import UserError
 from harness.stages import STAGES
 
@@ -57,7 +57,7 @@ def test_a_plan_shows_the_kinds_of_a_chain_in_order(tmp_path: Path, capsys: pyte
 def test_a_plan_says_what_each_column_will_detect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """GSM8K: a spread of 55 over 150 problems is an error of 4.49, which finds 2.80 times that. MT-Bench as stated."""
     work = job(tmp_path, "dpo,kd", "benchmarks.mt_bench.limit=40")
-    power = smallest_changes(work, spreads=["mt_bench.score=2/0.1"])
+    power = work.power(spreads=["mt_bench.score=2/0.1"])
     columns = {column.metric.id: column for column in power["table1"]}
     assert list(columns) == ["alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr", "mt_bench.score", "gsm8k.acc"]
     assert columns["gsm8k.acc"].change == pytest.approx(2.801585 * 55 / 150**0.5)
@@ -68,6 +68,6 @@ def test_a_plan_says_what_each_column_will_detect(tmp_path: Path, capsys: pytest
     assert "another seed may differ by more" in text
     for wrong, words in (("gsm.acc=3", "Did you mean 'gsm8k.acc'"), ("gsm8k.acc=x", "write METRIC=SD")):
         with pytest.raises(UserError, match=words):
-            smallest_changes(work, spreads=[wrong])
+            work.power(spreads=[wrong])
     with pytest.raises(UserError, match="is not there"):
-        smallest_changes(work, tmp_path / "none")
+        work.power(tmp_path / "none")
