@@ -24,10 +24,17 @@ Rows = Sequence[tuple[str, Row]]
 """Rows with their place for messages: ``answers.jsonl, row 3``."""
 _FAILURE = re.compile(
     r"(?i:[$\[<(]+[a-z_ ]{0,20}error[$\]>)]+)|ERROR|(?i:\*\*network error due to high traffic.*)"
-    r"|(?i:\$moderation\$.*)|(?i:(?:api|generation|request|server)[ _-]?(?:error|failed|failure)[.!]?(?: *[:(-].*)?)"
+    r"|(?i:\$moderation\$.*)|(?i:\**(?:api|generation|request|server)(?:[ _-]request)?[ _-]?(?:error|failed|failure)"
+    r"\**[.!]?(?: *[:(.-].*)?)"
+    # what is left of an exception: of clients (openai, anthropic, litellm), of a server, of torch
+    r"|(?:[\w.]+\.)?(?:RateLimit|API\w{0,12}|Timeout|ServiceUnavailable|InternalServer|BadRequest|Authentication"
+    r"|ContextWindowExceeded|InvalidRequest|PermissionDenied|NotFound|OutOfMemory)Error(?:\W.*)?"
+    r"|Error code: \d{3}\b.*|(?:HTTP )?(?:5\d\d )?(?:Internal Server Error|Bad Gateway|Service Unavailable)"
+    r"|(?:504 )?Gateway Timeout|Request timed out\.?|(?:ERROR: )?CUDA out of memory.*|\[?(?i:no response)\]|nan|NaN"
 )
 """What generators write for an answer where they failed: FastChat ``$ERROR$`` (API) and ``ERROR`` (local), and what its
-servers say instead of an answer; arena-hard-auto ``$ERROR$``; others ``[ERROR]``, ``API Error: reason``."""
+servers say instead of an answer; arena-hard-auto ``$ERROR$``; others ``[ERROR]``, ``API Error: reason``, the message of
+an exception, pandas' ``nan``."""
 _MAGIC = {b"PAR1": "a Parquet file", b"\x1f\x8b": "compressed (gzip)", b"PK\x03\x04": "a zip archive or spreadsheet"}
 
 ReadAnswer = Callable[[Row, str], tuple[str, Answer] | None]

@@ -470,6 +470,9 @@ def test_a_row_without_an_answer_is_named_and_the_rest_is_read(benchmark: str, e
 @pytest.mark.parametrize(
     "mark",
     ["$ERROR$", "ERROR", " $ERROR$\n", "[ERROR]", "<error>", "API Error", "API Error: 503", "$API_ERROR$",
+     "**API REQUEST ERROR**. Reason: busy", "openai.RateLimitError: Error code: 429", "Error code: 500 - {'error': 1}",
+     "litellm.exceptions.APIConnectionError", "502 Bad Gateway", "Request timed out.", "nan",
+     "CUDA out of memory. Tried to allocate 2.00 GiB",
      "**NETWORK ERROR DUE TO HIGH TRAFFIC. PLEASE REGENERATE OR REFRESH THIS PAGE.**"],
 )  # fmt: skip
 @pytest.mark.parametrize("benchmark", BENCHES)
@@ -491,8 +494,10 @@ def test_marks_of_failed_generations_are_no_answers(benchmark: str, mark: str, t
 
 
 @pytest.mark.parametrize(
-    "text", ["The ERROR is in line 3.", "Error handling: ...", "An API error is a reply.", "error", ""]
-)
+    "text",
+    ["The ERROR is in line 3.", "Error handling: ...", "An API error is a reply.", "error", "", "None",
+     "ValueError: it is raised where ...", "A RateLimitError means ...", "502 Bad Gateway is a status code."],
+)  # fmt: skip
 def test_answers_about_errors_are_answers(text: str) -> None:
     question = questions_of("alpaca_eval")[0]
     assert whole_answers([Answer("81", (text,), (), ())], [question])[1] == []

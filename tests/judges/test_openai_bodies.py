@@ -49,11 +49,43 @@ DELTAS = [
         completion({"parts": [{"text": "[[2]]?", "thought": True}, {"text": "Good. [[8]]"}]}),
         completion({"type": "text", "text": {"value": "Good. [[8]]"}}),
         completion(["Good. ", "[[8]]"]),
+        completion([{"reasoningContent": {"reasoningText": {"text": "[[2]]?"}}}, {"text": "Good. [[8]]"}]),
+        completion([{"type": "reasoning.text", "text": "[[2]]?"}, {"type": "text", "text": "Good. [[8]]"}]),
+        completion([{"type": "summary_text", "text": "[[2]]?"}, {"type": "text", "text": "Good. [[8]]"}]),
+        completion([{"type": "text", "text": None}, {"type": "text", "text": "Good. [[8]]"},
+                    {"type": "tool_use", "id": "x", "input": {}}]),
+        {"data": json.dumps({"result": [PLAIN]})},
+        {"model": "m", "choices": PLAIN["choices"][0]},
+        {"model": "m", "choices": [{"message": "Good. [[8]]", "finish_reason": "stop"}]},
+        {"model": "m", "message": {"content": "Good. [[8]]", "thinking": "[[2]]?"},
+         "done": True, "done_reason": "stop"},
+        {"model": "m", "stop_reason": "stop", "content": [{"type": "thinking", "thinking": "[[2]]?"},
+                                                          {"type": "text", "text": "Good. [[8]]"}]},
+        {"model": "m", "candidates": [{"content": {"parts": [{"text": "[[2]]?", "thought": True},
+                                                             {"text": "Good. [[8]]"}]}, "finishReason": "stop"}]},
+        {"model": "m", "object": "response", "output": [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "[[2]]?"}]},
+            {"type": "message", "content": [{"type": "output_text", "text": "Good. [[8]]"}]}]},
     ],
 )  # fmt: skip
 def test_a_complete_reply_is_read_in_any_wrapping(body):
     reply = read_body(body, KEY)
     assert (reply.text, reply.finish_reason, reply.model) == ("Good. [[8]]", "stop", "m")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"reasoning": {"content": "[[2]]?"}},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "[[2]]?"}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "[[2]]?", "signature": "c2lnbmVk"}]},
+    ],
+)
+def test_thinking_beside_the_text_is_kept(fields):
+    body = completion("[[8]]")
+    body["choices"][0]["message"] |= fields
+    reply = read_body(body, KEY)
+    assert (reply.text, reply.thinking) == ("[[8]]", "[[2]]?")
 
 
 def test_events_carry_counts_and_log_probabilities():
@@ -76,6 +108,9 @@ def test_events_carry_counts_and_log_probabilities():
         ("Welcome to nginx!", "bad-reply"),
         (completion([{"type": "image_url", "image_url": {"url": "x"}}]), "bad-reply"),
         (completion([{"type": "thinking", "thinking": "Rating: [[8]]"}]), "empty"),
+        (completion([{"type": "refusal", "refusal": "I cannot"}]), "refused"),
+        (completion("", stop_reason="refusal"), "refused"),
+        ({"object": "response", "output": [], "incomplete_details": {"reason": "content_filter"}}, "refused"),
         ({"choices": [], "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, "refused"),
     ],
 )
@@ -118,6 +153,9 @@ def test_stop_reasons_of_a_cut_reply_are_one(reason):
         ({"prompt_tokens": 100, "completion_tokens": 1010, "total_tokens": 1110,
           "completion_tokens_details": {"reasoning_tokens": 1000}}, (100, 1010)),
         ({"input_tokens": 7, "output_tokens": 3}, (7, 3)),
+        ({"prompt_tokens": 100, "completion_tokens": 10, "reasoning_tokens": 1000}, (100, 1010)),
+        ({"promptTokenCount": 100, "candidatesTokenCount": 1000, "thoughtsTokenCount": 10}, (100, 1010)),
+        ({"prompt_eval_count": 7, "eval_count": 3}, (7, 3)),
         ({"total_tokens": 50}, (0, 0)),
         ({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 5}, (9, 3)),
         ({"prompt_tokens": 9, "completion_tokens": 3, "completion_tokens_details": [1]}, (9, 3)),

@@ -480,11 +480,21 @@ WINDOW = "'max_tokens' is too large: 4096. This model's maximum context length i
         (400, "`temperature` is deprecated for this model.", "model", r"leave_out: \[temperature\]"),
         (400, "temperature and top_p are not allowed together", "model", "leave_out"),
         (400, "max_tokens must be at least 16", "bad-reply", "HTTP 400"),
+        (400, "`temperature` and `top_p` cannot both be specified", "model", "leave_out"),
+        (400, "the context length is 4096, you requested 5000: 900 in the messages, 4096 in the completion", "context",
+         "max_new_tokens"),
+        (400, "`inputs` tokens + `max_new_tokens` must be <= 4096", "context", "max_new_tokens"),
+        (400, "The input token count (1200000) exceeds the maximum", "context", "larger window"),
+        (400, "the valid range of max_tokens is [1, 8192]", "context", "max_new_tokens"),
+        (400, "The model `x` has been deprecated", "model", "deprecated"),
+        (400, "messages[0].role: unexpected value 'system'", "bad-reply", "fold_system: true"),
+        (400, "Conversation must start with a user message", "bad-reply", "fold_system: true"),
+        (400, "Invalid prompt: your prompt was flagged", "refused", "flagged"),
         (403, "Your input was flagged by moderation", "refused", "flagged"),
         (403, "no access", "auth", "JUDGE_KEY"),
         (404, "Resource not found", "model", r"\?api-version=DATE"),
     ],
-)
+)  # fmt: skip
 def test_a_failure_says_which_setting_decides(status, words, kind, says):
     error = status_failure(status, {"message": words}, ApiKey("JUDGE_KEY"))
     assert error.kind == kind and re.search(says, str(error))

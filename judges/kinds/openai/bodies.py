@@ -3,31 +3,56 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.contracts.judge import JudgeError
 
 _MAX_TOKENS: Final = 10**9  # of one call; more is a broken counter
-_WRAPPERS: Final = ("data", "result", "response", "body")  # where gateways put a completion that they wrap
-_THINKING: Final = frozenset({"thinking", "redacted_thinking", "reasoning", "reasoning_content", "thought"})
+_WRAPPERS: Final = ("data", "result", "response", "body", "output")  # where gateways put a completion that they wrap
+# Types and names of parts: thinking, redacted_thinking, reasoning, reasoning.text, reasoningContent, summary_text, ...
+_THINKING: Final = re.compile("think|thought|reason|summary", re.IGNORECASE)
 
 
 def unwrap(body: object) -> Mapping[str, Any]:
     """The chat completion (or error) in a body; empty where there is none. Raises JudgeError ``truncated``."""
-    for _ in range(3):  # JSON inside of a JSON string inside of a list has been seen; no end to that has not
+    outer: Mapping[str, Any] = {}
+    for _ in range(6):  # JSON inside of a JSON string inside of a list has been seen; no end to that has not
         if isinstance(body, bytes):
             body = body.decode("utf-8", "replace")
         if isinstance(body, str):
             body = _parse(body.removeprefix("\ufeff").strip())
-        if isinstance(body, list) and len(body) == 1:
+        elif isinstance(body, list) and len(body) == 1:
             body = body[0]
-    if not isinstance(body, Mapping):
+        elif isinstance(body, Mapping) and "choices" not in body and not body.get("error"):
+            if completion := _foreign(body):
+                return completion
+            outer = outer or body
+            body = next((body[name] for name in _WRAPPERS if body.get(name)), None)
+    is_reply = isinstance(body, Mapping) and ("choices" in body or body.get("error"))
+    return body if is_reply and isinstance(body, Mapping) else outer
+
+
+def _foreign(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A reply in another interface's form (Ollama, Anthropic, Gemini, OpenAI's Responses) as a chat completion."""
+    candidates, output = body.get("candidates"), body.get("output")
+    usage, reason = body.get("usage") or body.get("usageMetadata") or body, body.get("stop_reason")
+    if isinstance(body.get("message"), Mapping) and "done" in body:
+        message, reason = body["message"], body.get("done_reason")
+    elif isinstance(body.get("content"), list) and "stop_reason" in body:
+        message = {"content": body["content"]}
+    elif isinstance(candidates, list) and candidates and isinstance(candidates[0], Mapping):
+        message, reason = {"content": candidates[0].get("content")}, candidates[0].get("finishReason")
+    elif isinstance(output, list) and body.get("object") == "response":
+        parts = [part for part in output if isinstance(part, Mapping)]
+        content = [inner for part in parts if isinstance(part.get("content"), list) for inner in part["content"]]
+        details = body.get("incomplete_details")
+        reason = details.get("reason") if isinstance(details, Mapping) else "stop"
+        message = {"content": [*(part for part in parts if part.get("type") == "reasoning"), *content]}
+    else:
         return {}
-    if "choices" not in body and not body.get("error"):
-        inner_bodies = (body.get(name) for name in _WRAPPERS)
-        body = next((part for part in inner_bodies if isinstance(part, Mapping) and "choices" in part), body)
-    return body
+    return {"model": body.get("model"), "usage": usage, "choices": [{"message": message, "finish_reason": reason}]}
 
 
 def _parse(text: str) -> object:
@@ -68,35 +93,43 @@ def _join_events(text: str) -> dict[str, object]:
 
 
 def text_and_thinking(content: object) -> tuple[str, str]:
-    """Of a message's content: text, or typed parts (Mistral, Anthropic, Gemini, Cohere). TypeError for others."""
+    """Of a message's content: text, or typed parts (Mistral, Anthropic, Gemini, Cohere). TypeError for others.
+
+    Raises JudgeError ``refused`` for a part that is a refusal.
+    """
     if content is None or isinstance(content, str):
         return content or "", ""
     if isinstance(content, Mapping):
         content = content["parts"] if isinstance(content.get("parts"), list) else [content]
     if not isinstance(content, list):
         raise TypeError(f"content is {type(content).__name__}, not text")
-    texts: dict[bool, list[str]] = {False: [], True: []}
+    texts: dict[bool, list[str | None]] = {False: [], True: []}
     for part in content:
-        kind = str(part.get("type") or "") if isinstance(part, Mapping) else ""
-        is_thinking = kind in _THINKING or (isinstance(part, Mapping) and part.get("thought") is True)
-        texts[is_thinking].append(_part_text(part, is_thinking))
-    return "".join(texts[False]), "".join(texts[True])
+        fields = part if isinstance(part, Mapping) else {}
+        kind = str(fields.get("type") or next(iter(fields), ""))  # Bedrock's parts have no type, but one field
+        if kind == "refusal":
+            raise JudgeError("refused", f"the model refused: {fields.get('refusal')}")
+        is_thinking = bool(_THINKING.search(kind)) or fields.get("thought") is True
+        texts[is_thinking].append(part_text(part, is_thinking))
+    if content and None in texts[False] and not any(texts[False]):
+        raise TypeError(f"no part of the content is text: {str(content)[:80]}")
+    return "".join(filter(None, texts[False])), "".join(filter(None, texts[True]))
 
 
-def _part_text(part: object, is_thinking: bool) -> str:
-    """Text of one part, however deep: ``{"thinking": [{"type": "text", "text": ...}]}``."""
+def part_text(part: object, is_thinking: bool) -> str | None:
+    """Text of one part, however deep: ``{"thinking": [{"type": "text", "text": ...}]}``; none of a call of a tool."""
     if isinstance(part, str):
         return part
     if isinstance(part, list):
-        return "".join(_part_text(item, is_thinking) for item in part)
+        return "".join(part_text(item, is_thinking) or "" for item in part)
     if isinstance(part, Mapping):
-        names = ("text", "value", *_THINKING, "summary") if is_thinking else ("text", "value")
-        for name in names:
+        names = [name for name in part if is_thinking and name != "type" and _THINKING.search(str(name))]
+        for name in ("text", "value", *names, "content"):
             if isinstance(part.get(name), str | list | Mapping):
-                return _part_text(part[name], is_thinking)
-    if is_thinking:
-        return ""  # encrypted, or in a form of its own: no part of the answer in any case
-    raise TypeError(f"a part of the content is no text: {str(part)[:80]}")
+                return part_text(part[name], is_thinking)
+        if "text" in part:
+            return ""  # null
+    return None  # encrypted, or in a form of its own
 
 
 def token_counts(counts: object) -> tuple[int, int]:
@@ -106,14 +139,21 @@ def token_counts(counts: object) -> tuple[int, int]:
     """
     if not isinstance(counts, Mapping):
         return 0, 0
-    read_count = whole_number(counts.get("prompt_tokens"))
+
+    def count(fields: Mapping[str, Any], *names: str) -> int:
+        return next(filter(None, (whole_number(fields.get(name)) for name in names)), 0)
+
+    read_count = count(counts, "prompt_tokens", "promptTokenCount", "prompt_eval_count")
     if not read_count:  # Anthropic's own counter leaves out what its cache took and gave
         names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
         read_count = sum(whole_number(counts.get(name)) for name in names)
-    written_count = whole_number(counts.get("completion_tokens")) or whole_number(counts.get("output_tokens"))
+    written_count = count(counts, "completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count")
     details = counts.get("completion_tokens_details") or counts.get("output_tokens_details")
-    thinking_count = whole_number(details.get("reasoning_tokens")) if isinstance(details, Mapping) else 0
-    if thinking_count > written_count:  # a part cannot be larger than the whole: it was not counted in
+    # Perplexity counts them beside the others.
+    thinking_names = "reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "thoughts_token_count"
+    thinking_count = max(count(part, *thinking_names) for part in (details, counts) if isinstance(part, Mapping))
+    # A part cannot be larger than the whole: it was not counted in. Gemini's own interface never counts it in.
+    if thinking_count > written_count or "candidatesTokenCount" in counts:
         written_count += thinking_count
     # Without a count of the prompt, the total says nothing of the reply.
     return read_count, max(written_count, whole_number(counts.get("total_tokens")) - read_count if read_count else 0)

@@ -20,7 +20,7 @@ from typing import Any, Final
 from harness.contracts.judge import JudgeError
 from harness.text import replace_surrogates
 from harness.types import Reply
-from judges.kinds.openai.bodies import text_and_thinking, token_counts, unwrap, whole_number
+from judges.kinds.openai.bodies import part_text, text_and_thinking, token_counts, unwrap, whole_number
 
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
 _MOST_WORDS: Final = 300  # characters of an endpoint's message: some send a page of HTML
@@ -30,7 +30,8 @@ _STATUS: Final[Mapping[int, str]] = {
     401: "auth", 402: "auth", 403: "auth", 404: "model", 408: "timeout", 409: "server", 425: "server", 429: "rate-limit"
 }  # fmt: skip
 _UNSUPPORTED_MODEL: Final = re.compile(
-    r"unsupported|not support|unrecognized|unknown (parameter|field|argument)|extra (inputs|fields)"
+    r"unsupported|not support|unrecognized|unknown (parameter|field|argument)|extra (inputs|fields)|invalid temperature"
+    r"|\b(temperature|top_p|logprobs)\b.{0,40}(cannot|must|has to|should|only)"
     r"|(temperature|top_p|logprobs|max_\w*tokens).{0,40}(deprecated|not (allowed|permitted|available|accepted)|removed)"
     r"|(not (allow|permit|accept)|cannot|only).{0,60}\b(temperature|top_p|logprobs)\b",
     re.IGNORECASE,
@@ -39,24 +40,30 @@ _UNSUPPORTED_MODEL: Final = re.compile(
 # Mistral's templates, OpenAI's o1, Gemini's endpoint with Gemma, Anthropic's.
 NO_SYSTEM: Final = re.compile(
     r"system.{0,20}(role|message|prompt|instruction|turn).{0,40}(not|n't|un)\s?(support|allow|enabled|permitted|accept)"
-    r"|developer instruction is not enabled|does not support .?system|(unexpected|unsupported|invalid|unknown) role"
-    r".{0,10}system|only user(,)? (and )?(assistant|model).{0,30}roles|roles must alternate"
+    r"|developer instruction is not enabled|does not support .?system|system.{0,5}is not one of|start with an? .?user"
+    r"|(unexpected|unsupported|invalid|unknown) (role|value).{0,10}system"
+    r"|only user(,)? (and )?(assistant|model).{0,30}roles|roles must alternate"
     r"|(not|n't) support.{0,20}system (role|message|prompt|instruction)",
     re.IGNORECASE,
 )
-_TOKEN_LIMIT: Final = re.compile(r"max_(completion_|new_|output_)?tokens|maximum (output|completion)", re.IGNORECASE)
+_TOKEN_LIMIT: Final = re.compile(
+    r"max_(completion_|new_|output_)?tokens|maximum (output|completion)|tokens (for|in) the completion"
+    r"|\d+ in the completion",
+    re.IGNORECASE,
+)
 _MODERATION: Final = re.compile(r"moderation|flagged|content.?(filter|policy|management)", re.IGNORECASE)
 _WORDS: Final = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
-        ("refused", r"content.?(filter|policy|management)|safety|moderation|data_?inspection|inappropriate content"),
+        ("refused", _MODERATION.pattern + r"|safety|data_?inspection|inappropriate content|usage polic"),
         ("context", r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context"),
         (
             "context",
-            r"max_(completion_|new_|output_)?tokens.{0,40}(too large|exceed|at most| > |less than)",
+            r"max_(completion_|new_|output_)?tokens.{0,40}(too large|exceed|at most| > |less than|must be <|range)",
         ),
-        ("context", r"(prompt|input) is too long"),
+        ("context", r"(prompt|input).{0,60}(exceed|is too long|too large)|range of (input length|max_tokens)"),
         ("model", r"model.{0,80}(not.(found|exist)|does not exist|unknown)|no such model|unknown model"),
+        ("model", r"model.{0,80}(deprecated|decommissioned|retired)"),
         ("model", _UNSUPPORTED_MODEL.pattern),
         ("rate-limit", r"rate.?limit|too many requests|quota|billing"),
         ("auth", r"unauth|auth(enti|ori[sz])|api.?key|permission|credential"),
@@ -65,13 +72,13 @@ _WORDS: Final = tuple(
 )  # what an error's code and words say of its kind, where its status does not; the first pattern that is found counts
 # Stop reasons of a refusal: OpenAI and Azure, Anthropic, Gemini, Amazon Bedrock, Zhipu.
 _REFUSAL_REASON: Final = re.compile(
-    r"refus|content.?filter|safety|prohibit|recitation|block|\bspii\b|guardrail|sensitive|moderation|violation",
+    r"refus|declin|content.?filter|safety|prohibit|recitation|block|\bspii\b|guardrail|sensitive|moderation|violation",
     re.IGNORECASE,
 )
 # Stop reasons of a reply cut at its token limit: OpenAI; Gemini and Anthropic; Mistral.
 _LENGTH_REASONS: Final = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "model_length"})
 # Those of HTTP 400, 413, 422 and the like, which are about this request or about every request to this model.
-_OF_REQUEST: Final = _WORDS[:6]
+_OF_REQUEST: Final = _WORDS[:7]
 
 
 @dataclass(frozen=True)
@@ -196,6 +203,7 @@ def read_body(body: object, key: ApiKey) -> Reply:
     usage = token_counts(content.get("usage"))
     paid_usage = usage if any(usage) else None
     choices = content.get("choices")
+    choices = [choices] if isinstance(choices, Mapping) else choices
     choice = choices[0] if isinstance(choices, list) and choices else None
     # Gateways pass an error on beside the choices, or (after a stream was cut) in the first of them.
     error = content.get("error") if not choices else choice.get("error") if isinstance(choice, Mapping) else None
@@ -231,7 +239,8 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tupl
             "refused", f"the endpoint's content filter cut the reply, or the model declined ({finish_reason})"
         )
     finish = "length" if finish_reason.lower() in _LENGTH_REASONS else finish_reason
-    message = choice.get("message") or {}
+    message = choice.get("message") or choice.get("delta") or {}
+    message = {"content": message} if isinstance(message, str) else message
     text, parts = text_and_thinking(message.get("content") if message else choice.get("text"))
     first_token = _first_token(choice.get("logprobs") or {})
     thinking = _thinking(message) or replace_surrogates(parts.strip())
@@ -239,7 +248,8 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tupl
     if not text.strip() and not first_token and not (thinking and finish == "length"):
         if message.get("refusal"):
             raise JudgeError("refused", f"the model refused: {message['refusal']}")
-        native_reason = str(choice.get("native_finish_reason") or "")  # OpenRouter: the provider's own word
+        # OpenRouter has the provider's own word there, vLLM and others a second field.
+        native_reason = str(choice.get("native_finish_reason") or choice.get("stop_reason") or "")
         if _REFUSAL_REASON.search(native_reason):
             raise JudgeError("refused", f"the provider's content filter stopped the reply ({native_reason})")
         remark = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
@@ -251,9 +261,11 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tupl
 
 def _thinking(message: Mapping[str, Any]) -> str:
     """What a server that knows the model's marks sends beside the answer: ``reasoning_content`` (DeepSeek, SGLang,
-    llama.cpp, vLLM to 0.11), ``reasoning`` (OpenRouter, Groq, Ollama, vLLM later), ``thinking``."""
-    fields = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    return replace_surrogates(next((text for text in fields if isinstance(text, str) and text.strip()), "").strip())
+    llama.cpp, vLLM to 0.11), ``reasoning`` (OpenRouter, Groq, Ollama, vLLM later), ``thinking``; or in parts
+    (OpenRouter's ``reasoning_details``, LiteLLM's ``thinking_blocks``)."""
+    names = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thinking_blocks")
+    texts = ((part_text(message.get(name), True) or "").strip() for name in names)
+    return replace_surrogates(next(filter(None, texts), ""))
 
 
 def _first_token(logprobs: Mapping[str, Any]) -> dict[str, float] | None:
