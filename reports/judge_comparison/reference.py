@@ -184,12 +184,12 @@ def _measure(
     of the reference's witnesses [lines, others]."""
     tables = [panel.matrix(name, asking) for name in panel.benchmarks if panel.paired[name]]
     verdicts = pd.concat(tables).apply(lambda column: verdict_labels(column.to_numpy(float)))
-    items = verdicts.index.droplevel("call") if asking else verdicts.index
+    items = (verdicts.reset_index("call", drop=True) if asking else verdicts).index
     truth = panel.judgments.groupby(ITEM)["quality"].first().reindex(items).to_numpy(float)
     if humans is not None:
         basis, scores = HUMAN_MAJORITY, _against_humans(verdicts, items, humans)
         votes = humans.groupby(ITEM)["verdict"].mean()
-        votes = votes.reindex(scores.index.droplevel("call") if asking else scores.index)
+        votes = votes.reindex((scores.reset_index("call", drop=True) if asking else scores).index)
         witnesses = pd.DataFrame({basis: verdict_labels(votes.to_numpy(float))}, index=scores.index)
     elif not np.isnan(truth).any():
         better = (truth[truth != 0] > 0).astype(float)
