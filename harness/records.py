@@ -50,12 +50,15 @@ def read_records(path: Path, kind: type[T]) -> list[T]:
     """Read what ``write_records`` wrote. Raises UserError naming file and line where a line does not fit."""
     records: list[T] = []
     record_type: Any = kind
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                records.append(adapter(record_type).validate_json(whole_characters(line)))
-            except ValidationError as error:
-                raise _mistake(error, kind, f"{path}, line {number}") from error
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    records.append(adapter(record_type).validate_json(whole_characters(line)))
+                except ValidationError as error:
+                    raise _mistake(error, kind, f"{path}, line {number}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text behind line {len(records)} ({error.reason})") from error
     return records
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UserError
 from harness.records import read_records, write_records
 from harness.text import format_count, replace_in_json, replace_surrogates
 from harness.types import Answer
@@ -36,6 +37,14 @@ def test_records_of_others_may_hold_half_characters_as_escapes(tmp_path: Path) -
     row = {"question": "q", "turns": ["cut \ud83d, \U0001f600, C:\\ud83d"], "finished": [True], "tokens": [1]}
     (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n")  # ASCII: "\ud83d" stands there as an escape
     assert read_records(tmp_path / "a.jsonl", Answer)[0].turns == ("cut \ufffd, \U0001f600, C:\\ud83d",)
+
+
+def test_records_that_are_no_utf_8_are_one_message(tmp_path: Path) -> None:
+    write_records(tmp_path / "a.jsonl", [answer("x" * 20_000), answer("caf\u00e9")])
+    content = (tmp_path / "a.jsonl").read_bytes()
+    (tmp_path / "a.jsonl").write_bytes(content.replace("\u00e9".encode(), b"\xe9"))  # as Latin-1 has it
+    with pytest.raises(UserError, match=r"a\.jsonl is not UTF-8 text behind line \d \(invalid continuation byte\)"):
+        read_records(tmp_path / "a.jsonl", Answer)
 
 
 def test_a_file_that_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
