@@ -37,7 +37,7 @@ class ArenaHardConfig(BenchmarkConfig):
     """Options of Arena-Hard in a recipe. Pocket has 120 questions, official 500 (4096 tokens, temperature 0)."""
 
     scorer: Scorer = "v0.1"
-    """Which official script: they differ in what is dropped when a game has no verdict."""
+    """Which official script: they differ in what is dropped when a game has no verdict, and in style control."""
     style_control: bool = False
     """Make the style-controlled win rate (length and markdown) the table's number; it stands in the details anyway."""
     count_tokens: bool = False
@@ -255,7 +255,7 @@ class ArenaHardV2Config(ArenaHardConfig):
     questions: Literal["pocket", "official"] = "official"
     """Only ``official``: the questions of v2.0, read from the assets."""
     scorer: Scorer = "2025-06"
-    """Which official script: they differ in what is dropped when a game has no verdict."""
+    """Which official script: they differ in what is dropped when a game has no verdict, and in style control."""
     judge_max_tokens: Tokens = 16_000
     """Longest verdict text, tokens."""
     ask_again: bool = False
