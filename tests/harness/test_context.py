@@ -35,7 +35,20 @@ def make(place: Path, teacher: int, student: int, *changes: str, rows: tuple[str
 
 
 def told(work: Plan) -> list[tuple[bool, str]]:
-    return [(issue.problem, issue.text) for issue in context_issues(work, work.stages)]
+    """Of answers only what ``test_answers_beyond_the_context`` looks at."""
+    issues = [issue for issue in context_issues(work, work.stages) if "with their answers" not in issue.text]
+    return [(issue.problem, issue.text) for issue in issues]
+
+
+def test_answers_beyond_the_context(tmp_path: Path) -> None:
+    """Pocket's answers have 64 tokens, questions some 25, and MT-Bench asks twice: too much for a student of 64."""
+    work = make(tmp_path / "a", 2048, 64, rows=())
+    issues = [issue for issue in context_issues(work, work.stages) if "with their answers" in issue.text]
+    assert len(issues) == 4 and not issues[0].problem
+    assert issues[0].text.startswith("context: questions of alpaca_eval with their answers of up to ")
+    assert "the student reads 64; lower benchmarks.alpaca_eval.max_new_tokens" in issues[0].text
+    tiny = make(tmp_path / "b", 2048, 2, rows=())
+    assert all(issue.problem for issue in context_issues(tiny, tiny.stages) if "with their answers" in issue.text)
 
 
 def test_what_fits_is_not_told(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.models.server_model import SERVER, ServerOptions
 from harness.records import read_records
 from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
-from harness.stages.kind import PlanIssue, StageContext, StageKind
+from harness.stages.kind import PlanIssue, StageContext, StageKind, TextLength
 from harness.stats import seed_of
 from harness.text import format_count
 from harness.thinking import separate_answer, separate_response
@@ -82,6 +82,20 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
         return model_cost(stage, "model", read_tokens, written_tokens, turns)
     dollars = client_of(ServerOptions(**stage.local["endpoint"]), graph).billing().price(read_tokens, written_tokens)
     return Cost(responses=turns, tokens=read_tokens + written_tokens, dollars=dollars)
+
+
+def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
+    """About: characters stand for tokens, and worked examples are not counted. A remark, unless no question fits."""
+    if "file" in stage.local or "endpoint" in stage.local:
+        return []
+    name = stage.params["benchmark"]
+    benchmark = graph.benchmarks[name]
+    limit = benchmark.benchmark.card(benchmark.config).parameters.get("max_new_tokens")
+    answer = limit if isinstance(limit, int) else 1
+    sizes = [(len("".join(q.turns)) // CHARS_PER_TOKEN, len(q.turns) * answer) for q in benchmark.questions]
+    remedy = f"lower benchmarks.{name}.max_new_tokens: answers are cut there, and questions without room not scored"
+    content = f"questions of {name} with their answers"
+    return [TextLength(content, max(map(sum, sizes)), min(sizes)[0], remedy)] if sizes else []
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
@@ -164,4 +178,4 @@ def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:
     return [by_question[name] for name in questions_by_id]
 
 
-KIND = StageKind("answer", run, cost, check=check, needs={"model": frozenset({"generate"})})
+KIND = StageKind("answer", run, cost, texts=texts, check=check, needs={"model": frozenset({"generate"})})
