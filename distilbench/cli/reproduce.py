@@ -150,7 +150,7 @@ def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None)
             typer.echo(shared_line(finished_run.work), err=True)
         show_unfit(finished_run.work)
         counts = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.completed_keys)} ran now"
-        others = f", {len(outcome.elsewhere_keys)} were made by another command" if outcome.elsewhere_keys else ""
+        others = f", {len(outcome.elsewhere_keys)} by another command meanwhile" if outcome.elsewhere_keys else ""
         typer.echo(f"{counts}{others} ({duration(outcome.seconds)})", err=True)
     try:
         show()

@@ -49,7 +49,8 @@ class WorkerPool(Executor):
     def _open(self) -> None:
         # Not fork: a child of a process with threads (this one has) may inherit a lock that nobody will release.
         context = multiprocessing.get_context("spawn")
-        self.queue: SimpleQueue[WorkerMessage | None] = context.SimpleQueue()
+        with interrupts_blocked():  # Python's tracker of shared resources is started here
+            self.queue: SimpleQueue[WorkerMessage | None] = context.SimpleQueue()
         self.pool = ProcessPoolExecutor(
             max_workers=self.resources.workers,
             mp_context=context,

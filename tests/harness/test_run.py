@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -18,6 +22,7 @@ from harness.plan.plan import Planner
 from harness.run import scheduler
 from harness.run.processes import WorkerPool
 from harness.run.scheduler import RunOutcome, pending_stages, run_ready
+from tests.command import ROOT
 
 
 def stage(kind: str, name: str, *inputs: Stage, gates: tuple[Stage, ...] = ()) -> Stage:
@@ -178,3 +183,21 @@ def test_a_worker_stopped_while_it_sends_does_not_hold_up_the_end() -> None:
     took = time.monotonic() - before
     timer.cancel()
     assert took < 5
+
+
+TRACKER = """
+import multiprocessing.resource_tracker as tracker
+from harness.contracts.executor import Resources
+from harness.run.processes import WorkerPool
+pool = WorkerPool(Resources(1, 1), None, None)
+print(open(f"/proc/{tracker._resource_tracker._pid}/status").read())
+pool.shutdown(abort=True)
+"""
+
+
+def test_a_closed_terminal_does_not_kill_pythons_tracker() -> None:
+    """It would end in a traceback for each lock that it no longer knows."""
+    done = subprocess.run([sys.executable, "-c", TRACKER], cwd=ROOT, capture_output=True, text=True, check=True)
+    (mask,) = re.findall(r"SigBlk:\s*([0-9a-f]+)", done.stdout)
+    assert int(mask, 16) >> (signal.SIGHUP - 1) & 1
+    assert not done.stderr
