@@ -46,31 +46,31 @@ class _Loader(yaml.SafeLoader):
         super().__init__(text)
         self.node_count = 0
 
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.node_count += 1
         if self.node_count > LARGEST:
             raise yaml.YAMLError(f"it has more than {LARGEST:,} values")
-        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
         return node
 
     def fetch_flow_collection_start(self, token_class: Any) -> None:
         self.refuse_depth(self.flow_level)
-        super().fetch_flow_collection_start(token_class)  # type: ignore[no-untyped-call]
+        super().fetch_flow_collection_start(token_class)
 
     def add_indent(self, column: int) -> bool:
         self.refuse_depth(len(self.indents))
-        return bool(super().add_indent(column))  # type: ignore[no-untyped-call]
+        return bool(super().add_indent(column))
 
     def refuse_depth(self, depth: int) -> None:
         if depth >= DEEPEST:
             problem = f"it is nested too deep, more than {DEEPEST} levels"
-            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())  # type: ignore[no-untyped-call]
+            raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > LONGEST_KEY:
             problem = f"a number of {len(node.value):,} digits"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-        return int(super().construct_yaml_int(node))  # type: ignore[no-untyped-call]
+        return int(super().construct_yaml_int(node))
 
     def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
