@@ -125,13 +125,20 @@ class Opening(NamedTuple):
     prompt: str  # ends the prompt, where the template has no generation prompt
     lead: str  # white space that begins the answer
     omission: str = ""  # what answers are drawn and trained without
+    surplus: str = ""  # the end of the generation prompt that no turn of an answer has: thinking that is opened
 
 
 @lru_cache(maxsize=64)
 def opening(tokenizer: PreTrainedTokenizerBase) -> Opening:
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": PROBE}]
     prefix, rendering = render(tokenizer, turns[:1], prompt=True), render(tokenizer, turns, prompt=False)
-    lead_text = rendering[len(prefix) : rendering.rindex(PROBE)] if rendering.startswith(prefix) else ""
+    if not rendering.startswith(prefix):
+        pairs = enumerate(zip(prefix, rendering, strict=False))
+        surplus = prefix[next((place for place, (left, right) in pairs if left != right), len(rendering)) :]
+        log.warning("%s: the generation prompt ends in %r, which the chat template writes before no answer: answers "
+                    "are drawn and trained after it", tokenizer.name_or_path, surplus)  # fmt: skip
+        return Opening("", "", surplus=surplus)
+    lead_text = rendering[len(prefix) : rendering.rindex(PROBE)]
     if not lead_text.strip():
         return Opening("", lead_text)
     if render(tokenizer, turns[:1], prompt=False) == prefix:
@@ -178,6 +185,11 @@ def template_notes(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[M
         notes.append(
             f"before an answer the chat template writes {start.omission!r}, which its generation prompt lacks: answers "
             "are drawn and trained without it"
+        )
+    if start.surplus:
+        notes.append(
+            f"the generation prompt ends in {start.surplus!r}, which the chat template writes before no answer: "
+            "answers are drawn and trained after it (golden answers too, which hold no thinking)"
         )
     return notes
 

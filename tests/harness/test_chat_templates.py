@@ -16,7 +16,7 @@ import pytest
 
 from harness.contracts.method import Row
 from harness.errors import UserError
-from harness.models.chat import encode, encode_prompt, end_of_turn, render
+from harness.models.chat import encode, encode_prompt, end_of_turn, render, template_notes
 from harness.models.transformers_model import TransformersModel
 from harness.training.batches import tokenise
 from harness.types import Group, Prompt
@@ -322,6 +322,20 @@ def test_thinking_that_the_generation_prompt_lacks_is_said(caplog: pytest.LogCap
     tokenizer = shaped(template, ROLES, "<|end|>")
     assert tokenizer.decode(encode(tokenizer, ASKED, "Hi.").response) == "Hi.<|end|>"
     assert "writes '<think></think>', which its generation prompt lacks" in caplog.text
+
+
+def test_thinking_that_only_the_generation_prompt_opens_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    """DeepSeek-R1's distilled models: golden answers are trained inside of an opened thought."""
+    template = TURNS + "{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}"
+    tokenizer = shaped(template, ROLES, "<|end|>")
+    ids = encode(tokenizer, ASKED, "Hi.")
+    assert tokenizer.decode(ids.prompt).endswith("<|assistant|><think>\n")
+    assert tokenizer.decode(ids.response) == "Hi.<|end|>"
+    (note,) = template_notes(tokenizer, [ASKED])
+    assert note.startswith(
+        "the generation prompt ends in '<think>\\n', which the chat template writes before no answer"
+    )
+    assert caplog.text.count("before no answer") == 1
 
 
 def test_a_tokenizer_without_any_end_is_refused() -> None:
