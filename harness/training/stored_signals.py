@@ -142,9 +142,7 @@ def store_distributions(
     for chunk in passes(training, sources, progress):
         content = ["distributions", str(teacher.device), k, spec.temperature, row_content(chunk)]
         # The journal may have outlived the arrays: after a power cut, or a kill while they were moved.
-        _, masses = journal.once(
-            content, partial(store, chunk), lambda kept, chunk=chunk: kept[0] == stored_checksum(arrays, rows, chunk)
-        )
+        _, masses = journal.once(content, partial(store, chunk), partial(is_stored, arrays, rows, chunk))
         for mass in masses:
             rest_mass += mass
     move_arrays(arrays, out)
@@ -188,6 +186,10 @@ def stored_checksum(arrays: Arrays, rows: StoredRows, chunk: Sequence[Example]) 
         for array in arrays:
             checksum = zlib.crc32(array[target].tobytes(), checksum)
     return checksum
+
+
+def is_stored(arrays: Arrays, rows: StoredRows, chunk: Sequence[Example], kept: tuple[int, list[float]]) -> bool:
+    return kept[0] == stored_checksum(arrays, rows, chunk)
 
 
 def row_content(chunk: Sequence[Example]) -> list[object]:
