@@ -41,6 +41,8 @@ class Response:
     """Teacher's log selection probability, nats (PAD Eq. 8)."""
     thinking: str = ""
     """Of an answer to a benchmark: what stood before ``text`` or between (``harness/thinking.py``)."""
+    ids: tuple[int, ...] = ()
+    """The tokens as they were drawn, end-of-turn included; empty where only text is known (a server)."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def rows(group: Group, config: AdpaOptions) -> Sequence[Row] | DroppedPrompt:
     answer = group.samples[0]  # one greedy answer is drawn unless the recipe says otherwise (``NEEDS.sampling``)
     if not answer.text.strip():
         return DroppedPrompt("student answer empty")
-    return [Row(str(group.prompt.golden), role="golden"), Row(answer.text, role="own", finished=answer.finished)]
+    return [Row(str(group.prompt.golden), role="golden"), Row.of(answer, "own")]
 
 
 def expected_advantage(logps: Tensor, teacher: Mapping[str, TopK], config: AdpaOptions) -> Tensor:

@@ -30,7 +30,7 @@ def rows(group: Group, config: BestOfNOptions) -> Sequence[Row] | DroppedPrompt:
         return DroppedPrompt("the teacher's favourite is empty")
     if not (best.finished or config.keep_unfinished):
         return DroppedPrompt("the teacher's favourite is unfinished")
-    return [Row(best.text, finished=best.finished)]
+    return [Row.of(best)]
 
 
 METHOD = Method(

@@ -53,10 +53,7 @@ def pair(group: Group, config: object = None) -> tuple[Row, Row] | DroppedPrompt
         return DroppedPrompt("chosen and rejected responses are identical")
     if scores[order[0]] == scores[order[-1]]:
         return DroppedPrompt("the teacher scores all responses the same")
-    return (
-        Row(chosen.text, role="chosen", finished=chosen.finished),
-        Row(rejected.text, role="rejected", finished=rejected.finished),
-    )
+    return Row.of(chosen, "chosen"), Row.of(rejected, "rejected")
 
 
 def scored_rows(group: Group, alpha: float = 1.0, best_first: bool = True) -> list[Row] | DroppedPrompt:
@@ -67,7 +64,7 @@ def scored_rows(group: Group, alpha: float = 1.0, best_first: bool = True) -> li
     if len({sample.text for sample in group.samples}) == 1:
         return DroppedPrompt("all responses are identical")
     order = descending(scores) if best_first else range(len(scores))
-    return [Row(group.samples[i].text, finished=group.samples[i].finished, signals={"score": scores[i]}) for i in order]
+    return [Row.of(group.samples[i], signals={"score": scores[i]}) for i in order]
 
 
 def pair_logs(margin: Tensor) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ def rows(group: Group, config: SeqkdOptions) -> Sequence[Row] | DroppedPrompt:
     if not finished and not config.keep_unfinished:
         return DroppedPrompt("teacher answer unfinished")
     answer = (finished or nonempty)[0]
-    return [Row(answer.text, finished=answer.finished)]
+    return [Row.of(answer)]
 
 
 def loss(batch: Batch, terms: Tensors, config: object) -> Loss:

@@ -35,13 +35,13 @@ def rows(group: Group, config: Config) -> list[Row] | DroppedPrompt:
     best = max(group.samples, key=lambda response: score(group.prompt.messages, response.text))
     if not best.finished or not best.text:
         return DroppedPrompt("the best sample is empty or unfinished")
-    return [Row(best.text)]
+    return [Row.of(best)]
 
 
 def any_row(group: Group, config: Config) -> list[Row] | DroppedPrompt:
     """The first of the student's samples, which is as good as a random one."""
     sample = group.samples[0]
-    return [Row(sample.text)] if sample.finished and sample.text else DroppedPrompt("the sample is empty or unfinished")
+    return [Row.of(sample)] if sample.finished and sample.text else DroppedPrompt("the sample is empty or unfinished")
 
 
 def loss(batch: Batch, terms: Mapping[str, Tensor], config: Any) -> Loss:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple
 from typing_extensions import TypeVar
 
 from harness.contracts.options import C
-from harness.types import Group
+from harness.types import Group, Response
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,6 +76,12 @@ class Row:
     """Whether the end-of-turn token belongs to the response."""
     signals: Mapping[str, float] = field(default_factory=dict)
     """For ``Batch.signals``; every row of a method carries the same names."""
+    ids: tuple[int, ...] = ()
+    """The tokens of a response as a model drew them: trained as they are, where the student has the same vocabulary."""
+
+    @classmethod
+    def of(cls, response: Response, role: str = "response", signals: Mapping[str, float] | None = None) -> Row:
+        return cls(response.text, role, response.finished, signals or {}, response.ids)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ line break after a template that ends in one); templates that write today's date
 from __future__ import annotations
 
 import logging
+import string
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.contracts.options import show
 from harness.errors import UserError
 from harness.text import format_count
+from harness.thinking import is_mark
 from harness.types import Messages, is_plain
 
 if TYPE_CHECKING:
@@ -196,13 +198,35 @@ def template_notes(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[M
 
 def answer_text(tokenizer: PreTrainedTokenizerBase, response: str, finished: bool) -> str:
     """What follows the prompt: the words as the template writes them, and the end of the turn where ``finished``."""
-    text, end = defuse(tokenizer, response), end_of_turn(tokenizer) if finished else ""
-    lead = opening(tokenizer).lead
+    text, lead = defuse(tokenizer, response), opening(tokenizer).lead
+    if finished:
+        left, right = trimmed_space(tokenizer)
+        text = text.lstrip(left).rstrip(right)
     # Some tokenizers give the spaces around an answer back when its tokens become text, others do not.
     if (text or finished) and not text.startswith(lead):
         text = lead + text
+    return text + (end_after(tokenizer, text) if finished else "")
+
+
+@lru_cache(maxsize=64)
+def trimmed_space(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
+    """White space that the template takes away before and after an answer (Gemma's and Llama-3's: all)."""
+
+    def rendering(content: str) -> str:
+        turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": content}]
+        return render(tokenizer, turns, prompt=False)
+
+    plain = rendering(PROBE)
+    left = "".join(space for space in string.whitespace if rendering(space + PROBE) == plain)
+    right = "".join(space for space in string.whitespace if rendering(PROBE + space) == plain)
+    return left, right
+
+
+def end_after(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    """The end of a turn, without its white space where ``text`` ends in it."""
+    end = end_of_turn(tokenizer)
     gap = end[: len(end) - len(end.lstrip())]
-    return text + (end[len(gap) :] if text.endswith(gap) else end)
+    return end[len(gap) :] if text.endswith(gap) else end
 
 
 @lru_cache(maxsize=64)
@@ -242,14 +266,55 @@ def pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return next(int(token) for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if token is not None)
 
 
+@lru_cache(maxsize=64)
+def skipped_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Special tokens but for marks of thinking, where such marks are special (Magistral, gpt-oss): dropping those would
+    make one text of thinking and answer. Empty where none is: then all special tokens are dropped."""
+    tokens = special_tokens(tokenizer)
+    marks = {token for token in tokens if is_mark(token)}
+    ids: Any = tokenizer.convert_tokens_to_ids([token for token in tokens if token not in marks]) if marks else ()
+    return frozenset(ids)
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The words of a response."""
+    skipped = skipped_ids(tokenizer)
+    words = [token for token in ids if token not in skipped]
+    return str(tokenizer.decode(words, skip_special_tokens=not skipped))
+
+
+def drawn_tokens(tokenizer: PreTrainedTokenizerBase, text: str, finished: bool, ids: Sequence[int]) -> list[int] | None:
+    """``ids`` where this tokenizer reads ``text`` in them, else ``None``: text back to tokens may give others, for an
+    answer that was cut inside a character for one. An end that is none here (another model's) is the template's."""
+    words = list(ids[:-1] if finished else ids)
+    if not ids or max(ids) >= vocabulary_size(tokenizer) or decode(tokenizer, words) != text:
+        return None
+    template_end = ids_of(tokenizer, end_after(tokenizer, text)) if finished else []
+    is_end = finished and ids[-1] in (template_end[-1], tokenizer.eos_token_id)
+    return list(ids) if is_end else words + template_end
+
+
+def ids_of(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
     """Ids of the prompt, with exactly the special tokens that the template writes; of plain text, the tokenizer."""
     text = prompt_text(tokenizer, messages)
     return list(tokenizer(text, add_special_tokens=is_plain(messages))["input_ids"])
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, messages: Messages, response: str, finished: bool = True) -> EncodedTurn:
-    """Ids of prompt and response. ``finished=False`` leaves the end-of-turn token out (a response cut by the limit)."""
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Messages,
+    response: str,
+    finished: bool = True,
+    ids: Sequence[int] = (),
+) -> EncodedTurn:
+    """Ids of prompt and response. ``finished=False`` leaves the end-of-turn token out (a response cut by the limit).
+    ``ids``: as the response was drawn."""
+    if drawn := drawn_tokens(tokenizer, response, finished, ids):
+        return EncodedTurn(encode_prompt(tokenizer, messages), drawn)
     prompt_string = prompt_text(tokenizer, messages)
     response_text = answer_text(tokenizer, response, finished)
     prompt, joint = tokenizer([prompt_string, prompt_string + response_text], add_special_tokens=False)["input_ids"]
@@ -262,7 +327,7 @@ def continuation(
     """Ids of ``text`` after a prompt, given the ids of both together; its own where the two would merge."""
     if list(joint[: len(prompt)]) == list(prompt):
         return list(joint[len(prompt) :])
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return ids_of(tokenizer, text)
 
 
 def vocabulary_difference(student: Mapping[str, int], teacher: Mapping[str, int]) -> str | None:

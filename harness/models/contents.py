@@ -109,7 +109,8 @@ def _size_problems(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any
     rows_by_part = {}
     for names, part in ((EMBEDDINGS, "embedding"), (HEADS, "output layer")):
         ends = tuple(f".{name}.weight" for name in names)
-        shapes = {name: tensor.shape for name, tensor in tensors.items() if f".{name}".endswith(ends)}
+        outside = {name: tensor.shape for name, tensor in tensors.items() if not LAYER.search(name)}
+        shapes = {name: shape for name, shape in outside.items() if f".{name}".endswith(ends)}
         row_counts = {name: shape[0] for name, shape in shapes.items() if len(shape) == 2}
         rows_by_part[part] = row_counts
         # A model of several media embeds other things too: the tensor with the vocabulary's size is meant.

@@ -136,8 +136,8 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
         logits = head(states)[..., :vocabulary]
     logits = logits.float()
     config: Any = model.config.get_text_config()
-    # Granite divides (``logits_scaling``), Cohere multiplies (``logit_scale``), Gemma-2 caps softly.
-    logits = logits * getattr(config, "logit_scale", 1.0) / getattr(config, "logits_scaling", 1.0)
+    # Granite divides (``logits_scaling``), Cohere multiplies (``logit_scale``; MPT has ``None``), Gemma-2 caps softly.
+    logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
     logits = logits if cap is None else cap * torch.tanh(logits / cap)
     if logits.shape[-1] < vocabulary:

@@ -1,14 +1,17 @@
-"""Forward passes that compute a shared beginning once: rows that start alike share one key-value cache.
+"""Forward passes on a cache, each behind a trial against plain ones on a few tokens; where it fails, there is no cache.
 
 The teacher reads n responses to one prompt, and n orders of the same answers after the same request. ``Reader`` runs
-the beginnings (padded on the left), then the rest of each row on the cache of its beginning.
+the beginnings (padded on the left), then the rest of each row on the cache of its beginning. ``Stepper`` runs rows that
+grow token by token.
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
+import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -19,6 +22,9 @@ from transformers import DynamicCache
 LEAST_SHARED = 8  # a shared beginning of fewer tokens is not worth a pass of its own
 DEEPEST = 100  # branchings in a row after which rows are taken one by one (texts that nest without end)
 MOST_PADDING = 0.1  # a batch is cut where more of it than this would be padding
+NO_CACHE = (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError)
+"""What models raise that have no such cache."""
+log = logging.getLogger(__name__)
 
 
 class ReadRow(NamedTuple):
@@ -145,7 +151,7 @@ class Reader:
             if prefix_state is not None:
                 cache_rows = torch.tensor([members[number][0] for number in batch], device=device)
                 mask = torch.cat([prefix_state[1][cache_rows], mask], 1)
-                cache = {"use_cache": True, "past_key_values": select_rows(prefix_state[0], cache_rows)}
+                cache = with_cache(self.model.get_decoder(), select_rows(prefix_state[0], cache_rows))
             decoder = self.model.get_decoder()
             out = decoder(input_ids=ids, attention_mask=mask, position_ids=positions, **cache).last_hidden_state
             self._count(ids, [rests[number] for number in batch])
@@ -157,12 +163,44 @@ class Reader:
         self.counts.update(positions=ids.numel(), tokens=sum(map(len, rows)))
 
 
+class Stepper:
+    """The hidden state after the last token of rows that grow: on a cache, or from the whole rows each time."""
+
+    def __init__(self, model: Any, cached: bool) -> None:
+        self.model, self.ids = model, torch.empty(0, dtype=torch.long)
+        self.cache = DynamicCache(config=model.config) if cached else None
+
+    def state(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """[B, H]. ``ids`` [B, t]: the tokens after those of the last call; ``mask`` [B, T]: of all, 0 at the left."""
+        if self.cache is not None:
+            positions = (mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+            cache = with_cache(self.model.base_model, self.cache)
+            out = self.model.base_model(input_ids=ids, attention_mask=mask, position_ids=positions, **cache)
+            last: Tensor = out.last_hidden_state[:, -1]
+            return last
+        self.ids = torch.cat([self.ids.to(ids).reshape(len(ids), -1), ids], 1)
+        # Padding goes to the right, where no token sees it.
+        order, lengths = mask.argsort(dim=1, descending=True, stable=True), mask.sum(1, keepdim=True)
+        positions = torch.arange(mask.shape[1], device=mask.device).minimum(lengths - 1)
+        out = self.model.base_model(
+            input_ids=self.ids.gather(1, order), attention_mask=mask.gather(1, order), position_ids=positions,
+            use_cache=False,
+        )  # fmt: skip
+        states: Tensor = out.last_hidden_state
+        return states[torch.arange(len(ids), device=mask.device), lengths[:, 0] - 1]
+
+
+def with_cache(decoder: Any, cache: Any) -> dict[str, Any]:
+    """Arguments of a forward pass on ``cache``. Mamba takes it by another name, and ignores the usual one."""
+    names = inspect.signature(decoder.forward).parameters
+    return {"use_cache": True, ("cache_params" if "cache_params" in names else "past_key_values"): cache}
+
+
 def prefill(model: Any, ids: Tensor, mask: Tensor) -> Any:
-    """The key-value cache of left-padded rows [B, T]."""
+    """The cache of left-padded rows [B, T]."""
     positions = (mask.cumsum(1) - 1).clamp_min(0)
-    cache = DynamicCache(config=model.config)
-    decoder = model.get_decoder()
-    decoder(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True)
+    cache, decoder = DynamicCache(config=model.config), model.get_decoder()
+    decoder(input_ids=ids, attention_mask=mask, position_ids=positions, **with_cache(decoder, cache))
     return cache
 
 
@@ -174,15 +212,58 @@ def select_rows(cache: Any, rows: Tensor) -> Any:
     return selection
 
 
+def is_close(values: Tensor, plain_values: Tensor, dtype: torch.dtype) -> bool:
+    """Whether two computations of [..., H] are one up to rounding, at every position: a mean over H, because a few
+    entries of hidden states are far larger than the rest."""
+    difference = (values - plain_values).abs().mean(-1) / plain_values.abs().mean(-1)
+    # bfloat16 has 8 significant bits: what differs by a few percent there may be rounding.
+    return bool((difference <= (1e-3 if dtype == torch.float32 else 0.1)).all())
+
+
 def supports_prefix_sharing(model: Any) -> bool:
-    """Whether rows on a shared cache give the hidden states of separate rows: a trial on a few tokens."""
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    start = range(3, 3 + LEAST_SHARED + 2)
-    rows = [ReadRow([token % vocabulary for token in (*start, *tail)], LEAST_SHARED) for tail in ([5, 4], [6, 7, 8])]
+    """Whether rows on shared caches give the hidden states of separate rows: a trial."""
+    rows = []
+    for start in (range(3, 3 + LEAST_SHARED), range(7, 7 + LEAST_SHARED + 3)):  # the shorter is padded
+        rows += [ReadRow(trial_ids(model, (*start, *tail)), len(start) - 1) for tail in ([5, 4], [6, 7, 8])]
     try:
         shared = dict(Reader(model, 0, 1024).hidden(rows))
-    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
-        return False  # a model without such a cache
+    except NO_CACHE:
+        return False
     separate = dict(Reader(model, 0, 1024, sharing=False).hidden(rows))
-    close = 1e-3 if model.dtype == torch.float32 else 0.1
-    return all((shared[i] - separate[i]).abs().max() <= close * separate[i].abs().max() for i in separate)
+    return all(is_close(shared[index], separate[index], model.dtype) for index in separate)
+
+
+@torch.no_grad()
+def supports_stepping(model: Any) -> bool:
+    """Whether ``Stepper`` gives the same with a cache as without: a trial, once per model. The model is in evaluation
+    mode."""
+    known: bool | None = getattr(model, "distilbench_stepping", None)
+    if known is None:
+        known = model.distilbench_stepping = _steps_exactly(model)
+        if not known:
+            log.warning("%s: its cache does not give what whole rows give; live responses are drawn without it, "
+                        "which takes longer", model.name_or_path)  # fmt: skip
+    return known
+
+
+def _steps_exactly(model: Any) -> bool:
+    ids, mask = padded([trial_ids(model, range(3, 10)), trial_ids(model, range(10, 13))], 0, "left", model.device)
+    cached, plain = Stepper(model, cached=True), Stepper(model, cached=False)
+    # In the precision of the weights: that of training would hide a small difference.
+    with torch.autocast(model.device.type, enabled=False):
+        for step in range(3):
+            plain_state = plain.state(ids, mask)
+            try:
+                if not is_close(cached.state(ids, mask), plain_state, model.dtype):
+                    return False
+            except NO_CACHE:
+                return False
+            ids = torch.tensor([trial_ids(model, [13 + step]), trial_ids(model, [17 - step])], device=model.device)
+            mask = torch.cat([mask, torch.ones_like(ids)], 1)
+    return True
+
+
+def trial_ids(model: Any, numbers: Iterable[int]) -> list[int]:
+    """Token ids of a trial. ``numbers`` from 3 on: the first ids are often special."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    return [number % rows for number in numbers]

@@ -12,9 +12,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,29 +26,34 @@ from harness.errors import UserError
 from harness.models.chat import (
     TemplateRefusal,
     continuation,
+    decode,
     encode,
     encode_prompt,
     pad_id,
     prompt_text,
-    special_tokens,
     stop_ids,
     unused_ids,
     vocabulary_size,
 )
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
 from harness.models.prefix_cache import (
+    NO_CACHE,
     PrefixGroup,
     Reader,
     ReadRow,
+    is_close,
     length_batches,
     padded,
     prefill,
     supports_prefix_sharing,
+    trial_ids,
 )
-from harness.thinking import final_opening, is_mark
+from harness.thinking import final_opening
 from harness.types import Messages, Response
 
 T = TypeVar("T")
+CacheUse = Literal["shared", "own", "none"]
+"""Of the responses to one prompt: its cache, one for each, or whole rows at every step."""
 log = logging.getLogger(__name__)
 
 
@@ -74,8 +78,8 @@ class TransformersModel:
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        token_responses = self.generate_tokens(self._prompts(conversations), sampling, seed, n)
-        return [[self._decode(response) for response in responses] for responses in token_responses]
+        rows = self._draw(self._prompts(conversations), sampling, seed, n)
+        return [[self._response(ids) for ids in responses] for responses in rows]
 
     def _prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
         """Empty where the chat template refuses. Raises UserError where it takes none."""
@@ -97,73 +101,116 @@ class TransformersModel:
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[TokenResponse]]:
+        return [
+            [
+                TokenResponse(tuple(ids[:-1]), "stop") if self._ended(ids) else TokenResponse(tuple(ids), "length")
+                for ids in responses
+            ]
+            for responses in self._draw(prompts, sampling, seed, n)
+        ]
+
+    def _draw(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int) -> list[list[list[int]]]:
+        """n responses to each prompt, up to and with the token that ended them."""
         # Past its context a model fails (learned positions) or writes nonsense: what does not fit is cut, or not drawn.
         rooms = [room(prompt, self.context, sampling.max_new_tokens) for prompt in prompts]
-        out = [[TokenResponse((), "length")] * n for _ in prompts]
+        out: list[list[list[int]]] = [[[]] * n for _ in prompts]
         count = rooms.count(0)
+        # A longer prompt in the batch costs padding once; a further batch costs all its decoding steps. Without a cache
+        # there is no padding either: what a model that keeps another state does with it is not known.
+        most_padding = 0.0 if self.cache_use == "none" else 1.0
         for space in sorted(set(rooms) - {0}, reverse=True):
             members = [index for index, other in enumerate(rooms) if other == space]
             lengths = [(len(prompts[index]) + space) * n for index in members]
-            # A longer prompt in the batch costs padding once; a further batch costs all its decoding steps.
-            for places in length_batches(lengths, self.batch_tokens, most_padding=1.0):
+            for places in length_batches(lengths, self.batch_tokens, most_padding):
                 batch = [members[place] for place in places]
-                limits, batch_prompts = replace(sampling, max_new_tokens=space), [list(prompts[i]) for i in batch]
-                content = ["generate", str(self.model.device), vars(limits), seed, n, batch, batch_prompts]
-                rows = self.journal.once(content, partial(self._generate_batch, batch_prompts, limits, n, seed, batch))
+                texts = [list(prompts[index]) for index in batch]
+                processors: list[RowSampler] = []
+                if sampling.temperature > 0:
+                    numbers, width = streams(seed, batch, n, space), max(map(len, texts))
+                    processors = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
+                content = ["generate", str(self.model.device), {**vars(sampling), "max_new_tokens": space}]
+                draw_batch = partial(self._generate_batch, texts, space, n, self.cache_use, processors, self.stops)
+                rows = self.journal.once([*content, seed, n, batch, texts], draw_batch)
                 for place, index in enumerate(batch):
-                    out[index] = [TokenResponse(tuple(ids), end) for ids, end in rows[place * n : (place + 1) * n]]
+                    out[index] = [self._cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
                 count += len(batch)
                 if self.progress:
                     self.progress(count, len(prompts))
         return out
 
     def _generate_batch(
-        self, prompts: list[list[int]], sampling: Sampling, n: int, seed: int, places: Sequence[int]
-    ) -> list[TokenResponse]:
-        """``places``: of the prompts among all of the call."""
+        self,
+        prompts: list[list[int]],
+        max_new_tokens: int,
+        n: int,
+        cache_use: CacheUse,
+        processors: Sequence[Any],
+        stops: list[int] | None,
+    ) -> list[list[int]]:
         ids, mask = padded(prompts, self.pad, "left", self.model.device)
         width = ids.shape[1]
-        extra_arguments: dict[str, Any] = {}
-        if sampling.temperature > 0:
-            numbers = streams(seed, places, n, sampling.max_new_tokens)
-            extra_arguments["logits_processor"] = [RowSampler(numbers, width, sampling.temperature, sampling.top_p)]
+        extra_arguments: dict[str, Any] = {"logits_processor": list(processors)}
         # Columns that only pad the embedding, and unused ids, are no tokens.
         rows = self.model.get_output_embeddings().weight.shape[0]
         unused = [number for number in unused_ids(self.tokenizer) if number < rows]
         unused += range(vocabulary_size(self.tokenizer), rows)
         config_class: Any = GenerationConfig  # its arguments are not typed
         config = config_class(
-            max_new_tokens=sampling.max_new_tokens, eos_token_id=self.stops, pad_token_id=self.pad,
+            max_new_tokens=max_new_tokens, eos_token_id=stops, pad_token_id=self.pad,
             suppress_tokens=unused or None, do_sample=False,  # the sampler leaves one token to choose
+            use_cache=cache_use != "none",
         )  # fmt: skip
         with torch.inference_mode(), own_generation_config(self.model, config):
             if n > 1:
-                if width > 1 and self.reader.sharing:
+                if width > 1 and cache_use == "shared":
                     # The prompt is computed once; its last token goes through again with each response.
                     cache = prefill(self.model, ids[:, :-1], mask[:, :-1])
                     cache.batch_repeat_interleave(n)
                     extra_arguments["past_key_values"] = cache
                 ids, mask = ids.repeat_interleave(n, 0), mask.repeat_interleave(n, 0)
             rows = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **extra_arguments)
-        return [self._cut_at_stop(row[width:].tolist()) for row in rows.cpu()]
-
-    def _cut_at_stop(self, ids: list[int]) -> TokenResponse:
-        end = next((place for place, token in enumerate(ids) if token in self.stops), None)
-        return TokenResponse(tuple(ids), "length") if end is None else TokenResponse(tuple(ids[:end]), "stop")
-
-    def _decode(self, response: TokenResponse) -> Response:
-        is_complete = response.finish_reason == "stop"
-        ids = [token for token in response.ids if token not in self._skipped_ids] if self._skipped_ids else response.ids
-        text = self.tokenizer.decode(list(ids), skip_special_tokens=not self._skipped_ids)
-        return Response(text, is_complete, len(response.ids) + is_complete)
+        return [row[width:].tolist() for row in rows.cpu()]
 
     @cached_property
-    def _skipped_ids(self) -> frozenset[int]:
-        """Special tokens but for marks of thinking, where such marks are special (Magistral, gpt-oss): dropping those
-        would make one text of thinking and answer. Empty where none is: then all special tokens are dropped."""
-        tokens = special_tokens(self.tokenizer)
-        marks = {token for token in tokens if is_mark(token)}
-        return frozenset(self.tokenizer.convert_tokens_to_ids([t for t in tokens if t not in marks]) if marks else ())
+    def cache_use(self) -> CacheUse:
+        """How responses are drawn: the first way whose trial gives the logits of a plain forward pass."""
+        ways: tuple[CacheUse, ...] = ("shared", "own")
+        for way in ways:
+            if self._draws_exactly(way):
+                return way
+        log.warning("%s: its cache does not give what whole rows give; responses are drawn without it, which takes "
+                    "longer", self.name)  # fmt: skip
+        return "none"
+
+    def _draws_exactly(self, cache_use: CacheUse) -> bool:
+        # Two responses to each prompt, of which one is padded.
+        prompts, n = [trial_ids(self.model, range(3, 10)), trial_ids(self.model, range(10, 13))], 2
+        recorder = Recorder()
+        try:
+            rows = self._generate_batch(prompts, 3, n, cache_use, [recorder], None)
+        except NO_CACHE:
+            return False
+        starts = [prompt for prompt in prompts for _ in range(n)]
+        fed = [ReadRow([*start, *row[:-1]], len(start) - 1) for start, row in zip(starts, rows, strict=True)]
+        drawn_logits = torch.stack(recorder.steps, 1)
+        for index, hidden in Reader(self.model, self.pad, self.batch_tokens, sharing=False).hidden(fed):
+            plain_logits = logits_of(self.model, hidden, vocabulary_size(self.tokenizer))
+            width = min(drawn_logits.shape[2], plain_logits.shape[1])  # a head may be wider or narrower
+            logits, plain_logits = drawn_logits[index, :, :width].float(), plain_logits[:, :width]
+            if not is_close(logits.where(logits.isfinite(), plain_logits), plain_logits, self.model.dtype):
+                return False
+        return True
+
+    def _cut_at_stop(self, ids: list[int]) -> list[int]:
+        return ids[: next((place + 1 for place, token in enumerate(ids) if token in self.stops), None)]
+
+    def _ended(self, ids: Sequence[int]) -> bool:
+        return bool(ids) and ids[-1] in self.stops
+
+    def _response(self, ids: Sequence[int]) -> Response:
+        is_complete = self._ended(ids)
+        text = decode(self.tokenizer, ids[:-1] if is_complete else ids)
+        return Response(text, is_complete, len(ids), ids=tuple(ids))
 
     @cached_property
     def opening(self) -> str:
@@ -173,7 +220,7 @@ class TransformersModel:
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
         """Raises ValueError for an empty, unfinished response, and TooLong."""
         rows = [
-            encode(self.tokenizer, messages, response.text, response.finished)
+            encode(self.tokenizer, messages, response.text, response.finished, response.ids)
             for messages, response in zip(conversations, responses, strict=True)
         ]
         if not all(row.response for row in rows):
@@ -356,3 +403,14 @@ class RowSampler:
         numbers = torch.tensor([row[step] for row in self.numbers], device=scores.device)
         tokens = draw(scores, numbers, self.temperature, self.top_p)
         return torch.full_like(scores, float("-inf")).scatter(-1, tokens[:, None], 0.0)
+
+
+class Recorder:
+    """A logits processor that keeps what it sees, [rows, V] at each step, and changes nothing."""
+
+    def __init__(self) -> None:
+        self.steps: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self.steps.append(scores)
+        return scores

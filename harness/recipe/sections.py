@@ -122,8 +122,12 @@ class SamplingOptions(Sampling):
 class RewardOptions:
     """How the teacher rewards responses (PAD, section 4.2)."""
 
-    mcq: Literal["cyclic", "pairwise_both", "pairwise_once"] = "cyclic"
-    """How the multiple-choice question is repeated so that no position is favoured (``stages/kinds/reward.py``)."""
+    mcq: Literal["cyclic", "once", "pairwise_both", "pairwise_once"] = "cyclic"
+    """How the multiple-choice question is repeated so that no position is favoured (``stages/kinds/reward.py``);
+    ``once``: not at all, as PAD's Eq. 8 is printed."""
+    identical: Literal["mean", "apart"] = "mean"
+    """Rewards of responses with the same text: one, the mean of theirs; or each its own, which differ by their letters
+    (DPO then drops a prompt whose best and worst responses are one text)."""
     floor: Annotated[float, Field(ge=1e-30, lt=1)] = 1e-4
     """Selection probabilities below this count as this."""
     max_response_tokens: Tokens = 500

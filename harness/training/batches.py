@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from harness.contracts.method import Batch, DroppedPrompt, Row, TopK
 from harness.errors import UserError
-from harness.models.chat import answer_text, continuation, prompt_text
+from harness.models.chat import answer_text, continuation, drawn_tokens, prompt_text
 from harness.training.options import Training, TrainOptions
 from harness.types import Group
 
@@ -105,14 +105,21 @@ def tokenise(
     for start in range(0, len(chosen), SLAB):
         slab = chosen[start : start + SLAB]
         prompt_texts = [prompt_text(tokenizer, groups[index].prompt.messages) for index, _ in slab]
-        response_texts = [[answer_text(tokenizer, row.text, row.finished) for row in rows] for _, rows in slab]
-        joint = [prompt + text for prompt, texts in zip(prompt_texts, response_texts, strict=True) for text in texts]
-        ids = iter(tokenizer(prompt_texts + joint, add_special_tokens=False)["input_ids"])
-        prompts = [next(ids) for _ in slab]
-        for prompt, texts, (index, rows) in zip(prompts, response_texts, slab, strict=True):
-            responses = [continuation(tokenizer, prompt, next(ids), text) for text in texts]
-            tokens = [TokenRow(response, row.role, row.signals) for response, row in zip(responses, rows, strict=True)]
-            yield Example(groups[index].prompt.id, index, prompt, tuple(tokens))
+        drawn = [
+            (place, row, drawn_tokens(tokenizer, row.text, row.finished, row.ids))
+            for place, (_, rows) in enumerate(slab)
+            for row in rows
+        ]
+        texts = [(place, answer_text(tokenizer, row.text, row.finished)) for place, row, ids in drawn if ids is None]
+        joint = [prompt_texts[place] + text for place, text in texts]
+        encoded = iter(tokenizer(prompt_texts + joint, add_special_tokens=False)["input_ids"])
+        prompts = [next(encoded) for _ in slab]
+        tokenised = (continuation(tokenizer, prompts[place], next(encoded), text) for place, text in texts)
+        tokens: list[list[TokenRow]] = [[] for _ in slab]
+        for place, row, ids in drawn:
+            tokens[place].append(TokenRow(ids or next(tokenised), row.role, row.signals))
+        for (index, _), prompt, responses in zip(slab, prompts, tokens, strict=True):
+            yield Example(groups[index].prompt.id, index, prompt, tuple(responses))
 
 
 def describe(examples: Sequence[Example], tokens: Mapping[str, Tensor], device: torch.device) -> Batch:

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.models.chat import pad_id, stop_ids, vocabulary_size
 from harness.models.load import logits_of
+from harness.models.prefix_cache import Stepper, supports_stepping
 from harness.models.transformers_model import invert
 from harness.stats import seed_of
 from harness.training.batches import Example, TokenRow, micro_batch
@@ -42,17 +43,6 @@ class Speakers:
     teacher_logps: bool = True
 
 
-class _Stepper:
-    def __init__(self, model: PreTrainedModel, vocabulary: int) -> None:
-        self.model, self.vocabulary, self.cache = model, vocabulary, DynamicCache(config=model.config)
-
-    def logits(self, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        out = self.model.base_model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True
-        )
-        return logits_of(self.model, out.last_hidden_state[:, -1], self.vocabulary)
-
-
 def answer(examples: Sequence[Example], speakers: Speakers, seed: int, step: int) -> list[tuple[Example, Rollout]]:
     """Each example with its drawn response as its only row. Leaves the student in evaluation mode."""
     answers = []
@@ -75,25 +65,23 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
     # what is drawn. On the CPU, so that every device draws the same numbers.
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     uniforms = torch.stack([torch.rand(limit, generator=g, dtype=torch.float64) for g in generators]).to(device)
-    student = _Stepper(speakers.student, vocabulary)
-    teacher = _Stepper(speakers.teacher, vocabulary) if speakers.mix else None
+    models = [speakers.student, speakers.teacher][: 2 if speakers.mix else 1]
+    steppers = [(model, Stepper(model, cached=supports_stepping(model))) for model in models]
     stops = torch.tensor(stop_ids(speakers.tokenizer, speakers.student), device=device)
     running = torch.ones(len(prompts), dtype=torch.bool, device=device)
-    positions = (mask.cumsum(1) - 1).clamp_min(0)
     columns: list[Tensor] = []
     for t in range(limit):
-        q = student.logits(ids, mask, positions)
-        p = None if teacher is None else teacher.logits(ids, mask, positions)
-        token, logps = pick(q, p, uniforms[:, t], speakers.temperature, speakers.mix)
+        q, *p = (logits_of(model, stepper.state(ids, mask), vocabulary) for model, stepper in steppers)
+        token, logps = pick(q, p[0] if p else None, uniforms[:, t], speakers.temperature, speakers.mix)
         # Everything stays on the device until the end: reading a value would wait for the GPU at each token.
         columns.append(torch.stack([token.double(), *logps.double(), running.double()]))
         running = running & ~torch.isin(token, stops)
         if not running.any():
             break
-        ids, positions = token[:, None], positions[:, -1:] + 1
+        ids = token[:, None]
         mask = torch.cat([mask, torch.ones_like(ids)], 1)
     rollouts = [collect(row) for row in torch.stack(columns, -1).cpu().unbind(1)]
-    return read_by_teacher(prompts, rollouts, speakers) if teacher is None and speakers.teacher_logps else rollouts
+    return read_by_teacher(prompts, rollouts, speakers) if not speakers.mix and speakers.teacher_logps else rollouts
 
 
 def read_by_teacher(prompts: Sequence[Sequence[int]], rollouts: Sequence[Rollout], speakers: Speakers) -> list[Rollout]:

@@ -16,7 +16,7 @@ import pytest
 
 from harness.contracts.method import Row
 from harness.errors import UserError
-from harness.models.chat import encode, encode_prompt, end_of_turn, render, template_notes
+from harness.models.chat import encode, encode_prompt, end_of_turn, render, template_notes, trimmed_space
 from harness.models.transformers_model import TransformersModel
 from harness.training.batches import tokenise
 from harness.types import Group, Prompt
@@ -191,9 +191,26 @@ def test_training_ids_are_evaluation_ids(
     end = tokenizer.convert_tokens_to_ids(shape.end)
     assert response.count(end) == int(finished) and (not finished or response[-1] == end)
     if not any(token in answer for token in shape.special):
-        said = model._decode(model._cut_at_stop(response))  # the generated ids, read as an answer and trained on again
-        assert (said.text, said.finished, said.tokens) == (answer, finished, len(response))
+        said = model._response(response)  # the generated ids, read as an answer and trained on again
+        left, right = trimmed_space(tokenizer) if finished else ("", "")
+        words = answer.lstrip(left).rstrip(right)
+        assert (said.text, said.finished, said.tokens) == (words, finished, len(response))
         assert trained(tokenizer, talk, said.text, said.finished) == (prompt, response)
+
+
+@pytest.mark.parametrize("answer", ["Hi.", "  Hi.", "Hi. \n", "\n Hi.\t"])
+def test_white_space_around_a_reference_answer_is_that_of_the_template(tokenizer: Any, answer: str) -> None:
+    """Gemma's and Llama-3's templates take it away, ChatML keeps it."""
+    talk = TALKS["one turn"]
+    prompt, response = trained(tokenizer, talk, answer, finished=True)
+    whole = render(tokenizer, [*talk, {"role": "assistant", "content": answer}], prompt=False)
+    assert whole.startswith(tokenizer.decode([*prompt, *response]))
+
+
+def test_a_template_that_trims_line_breaks_alone_keeps_spaces() -> None:
+    tokenizer = tokenizer_of(SHAPES["llama-3"])
+    tokenizer.chat_template = tokenizer.chat_template.replace("| trim", ".lstrip('\n')")
+    assert trimmed_space(tokenizer) == ("\n", "")
 
 
 @pytest.mark.parametrize("name", ["one turn", "three turns"])
@@ -210,10 +227,10 @@ def test_text_that_would_merge_with_the_prompt_is_tokenised_by_itself() -> None:
     """The prompt ends in two line breaks (one token); with one more they would be one token of three, which the model
     that was given the prompt can never say."""
     tokenizer = tokenizer_of(SHAPES["llama-3"])
-    prompt, response = encode(tokenizer, TALKS["one turn"], "\n")
-    joint = tokenizer(tokenizer.decode(prompt) + "\n<|eot_id|>", add_special_tokens=False)["input_ids"]
+    prompt, response = encode(tokenizer, TALKS["one turn"], "\n", finished=False)
+    joint = tokenizer(tokenizer.decode(prompt) + "\n", add_special_tokens=False)["input_ids"]
     assert joint[: len(prompt)] != prompt, "the trap is there"
-    assert tokenizer.convert_ids_to_tokens(response) == ["\u010a", "<|eot_id|>"]
+    assert tokenizer.convert_ids_to_tokens(response) == ["\u010a"]
 
 
 def test_no_answer_speaks_for_the_template(shape: Shape, tokenizer: Any) -> None:

@@ -105,6 +105,7 @@ def test_a_model_goes_on_after_a_kill_to_the_same_bits(
         monkeypatch.setattr(module.TransformersModel, "_read_batch", lambda *a: counts[1](*a))  # noqa: PLW0108
         return counts
 
+    monkeypatch.setattr(module.TransformersModel, "cache_use", "shared")  # its trial would count as a batch
     generate, read = module.TransformersModel._generate_batch, module.TransformersModel._read_batch
     counts = count()
     whole = CALLS[name](model_of(checkpoint))

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.contracts.method import DroppedPrompt
 from harness.contracts.model import TooLong
 from harness.contracts.stage import Stage
 from harness.errors import UserError
@@ -20,6 +21,7 @@ from harness.multiple_choice import mcq_messages
 from harness.records import write_records
 from harness.stages.kinds import reward
 from harness.types import Group, Messages, Prompt, Response
+from methods import ranking
 
 MESSAGES = ({"role": "user", "content": "Name a fruit."},)
 
@@ -105,6 +107,37 @@ def test_any_text_can_be_asked_about(texts: list[str]) -> None:
     assert all(text in content for text in texts)
 
 
+def test_eq_8_as_printed_is_one_question_and_the_letters_own_probability() -> None:
+    """Random letters, no second order, nothing renormalised: probabilities are those that the letters got."""
+    model = Letters({"x": math.log(5), "y": math.log(2), "z": 0.0}, first=0.0, outside=0.2)
+    groups = [group("x", "y", "z", name=f"p{number}") for number in range(20)]
+    selections, _ = reward.select(model, groups, "once", 1000, seed=0)
+    for selection in selections:
+        assert [math.exp(value) for value in selection.log_psel] == pytest.approx([0.5, 0.2, 0.1])
+        assert selection.coverage == pytest.approx(0.8)
+    favoured = Letters({"x": 0.0, "y": 0.0, "z": 0.0}, first=1.0)
+    selections, _ = reward.select(favoured, groups, "once", 1000, seed=0)
+    assert {selection.log_psel.index(max(selection.log_psel)) for selection in selections} == {0, 1, 2}
+
+
+def test_one_text_gets_one_reward_and_dpo_keeps_its_prompt(tmp_path: Path) -> None:
+    """The first letter is favoured and the question asked once: equal responses can stand first and last."""
+    model = Letters({"x": 0.0, "y": 0.0}, first=2.0)
+    groups = [group("x", "y", "x", name=f"p{number}") for number in range(12)]
+    counts, records = rewarded(model, groups, tmp_path, mcq="once", identical="mean")
+    _, apart = rewarded(model, groups, tmp_path, mcq="once")
+    assert counts["identical"] == 12
+    for record, other in zip(records, apart, strict=True):
+        first, second, third = (sample["log_psel"] for sample in record["samples"])
+        before = [sample["log_psel"] for sample in other["samples"]]
+        assert first == third == pytest.approx((before[0] + before[2]) / 2) and second == before[1]
+        samples = tuple(
+            Response("xyx"[place], True, 1, log_psel=value) for place, value in enumerate((first, second, third))
+        )
+        rows = ranking.pair(Group(groups[0].prompt, samples))
+        assert not isinstance(rows, DroppedPrompt) and {row.text for row in rows} == {"x", "y"}
+
+
 def test_groups_of_different_sizes_keep_their_places() -> None:
     model = Letters({"x": 0.0, "y": 1.0, "z": 2.0}, first=0.0)
     groups = [group("x", "y", "z", name="a"), group("z", "x", name="b")]
@@ -128,7 +161,8 @@ def test_the_shuffled_control_deals_the_same_rewards_to_other_responses() -> Non
 
 def rewarded(model: FakeModel, groups: list[Group], folder: Path, **changes: Any) -> tuple[dict[str, Any], Any]:
     """The stage with this teacher: its counts, and the records it wrote."""
-    params = {"mcq": "cyclic", "floor": 1e-4, "max_response_tokens": 9, "shuffle": False, "seed": 0} | changes
+    params = {"mcq": "cyclic", "floor": 1e-4, "max_response_tokens": 9, "identical": "apart"}
+    params |= {"shuffle": False, "seed": 0} | changes
     write = lambda kind, records: write_records(folder / "groups.jsonl", records)  # noqa: E731
     work: Any = SimpleNamespace(write=write, model=lambda *args: model, records=lambda *args: groups)
     counts = reward.run(Stage("reward", params), work)

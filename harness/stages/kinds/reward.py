@@ -7,6 +7,7 @@ stored apart; a method mixes them with its own alpha (Eq. 9). Modes of the multi
                    log-probabilities are averaged and renormalised. Exact when position bias is additive in log-odds.
 ``pairwise_both``  all pairs in both orders; scores are the least-squares fit of the averaged log-odds; softmax of them.
 ``pairwise_once``  all pairs, the first drawn always shown first, mean win probability (what the released code does).
+``once``           Eq. 8 as printed: one question, each response at a random letter, and the probability of its letter.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
-    count = int(stage.local["samples"]) if stage.params["mcq"] == "cyclic" else 2
+    orders = MODES[stage.params["mcq"]].orders(int(stage.local["samples"]), random.Random(0))
+    count = max(map(len, orders), default=1)
     response = min(stage.params["max_response_tokens"], graph.recipe.sampling.max_new_tokens)
     question_tokens, prompt = QUESTION_FRAME + count * (response + LABEL), graph.recipe.prompts.max_prompt_tokens
     remedy = "lower reward.max_response_tokens, prompts.max_prompt_tokens or sampling.n (reward.mcq=pairwise_both "
@@ -104,6 +106,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
             for response, mean, value in zip(group.samples, means[group.prompt.id], selection.log_psel, strict=True)
         )
         rewarded_groups.append(replace(group, coverage=selection.coverage, samples=samples))
+    if params["identical"] == "mean":
+        rewarded_groups = [share_rewards(group) for group in rewarded_groups]
     if params["shuffle"]:
         rewarded_groups = [shuffle_rewards(group, params["seed"]) for group in rewarded_groups]
     context.write(Group, rewarded_groups)
@@ -117,10 +121,23 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         "responses": len(values),
         "truncated": truncated_count,
         "floored": sum(value < floor for value in values),
+        "identical": sum(len(group.samples) - len({r.text for r in group.samples}) for group in groups),
         "mean_coverage": sum(coverage) / max(1, len(coverage)),
         "low_coverage_groups": sum(value < 0.5 for value in coverage),
         **usage,
     }
+
+
+def share_rewards(group: Group) -> Group:
+    """One reward for samples of one text: the mean of theirs."""
+
+    def mean(text: str, field: str) -> float | None:
+        values = [getattr(sample, field) for sample in group.samples if sample.text == text]
+        known_values = [value for value in values if value is not None]
+        return sum(known_values) / len(known_values) if known_values else None
+
+    means = {r.text: {name: mean(r.text, name) for name in ("mean_logp", "log_psel")} for r in group.samples}
+    return replace(group, samples=tuple(replace(sample, **means[sample.text]) for sample in group.samples))
 
 
 def shuffle_rewards(group: Group, seed: int) -> Group:
@@ -239,6 +256,11 @@ def pairwise_scores(n: int, replies: ChoiceReplies) -> list[float]:
     return [score - norm for score in scores]
 
 
+def letter_probabilities(n: int, replies: ChoiceReplies) -> list[float]:
+    ((order, row),) = replies
+    return [value for _, value in sorted(zip(order, row, strict=True))]
+
+
 def mean_wins(n: int, replies: ChoiceReplies) -> list[float]:
     """log of the mean probability of winning a pair (the released code's score; not a distribution over responses)."""
     wins = [0.0] * n
@@ -263,6 +285,7 @@ class Mode(NamedTuple):
 MODES: Final[Mapping[str, Mode]] = {
     "cyclic": Mode(cyclic_orders, mean_shifts),
     "pairwise_both": Mode(lambda n, rng: list(itertools.permutations(range(n), 2)), pairwise_scores),
+    "once": Mode(lambda n, rng: [tuple(rng.sample(range(n), n))], letter_probabilities),
     "pairwise_once": Mode(lambda n, rng: list(itertools.combinations(range(n), 2)), mean_wins),
 }
 KIND = StageKind(

@@ -33,7 +33,10 @@ def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Lit
     labels: dict[str, Any] = {"row": training.row, "round": training.round} if training else {"row": model.name}
     labels |= {"seed": row.seed, "variant": "" if usual else f"n={n}"}
     inputs = {"prompts": row.prompts.ref}
-    return graph.add_with_models("sample", params, inputs, {"model": model}, {"samples": n}, gates=row.gates, **labels)
+    local = {"samples": n}
+    return graph.add_with_models(
+        "sample", params, inputs, {"model": model}, local, version=2, gates=row.gates, **labels
+    )
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
