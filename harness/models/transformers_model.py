@@ -185,7 +185,7 @@ class TransformersModel:
     def _draws_exactly(self, cache_use: CacheUse) -> bool:
         # Two responses to each prompt, of which one is padded.
         prompts, n = [trial_ids(self.model, range(3, 10)), trial_ids(self.model, range(10, 13))], 2
-        recorder = Recorder()
+        recorder = LogitRecorder()
         try:
             rows = self._generate_batch(prompts, 3, n, cache_use, [recorder], None)
         except NO_CACHE:
@@ -405,7 +405,7 @@ class RowSampler:
         return torch.full_like(scores, float("-inf")).scatter(-1, tokens[:, None], 0.0)
 
 
-class Recorder:
+class LogitRecorder:
     """A logits processor that keeps what it sees, [rows, V] at each step, and changes nothing."""
 
     def __init__(self) -> None:
