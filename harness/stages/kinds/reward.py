@@ -136,8 +136,9 @@ def share_rewards(group: Group) -> Group:
         known_values = [value for value in values if value is not None]
         return sum(known_values) / len(known_values) if known_values else None
 
-    means = {r.text: {name: mean(r.text, name) for name in ("mean_logp", "log_psel")} for r in group.samples}
-    return replace(group, samples=tuple(replace(sample, **means[sample.text]) for sample in group.samples))
+    means = {r.text: (mean(r.text, "mean_logp"), mean(r.text, "log_psel")) for r in group.samples}
+    samples = (replace(r, mean_logp=means[r.text][0], log_psel=means[r.text][1]) for r in group.samples)
+    return replace(group, samples=tuple(samples))
 
 
 def shuffle_rewards(group: Group, seed: int) -> Group:
