@@ -374,7 +374,7 @@ def test_samples_of_lm_eval_itself_are_read(scripted, tmp_path: Path) -> None:
     questions = [Question(str(n), (f"what is {n}?",), reference=(f"it\n#### {n}",)) for n in (4, 5)]
     sampling = Sampling(20, 0.0)
     task = ConfigurableTask(config=task_config(questions, [], OFFICIAL.turn, 0, sampling))
-    driver = ChatLM(scripted(lambda talk: "#### 4"), sampling, 0)
+    driver = ChatLM(scripted(lambda talk: "#### 4"), sampling, 0, is_chat=True)
     results = evaluate(driver, {"gsm8k": task}, bootstrap_iters=0, log_samples=True, apply_chat_template=True)
     file = tmp_path / "samples_gsm8k_now.jsonl"
     dump = lm_eval.loggers.evaluation_tracker.json.dumps
