@@ -54,8 +54,8 @@ class StageGraph:
         self.source: ResolvedSource = resolve_source(sources[prompts.source], prompts.config, fallback)
         size = self.source.pin.size
         if size is not None and prompts.n > size:
-            most = f"fewer than {size:,} prompts" if self.source.source.size else format_count(size, "prompt")
-            raise UserError(f"prompts.n = {prompts.n}: the source {self.source.name!r} has {most}.")
+            has = f"fewer than {size:,} prompts" if self.source.source.size else format_count(size, "prompt")
+            raise UserError(f"prompts.n = {prompts.n}: the source {self.source.name!r} has {has}; set a smaller prompts.n.")
 
     def add(self, stage: Stage) -> Stage:
         return self.stages.setdefault(stage.key, stage)

@@ -144,7 +144,7 @@ def test_pairs_come_from_the_prompts_or_from_the_teacher(family: list[str], tmp_
         ('{"prompt": "a", "golden": "b"}', "reward teacher seed 0"),
     ):
         file.write_text(f"{line}\n", encoding="utf-8")
-        jsonl = f"prompts={{source: jsonl, path: {file}}}"
+        jsonl = f"prompts={{source: jsonl, path: {file}, n: 1}}"
         work = plan(*family, "methods.adpa={}", jsonl, rows=("adpa",))
         assert read(work, training_stages(work)["train tuned teacher seed 0"])["samples"] == expected
     with pytest.raises(UserError, match=r"tuned_teacher\.pairs=samples"):

@@ -99,9 +99,9 @@ def test_lost_judgments_of_a_pass_are_made_again_and_lost_answers_have_a_remedy(
     assert distilbench.compare_judges("given", ["main"], **options) == before
     assert work.store.has(weak)
     source = distilbench.load(tmp_path / "runs/given").sources()[0][2]
+    # The run's own verdicts are not needed: each judge of the comparison is asked in passes of its own.
     shutil.rmtree(work.store.path(*source.judgments))
-    with pytest.raises(UserError, match=r"no finished judge artifact.*Delete the folder .*/store/score/.* and run"):
-        distilbench.compare_judges("given", ["main"], **options)
+    assert distilbench.compare_judges("given", ["main"], **options) == before
     shutil.rmtree(work.store.path(*weak.inputs["answers"]))
     with pytest.raises(UserError, match=r"no finished answer artifact.*Delete the folder .*/store/score/.* and run"):
         distilbench.compare_judges("given", ["main"], **options)
