@@ -55,7 +55,9 @@ class StageGraph:
         size = self.source.pin.size
         if size is not None and prompts.n > size:
             has = f"fewer than {size:,} prompts" if self.source.source.size else format_count(size, "prompt")
-            raise UserError(f"prompts.n = {prompts.n}: the source {self.source.name!r} has {has}; set a smaller prompts.n.")
+            raise UserError(
+                f"prompts.n = {prompts.n}: the source {self.source.name!r} has {has}; set a smaller prompts.n."
+            )
 
     def add(self, stage: Stage) -> Stage:
         return self.stages.setdefault(stage.key, stage)
