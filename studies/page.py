@@ -14,6 +14,7 @@ part of the CPU seconds can go on at the same time.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -31,8 +32,9 @@ import psutil
 
 from harness.contracts.benchmark import Metric
 from harness.stats import seed_of
-from harness.types import Answer, Judgment, Question
+from harness.types import Answer, Judgment, Question, Request
 from reports.page.page import PageTarget, write_page
+from reports.page.question_browser import RequestsFunction
 from reports.write import make_table
 from results.store.store import ArtifactStore
 from tests.reports.shelves import Book, make
@@ -45,6 +47,7 @@ SIZES = {
     "mt_bench": (80, 2, 250, 1500, 1, 700),
     "gsm8k": (1319, 1, 240, 600, 2, 0),
 }
+PROMPT = 1_600  # characters that a judge's prompt has around question and answers
 TITLES = {"alpaca_eval": "AlpacaEval 2", "arena_hard": "Arena-Hard", "mt_bench": "MT-Bench", "gsm8k": "GSM8K"}
 ROUNDS = 5
 
@@ -86,11 +89,15 @@ def book(name: str, words: Words, share: float) -> Book:
         texts = tuple(words.text(answer_length, question.id, row, seed, turn) for turn in range(turns))
         return Answer(question.id, texts, (True,) * turns, tuple(len(text) // 4 for text in texts))
 
+    def key(*request: object) -> str:
+        return hashlib.sha256(repr(request).encode()).hexdigest() if reply_length else ""  # by rule: no request
+
     @cache  # the scores ask again
     def judgments(question: str, row: str, seed: int) -> list[Judgment]:
         return [
             Judgment(question, f"turn{turn + 1} game{game + 1}", float(seed_of(question, row) % 100),
-                     reply=words.text(reply_length, "reply", question, row, seed, turn, game))
+                     reply=words.text(reply_length, "reply", question, row, seed, turn, game),
+                     request=key(question, row, turn, game))
             for turn in range(turns)
             for game in range(games)
         ]  # fmt: skip
@@ -99,6 +106,22 @@ def book(name: str, words: Words, share: float) -> Book:
         return judgments(question.id, row, seed)
 
     return Book(Metric(f"{name}.score", "Score", TITLES[name]), questions, answer, judge)
+
+
+def requests_of(name: str, words: Words) -> RequestsFunction:
+    """What the judge of a benchmark is asked: its prompt, the question and the answer."""
+    _, turns, _, _, games, reply_length = SIZES[name]
+    prompt = words.text(PROMPT, "prompt", name)
+
+    def requests(question: Question, answer: Answer) -> list[Request]:
+        return [
+            Request(question.id, f"turn{turn + 1} game{game + 1}",
+                    ({"role": "user", "content": f"{prompt}\n{question.turns[turn]}\n{answer.turns[turn]}"},), 2048)
+            for turn in range(turns)
+            for game in range(games if reply_length else 0)
+        ]  # fmt: skip
+
+    return requests
 
 
 def build(share: float, folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -110,7 +133,10 @@ def build(share: float, folder: Path) -> tuple[Path, dict[str, Any]]:
     stored_bytes = sum(file.stat().st_size for file in (folder / "store").rglob("*.jsonl"))
     start = time.perf_counter()
     texts = {shelf.name: shelf.questions for shelf in books}
-    path = write_page(folder / "page.html", [PageTarget(make_table(results, "table1", 0.0), results, texts)], store)
+    target = PageTarget(
+        make_table(results, "table1", 0.0), results, texts, requests={name: requests_of(name, words) for name in SIZES}
+    )
+    path = write_page(folder / "page.html", [target], store)
     write_seconds = time.perf_counter() - start
     counts = {shelf.name: len(shelf.questions) for shelf in books}
     sizes = {"stored_mb": round(stored_bytes / 1e6, 1), "page_mb": round(path.stat().st_size / 1e6, 1)}
