@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -284,6 +284,16 @@ def _blocks(
     return starts, blocks
 
 
+def _name(piece: object, text: str, name: list[object]) -> Iterator[object]:
+    """``piece`` with ``name`` wherever ``text`` stands in it."""
+    parts = piece.split(text) if isinstance(piece, str) else [piece]
+    for place, part in enumerate(parts):
+        if place:
+            yield name
+        if part:
+            yield part
+
+
 def _requests(
     view: BenchmarkView, question: Question, answer: Answer | None, by_judge: Sequence[tuple[int, Sequence[Judgment]]]
 ) -> dict[str, list[object]]:
@@ -294,13 +304,12 @@ def _requests(
     fields = {"turns": question.turns, "answers": answer.turns, "baseline": question.baseline}
     texts = [(text, [name, place]) for name, turns in fields.items() for place, text in enumerate(turns)]
     names = {text: name for text, name in texts if len(text) > _LEAST_NAMED}
-    # A longer text may hold a shorter one.
-    pattern = re.compile(f"({'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})")
     requests: dict[str, list[object]] = {}
     for request in view.requests(question, answer):
-        text = "\n\n".join(f"{message['role']}: {message['content']}" for message in request.messages)
-        pieces = pattern.split(text) if names else [text]
-        requests[f"{request.part} {request.repeat}"] = [names.get(piece, piece) for piece in pieces]
+        pieces: list[object] = ["\n\n".join(f"{message['role']}: {message['content']}" for message in request.messages)]
+        for text in sorted(names, key=len, reverse=True):  # a longer text may hold a shorter one
+            pieces = [part for piece in pieces for part in _name(piece, text, names[text])]
+        requests[f"{request.part} {request.repeat}"] = pieces
     return requests
 
 
