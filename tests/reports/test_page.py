@@ -241,7 +241,7 @@ def test_thinking_and_requests_stand_beside_an_answer_and_a_reply(reader: Reader
     (game, _) = record["judgments"][place][0][1]
     assert game[8:] == [f"Hm, dpo. {HOSTILE}", "0123456789abcdef"]
     assert record["requests"][place]["game1 0"] == [
-        "user: Compare <b>Baseline answer 1.</b> with ", ["answers", 0], ""  # a short text is written again
+        "user: Compare <b>Baseline answer 1.</b> with ", ["answers", 0]  # a short text is written again
     ]  # fmt: skip
     assert data["questions-block-0-0"][2]["requests"][place] == {}  # no stored reply
     assert data["questions-index-0"]["commands"][place] == (
