@@ -5,6 +5,9 @@ import errno
 from collections.abc import Iterable
 from typing import Final
 
+PERMANENT: Final = "asking again would end the same way"
+"""In the text of an error that the same command would only repeat: text is what crosses processes and run.json."""
+
 
 class UserError(Exception):
     """Something outside the program is wrong. Says the value, the rule, the choices and the remedy."""

@@ -130,8 +130,9 @@ class Reply:
 
     @property
     def is_cut(self) -> bool:
-        """Whether there is nothing but thinking."""
-        return bool(self.thinking) and not self.text.strip()
+        """Whether there is nothing but thinking; a server that hides it sends no text up to the token limit."""
+        is_hidden = self.finish_reason == "length" and not self.first_token
+        return not self.text.strip() and (bool(self.thinking) or is_hidden)
 
 
 @dataclass(frozen=True)

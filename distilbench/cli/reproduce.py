@@ -24,7 +24,7 @@ from distilbench.cli.options import (
 )
 from distilbench.cli.plan import shared_line, show_plan, show_unfit
 from distilbench.cli.screen import Display, console_of, duration
-from harness.errors import UserError
+from harness.errors import PERMANENT, UserError
 
 if TYPE_CHECKING:
     from distilbench.workflows.evaluate import EvaluationOptions
@@ -158,7 +158,10 @@ def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None)
         if finished_run.outcome is not None and (errors := finished_run.outcome.errors):
             blocked_count = len(finished_run.outcome.blocked_keys)
             waiting = f", {blocked_count} more wait for them" if blocked_count else ""
-            typer.echo(f"{len(errors)} failed{waiting}: see above; the same command tries them again.", err=True)
+            way_on = "once that is mended, the same command goes on"
+            if any(PERMANENT in text for text in errors.values()):
+                way_on = f"{PERMANENT}, so change first what is named there"
+            typer.echo(f"{len(errors)} failed{waiting}: see above; {way_on}.", err=True)
     if finished_run.outcome is not None and finished_run.outcome.errors:
         raise typer.Exit(1)
     scores = [score for name in finished_run.score_tables for score in finished_run.results(name).scores.values()]

@@ -120,7 +120,7 @@ def compare_judges(
     errors = finished_run.outcome.errors if finished_run.outcome else {}
     if errors:
         reason = next(iter(errors.values())).strip().splitlines()[-1]
-        raise UserError(f"a judge gave no complete result: {reason} The same command asks only for what is missing.")
+        raise UserError(f"a judge gave no complete result: {reason}")
     passes = {name: read_results(judged_run.folder / JUDGES / name / "run.json", judged_run.store) for name in plans}
     profiles = {name: _profile(plan, name, judged_run, own_rows.get(name)) for name, plan in plans.items()}
     target, notes = TARGETS.get(judged_run.folder.name, EVAL), _changed_options(work.first, judged_run.run)

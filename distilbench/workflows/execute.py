@@ -21,7 +21,7 @@ from harness.run.scheduler import RunOutcome, run_plans
 from harness.stages.kind import PlanIssue
 from harness.text import format_count
 from judges.ledger.recovery import recover_ledger
-from results.run.record import BY_RULE, Cell, RowSpec, Run, RunFamily, write_run
+from results.run.record import BY_RULE, FAILED, Cell, RowSpec, Run, RunFamily, write_run
 from results.run.training_notes import Measured, training_notes
 from results.store.store import ArtifactStore
 
@@ -187,4 +187,4 @@ def unavailable(entrant: PlannedRow, benchmark: str, errors: Mapping[str, str], 
         return entrant.unavailable
     if benchmark not in entrant.judgments:
         return "the baseline of this column" if benchmark in entrant.answers else "no answers given"
-    return f"failed: {errors.get(entrant.judgments[benchmark].key, 'not judged')}"
+    return f"{FAILED}{errors.get(entrant.judgments[benchmark].key, 'not judged')}"

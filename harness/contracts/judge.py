@@ -13,7 +13,7 @@ from typing import Annotated, Final, Generic, Protocol
 from pydantic import Field
 
 from harness.contracts.options import MOST, C, NotNegative, Seconds, json_data, options
-from harness.errors import UserError
+from harness.errors import PERMANENT, UserError
 from harness.types import Reply, Request
 
 ERROR_KINDS: Final = frozenset({
@@ -31,13 +31,18 @@ UNSENT: Final = frozenset({"budget", "pending"})
 class JudgeError(Exception):
     """A judge call without a reply, never stored as a verdict. ``kind``: one of ``ERROR_KINDS`` (``budget``: never
     sent; ``pending``: in a batch job; ``batch``: the job was refused). ``usage``: (prompt, completion) tokens charged
-    all the same."""
+    all the same. ``remedy``: the setting that decides."""
 
     def __init__(
-        self, kind: str, message: str, retry_after: float | None = None, usage: tuple[int, int] | None = None
+        self,
+        kind: str,
+        message: str,
+        retry_after: float | None = None,
+        usage: tuple[int, int] | None = None,
+        remedy: str = "",
     ) -> None:
-        super().__init__(message)
-        self.kind = kind
+        super().__init__(f"{message} ({remedy})" if remedy else message)
+        self.kind, self.message, self.remedy = kind, message, remedy
         self.retry_after = retry_after
         self.usage = usage
 
@@ -72,11 +77,14 @@ def refuse_failures(
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(f.kind for f in failures).items())
         # What will repeat for ever comes first: it decides what is to be done.
         permanent = [failure for failure in failures if failure.kind not in PASSING | UNSENT]
+        first = next((failure for failure in permanent if failure.remedy), [*permanent, *failures][0])
         advice = "run the same command again to ask only for the rest"
         if permanent:
-            advice = f"asking again would end the same way: change what the message names first, then {advice}"
+            advice = f"{PERMANENT}: change what is named here first, then {advice}"
+        # The setting that decides comes before the server's words, which may be long: tables show the beginning.
+        reason = f"{first.remedy}. The first: {first.message}" if first.remedy else f"the first: {first.message}"
         raise UserError(
-            f"{len(failures)} of {len(outcomes)} {noun} failed ({kinds}; the first: {[*permanent, *failures][0]}). "
+            f"{len(failures)} of {len(outcomes)} {noun} failed ({kinds}): {reason.rstrip('.')}. "
             f"{len(outcomes) - len(failures)} replies are kept; {advice}{remedy}."
         )
 

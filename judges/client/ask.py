@@ -201,7 +201,7 @@ class Asking:
         if (cause := self.cause) is not None:
             reason = "" if cause.kind == "budget" else "because the judge failed before: "
             for key in keys:
-                self._finish(key, JudgeError(cause.kind, f"not asked, {reason}{cause}"))
+                self._finish(key, JudgeError(cause.kind, f"not asked, {reason}{cause.message}", remedy=cause.remedy))
         return False
 
     async def _wait(self, seconds: float) -> None:

@@ -3,17 +3,20 @@ footnotes included), and ``detail_lines`` for ``--notes``, the page and the JSON
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from harness.contracts.benchmark import FLAGS, Card, Metric
+from harness.errors import PERMANENT
 from harness.stats import FEW_QUESTIONS
 from harness.text import clean, format_count
 from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary, scale
 from results.published import PAPER
-from results.run.record import BY_RULE, Run
+from results.run.record import BY_RULE, FAILED, Run
 
 FEW_STEPS = 5
+_REASON = 280  # characters of a failure's reason above the other lines; a footnote has the rest
 Benchmarks = Mapping[str, Sequence[ColumnSummary]]
 
 
@@ -21,7 +24,7 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     """How to read a cell, seeds, questions and judges, and what the numbers must not be taken for."""
     lines = []
     if not run.finished:
-        lines.append("UNFINISHED RUN: n/a may be missing, the rest may change. The same command goes on.")
+        lines.append(f"UNFINISHED RUN: n/a may be missing, the rest may change. {_way_on(run)}")
     # first, because everything else assumes that a cell can be read
     lines.append(_cell_legend(summary, run))
     if benchmarks := summary.benchmarks:
@@ -31,6 +34,20 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     if last_line := " ".join([*_few_steps(summary), *_paper(summary, run), *absent]):
         lines.append(last_line)
     return (*lines, *summary.target.notes, *(clean(note) for note in run.notes))
+
+
+def _way_on(run: Run) -> str:
+    """What ends an unfinished run: the same command, unless it would only meet the same failure again."""
+    all_reasons = dict.fromkeys(cell.unavailable or "" for cell in run.cells)
+    reasons = [reason for reason in all_reasons if reason.startswith(FAILED)]
+    if not reasons:
+        return "The same command goes on."
+    permanent = [reason for reason in reasons if PERMANENT in reason]
+    first = clean([*permanent, *reasons][0]).partition(f"; {PERMANENT}")[0]
+    first = textwrap.shorten(first.rstrip("."), _REASON, placeholder=" ...")
+    end = "Asking again would end the same way" if permanent else "Once that is mended, the same command goes on"
+    others = f" (and {len(reasons) - 1} more with --notes)" if len(reasons) > 1 else ""
+    return f"{first[:1].upper()}{first[1:]}.{others} {end}."
 
 
 def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from results.store.locks import write_atomic
 
 FORMAT = 1
 BY_RULE = "by rule"  # judge of a benchmark that no model judges
+FAILED = "failed: "  # opens the reason of a cell that waits for a stage that failed
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 from distilbench.plugins import load_registry
 from harness.contracts.judge import AskOptions, JudgeError, refuse_failures
 from harness.contracts.stage import Cost
-from harness.errors import UserError
+from harness.errors import PERMANENT, UserError
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.records import read_records, write_records
@@ -20,6 +20,7 @@ from harness.types import Judgment, Reply, Request
 from judges.benchmarks.mt_bench import BENCHMARK, MTBenchConfig
 from judges.client.ask import ask
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
+from judges.kinds.openai.responses import ApiKey, read_body
 from tests.fakes.server import FakeServer
 
 REPLY = Reply("[[7]]", "stop", "j", 1, 1)
@@ -27,11 +28,36 @@ REPLY = Reply("[[7]]", "stop", "j", 1, 1)
 
 @pytest.mark.parametrize("kind", ["empty", "bad-reply", "server", "timeout", "rate-limit", "truncated"])
 def test_what_may_pass_leaves_the_stage_undone_unless_it_is_accepted(kind: str) -> None:
-    with pytest.raises(UserError, match=f"1 of 3 judge calls failed .1 {kind}; .* 2 replies are kept;.* accept them"):
+    with pytest.raises(
+        UserError, match=f"1 of 3 judge calls failed .1 {kind}.: the first: no. 2 replies are kept;.* accept them"
+    ):
         refuse_failures(
             [REPLY, JudgeError("refused", "no"), JudgeError(kind, "no")], FINAL, "judge calls", False, " accept them"
         )
     refuse_failures([REPLY, JudgeError(kind, "no")], FINAL, "judge calls", accept=True)
+
+
+def test_of_several_failures_the_one_that_repeats_and_its_setting_come_first() -> None:
+    setting = JudgeError("model", "HTTP 400: no", remedy="set leave_out: [temperature]")
+    outcomes = [JudgeError("timeout", "late"), JudgeError("model", "not asked, no"), setting, REPLY]
+    with pytest.raises(UserError) as error:
+        refuse_failures(outcomes, FINAL, "judge calls")
+    first = "3 of 4 judge calls failed (1 timeout, 2 model): set leave_out: [temperature]. The first: HTTP 400: no."
+    assert str(error.value).startswith(f"{first} 1 replies are kept; {PERMANENT}: ")
+    assert str(setting) == "HTTP 400: no (set leave_out: [temperature])"
+
+
+def test_a_server_that_hides_its_thinking_up_to_the_limit_gave_no_verdict_and_is_not_asked_again() -> None:
+    body: dict[str, Any] = {
+        "choices": [{"message": {"content": ""}, "finish_reason": "length"}],
+        "usage": {"completion_tokens": 64},
+    }
+    reply = read_body(body, ApiKey("K"))
+    judgment = read_judgment(BENCHMARK, Request("81", "turn1", (), 64), reply, MTBenchConfig())
+    assert judgment.verdict is None and "thinking_tokens" in str(judgment.reason)
+    body["choices"][0]["finish_reason"] = "stop"
+    with pytest.raises(JudgeError, match="no text"):
+        read_body(body, ApiKey("K"))
 
 
 def test_half_a_character_in_a_reply_does_not_stop_the_judging(tmp_path: Path) -> None:

@@ -389,6 +389,14 @@ SYSTEM_REFUSALS = [
     (400, {"message": "Unsupported value: 'messages[0].role' does not support 'system' with this model."}),
     (400, {"message": "Developer instruction is not enabled for models/gemma-3-27b-it"}),
     (422, {"detail": "system messages are not supported"}),
+    (400, {"message": "role 'system' is not supported on this model"}),
+    (422, {"detail": [{"loc": ["body", "messages", 0, "role"], "msg": "Input should be 'user' or 'assistant'"}]}),
+    (424, {"message": "Request failed: Server error: Conversation roles must alternate user/assistant/..."}),
+    (400, {"message": "Malformed input request: #: extraneous key [system] is not permitted"}),
+    (400, {"message": "First message must be from user"}),
+    (400, {"message": "Please ensure that multiturn requests alternate between user and model."}),
+    (400, {"message": "Invalid message role: 'system'"}),
+    (400, {"message": "Provider returned error", "metadata": {"raw": '{"message": "System role not supported"}'}}),
 ]
 
 
@@ -411,6 +419,25 @@ def test_a_server_without_a_system_turn_gets_its_text_in_the_first_user_turn(sta
     assert sent[-1] == [{"role": "user", "content": "Be strict.\n\nHi."}]
     assert all(reply.flags == ("system-folded",) for reply in replies)
     assert asyncio.run(judge.complete(replace(request, messages=talk[1:]))).flags == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(403, "your role has no access"), (429, "roles: slow down"), (400, "no such thing")]
+)
+def test_a_refusal_of_another_kind_folds_nothing(status, words, monkeypatch):
+    sent = []
+    judge = OpenAIJudge(OpenAIConfig(model="m", base_url="http://h/v1"))
+
+    async def post(asked):
+        sent.append(asked.messages)
+        raise status_failure(status, {"message": words}, ApiKey("JUDGE_KEY"))
+
+    monkeypatch.setattr(judge, "_post", post)
+    talk = ({"role": "system", "content": "Be strict."}, {"role": "user", "content": "Hi."})
+    for _ in range(2):
+        with pytest.raises(JudgeError, match=words):
+            asyncio.run(judge.complete(Request("q", "turn1", talk, 8)))
+    assert sent == [talk, talk]
 
 
 def test_plain_text_goes_to_the_route_of_completions(monkeypatch):
@@ -479,7 +506,7 @@ WINDOW = "'max_tokens' is too large: 4096. This model's maximum context length i
         (400, "prompt is too long: 210000 tokens > 200000 maximum", "context", "larger window"),
         (400, "`temperature` is deprecated for this model.", "model", r"leave_out: \[temperature\]"),
         (400, "temperature and top_p are not allowed together", "model", "leave_out"),
-        (400, "max_tokens must be at least 16", "bad-reply", "HTTP 400"),
+        (400, "max_tokens must be at least 16", "model", "thinking_tokens"),
         (400, "`temperature` and `top_p` cannot both be specified", "model", "leave_out"),
         (400, "the context length is 4096, you requested 5000: 900 in the messages, 4096 in the completion", "context",
          "max_new_tokens"),
@@ -493,6 +520,26 @@ WINDOW = "'max_tokens' is too large: 4096. This model's maximum context length i
         (403, "Your input was flagged by moderation", "refused", "flagged"),
         (403, "no access", "auth", "JUDGE_KEY"),
         (404, "Resource not found", "model", r"\?api-version=DATE"),
+        (405, "Method Not Allowed", "model", "check base_url"),
+        (413, "Request too large for model `x` on tokens per minute (TPM): Limit 6000", "context", "too large"),
+        (429, "Request too large for x on tokens per min (TPM): Limit 30000", "context", "too large"),
+        (422, "`inputs` must have less than 4095 tokens. Given: 5000", "context", "larger window"),
+        (400, "max_completion_tokens=4096 cannot be greater than max_model_len=2048", "context", "max_new_tokens"),
+        (400, "The maximum tokens you requested exceeds the model limit of 4096.", "context", "max_new_tokens"),
+        (400, "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens'.", "model",
+         r"max_tokens_field: max_completion_tokens"),
+        (400, "You are not allowed to request logprobs from this model.", "model", "logprobs: false"),
+        (400, "top_logprobs: 20 is greater than the maximum of 5", "model", r"extra_body: \{top_logprobs: N\}"),
+        (400, "temperature: range: 0..1", "model", r"leave_out: \[temperature\]"),
+        (400, "openai/gpt-x is not a valid model ID", "model", "HTTP 400: openai/gpt-x is not a valid model ID$"),
+        (400, "No models loaded. Please load a model in the developer page.", "model", "page.$"),
+        (400, "API key not valid. Please pass a valid API key.", "auth", "JUDGE_KEY"),
+        (400, "Your credit balance is too low to access the API.", "auth", "no credit left"),
+        (429, "Quota exceeded for metric: free_tier_requests, limit: 0", "auth", "no credit left"),
+        (429, "Rate limit reached, limit: 30, please try again in 2s", "rate-limit", "again in 2s$"),
+        (400, "Content Exists Risk", "refused", "Risk$"),
+        (451, "Unavailable For Legal Reasons", "refused", "Legal"),
+        (501, "This server does not support chat completions", "model", "501"),
     ],
 )  # fmt: skip
 def test_a_failure_says_which_setting_decides(status, words, kind, says):

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from harness.contracts.target import Target
-from harness.errors import UserError
+from harness.errors import PERMANENT, UserError
 from harness.text import clean, escape_formula, percent
 from reports.figures.bars import bars
 from reports.figures.style import figure_bytes, figure_style
@@ -25,6 +25,7 @@ from reports.formats.data import to_csv, to_json
 from reports.formats.latex import escape_latex, latex
 from reports.formats.markdown import escape_markdown, markdown, superscript
 from reports.formats.terminal import TerminalTable
+from reports.tables.notes import short_lines
 from reports.tables.published import hyperparameter_table
 from reports.tables.summary import summarise
 from reports.tables.table import Table, letter, text_table
@@ -83,6 +84,29 @@ def test_the_table_reads_like_the_papers() -> None:
     assert files["md"].count("one seed: the interval is over questions only") == 1
     results = world.make(("student",), seeds=(0,))
     assert "UNFINISHED" in file_texts(replace(results, run=replace(results.run, finished=False)))["md"]
+
+
+@pytest.mark.parametrize(
+    ("errors", "says", "is_silent_on"),
+    [
+        ([], "The same command goes on.", "Failed"),
+        (["no space left"], "Failed: no space left. Once that is mended, the same command goes on.", "Asking"),
+        (
+            ["the server is down", f"lower judge_max_tokens. {'x ' * 300}; {PERMANENT}: run it again"],
+            "(and 1 more with --notes) Asking again would end the same way.",
+            "same command",
+        ),
+    ],
+)
+def test_a_failure_that_repeats_is_named_first_and_no_repetition_promised(errors, says, is_silent_on) -> None:
+    results = world.make(("student",), seeds=(0,))
+    cells = [
+        replace(cell, unavailable=f"failed: {error}") for cell, error in zip(results.run.cells, errors, strict=False)
+    ]
+    run = replace(results.run, finished=False, cells=(*cells, *results.run.cells[len(cells) :]))
+    line = short_lines(summarise(results, TARGETS["table1"]), run)[0]
+    assert says in line and is_silent_on not in line and len(line) < 450
+    assert ("Failed: lower judge_max_tokens." in line) == (len(errors) == 2)
 
 
 def test_gaps_are_counted_under_the_table_once_for_all_metrics_of_a_benchmark() -> None:

@@ -34,6 +34,7 @@ ROUTE: Final = "/chat/completions"
 PLAIN_ROUTE: Final = "/completions"
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _CHECK_SECONDS: Final = 30.0  # a small server that answers one call at a time may be busy with one
+_NOT_OF_ROLES: Final = frozenset({"auth", "rate-limit", "timeout", "connection", "refused", "empty", "truncated"})
 _CONNECTIONS: Final = 512  # the client bounds the calls; the pool must only not be narrower than it
 
 
@@ -122,16 +123,17 @@ class OpenAIJudge:
 
     async def complete(self, request: Request) -> Reply:
         """One call, no retry. Raises JudgeError with the kind of what went wrong; the key is in no message."""
-        has_system = any(message["role"] == "system" for message in request.messages)
-        if has_system and not self._folds_system:
+        if not any(message["role"] == "system" for message in request.messages):
+            return await self._post(request)
+        if not self._folds_system:
             try:
                 return await self._post(request)
             except JudgeError as error:
-                if not NO_SYSTEM.search(str(error)):
+                if error.kind in _NOT_OF_ROLES or not NO_SYSTEM.search(error.message):
                     raise
-            self._folds_system = True  # from now on, without the call that is refused
-        reply = await self._post(request)
-        return replace(reply, flags=("system-folded",)) if has_system else reply
+        reply = await self._post(replace(request, messages=tuple(fold_system_text(request.messages))))
+        self._folds_system = True  # from now on, without the call that is refused
+        return replace(reply, flags=("system-folded",))
 
     async def _post(self, request: Request) -> Reply:
         with errors_named(self._key):

@@ -25,51 +25,63 @@ from judges.kinds.openai.bodies import part_text, text_and_thinking, token_count
 LOWEST_LOGPROB: Final = -9999.0  # what OpenAI itself writes for "impossible"
 _MOST_WORDS: Final = 300  # characters of an endpoint's message: some send a page of HTML
 _NO_CREDIT: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-# 409 and 425 (conflict, too early) pass like a failing server's errors do.
+# 409 and 425 (conflict, too early) pass like a failing server's errors do; 501 (not implemented) does not.
 _STATUS: Final[Mapping[int, str]] = {
-    401: "auth", 402: "auth", 403: "auth", 404: "model", 408: "timeout", 409: "server", 425: "server", 429: "rate-limit"
+    401: "auth", 402: "auth", 403: "auth", 404: "model", 405: "model", 408: "timeout", 409: "server", 410: "model",
+    413: "context", 415: "bad-reply", 425: "server", 429: "rate-limit", 451: "refused", 501: "model",
 }  # fmt: skip
+_FIELD: Final = re.compile(
+    r"\b(temperature|top_p|(?:top_)?logprobs|max_tokens|max_completion_tokens)\b", re.IGNORECASE
+)  # of a request; the first of them that an error names is the one it is about
 _UNSUPPORTED_MODEL: Final = re.compile(
-    r"unsupported|not support|unrecognized|unknown (parameter|field|argument)|extra (inputs|fields)|invalid temperature"
-    r"|\b(temperature|top_p|logprobs)\b.{0,40}(cannot|must|has to|should|only)"
-    r"|(temperature|top_p|logprobs|max_\w*tokens).{0,40}(deprecated|not (allowed|permitted|available|accepted)|removed)"
-    r"|(not (allow|permit|accept)|cannot|only).{0,60}\b(temperature|top_p|logprobs)\b",
+    r"unsupported|not support|unrecognized|unknown (parameter|field|argument|name)|extra (inputs|fields)"
+    rf"|{_FIELD.pattern}.{{0,40}}(cannot|must|has to|should|only|deprecated|removed|range|greater|less|at most|maximum"
+    r"|not (allowed|permitted|available|accepted))"
+    rf"|(not (allow|permit|accept)|cannot|only|invalid|requested|less than).{{0,60}}{_FIELD.pattern}",
     re.IGNORECASE,
 )
 # What servers say whose chat template or model has no system turn: vLLM, SGLang and llama.cpp with Gemma's and
 # Mistral's templates, OpenAI's o1, Gemini's endpoint with Gemma, Anthropic's.
+# Their words differ too much to be listed: whoever speaks of roles gets the request once more without a system turn,
+# and only a request that is taken then changes anything.
 NO_SYSTEM: Final = re.compile(
-    r"system.{0,20}(role|message|prompt|instruction|turn).{0,40}(not|n't|un)\s?(support|allow|enabled|permitted|accept)"
-    r"|developer instruction is not enabled|does not support .?system|system.{0,5}is not one of|start with an? .?user"
-    r"|(unexpected|unsupported|invalid|unknown) (role|value).{0,10}system"
-    r"|only user(,)? (and )?(assistant|model).{0,30}roles|roles must alternate"
-    r"|(not|n't) support.{0,20}system (role|message|prompt|instruction)",
+    r"\broles?\b|system.{0,3}(message|prompt|instruction|turn)s?\b|developer instruction|.system. is not one of"
+    r"|value.{0,10}system|\bsystem\].{0,20}not|(start|be|begin).{0,10}(with|from) (an? )?.?user|alternate between",
     re.IGNORECASE,
 )
 _TOKEN_LIMIT: Final = re.compile(
-    r"max_(completion_|new_|output_)?tokens|maximum (output|completion)|tokens (for|in) the completion"
+    r"max_(completion_|new_|output_)?tokens|maximum (output|completion|tokens)|tokens (for|in) the completion"
     r"|\d+ in the completion",
     re.IGNORECASE,
 )
 _MODERATION: Final = re.compile(r"moderation|flagged|content.?(filter|policy|management)", re.IGNORECASE)
-_WORDS: Final = tuple(
+_CREDIT: Final = re.compile(r"credit balance|insufficient.{0,10}(balance|credit|fund)|\blimit: 0\b", re.IGNORECASE)
+_TOO_LARGE: Final = re.compile(r"request too large", re.IGNORECASE)  # Groq, OpenAI: for the tokens of any one minute
+# Those of HTTP 400, 422 and the like, which are about this request or about every request to this model.
+_OF_REQUEST: Final = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
         ("refused", _MODERATION.pattern + r"|safety|data_?inspection|inappropriate content|usage polic"),
+        ("refused", r"content exists risk|guardrail|prohibited.content|violates.{0,30}policy|敏感|违规|不安全"),
         ("context", r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context"),
-        (
-            "context",
-            r"max_(completion_|new_|output_)?tokens.{0,40}(too large|exceed|at most| > |less than|must be <|range)",
-        ),
+        ("context", r"max_(completion_|new_|output_)?tokens.{0,40}(too large|exceed|at most| > |less than|be <|range)"),
+        ("context", r"tokens.{0,40}(be greater|requested exceed)|exceed.{0,20}tokens|have less than \d+ tokens"),
         ("context", r"(prompt|input).{0,60}(exceed|is too long|too large)|range of (input length|max_tokens)"),
-        ("model", r"model.{0,80}(not.(found|exist)|does not exist|unknown)|no such model|unknown model"),
+        ("auth", r"api.?key.{0,20}(not valid|invalid|expired)|location is not supported|" + _CREDIT.pattern),
+        ("model", r"model.{0,80}(not.(found|exist|loaded|available)|does not exist|unknown)|no such model"),
+        ("model", r"(unknown|invalid|not a valid) model|no models? loaded|chat template"),
         ("model", r"model.{0,80}(deprecated|decommissioned|retired)"),
         ("model", _UNSUPPORTED_MODEL.pattern),
+    )
+)  # what an error's code and words say of its kind, where its status does not; the first pattern that is found counts
+_OF_ANY: Final = tuple(
+    (kind, re.compile(pattern, re.IGNORECASE))
+    for kind, pattern in (
         ("rate-limit", r"rate.?limit|too many requests|quota|billing"),
         ("auth", r"unauth|auth(enti|ori[sz])|api.?key|permission|credential"),
         ("bad-reply", r"invalid_request|not_found"),
     )
-)  # what an error's code and words say of its kind, where its status does not; the first pattern that is found counts
+)
 # Stop reasons of a refusal: OpenAI and Azure, Anthropic, Gemini, Amazon Bedrock, Zhipu.
 _REFUSAL_REASON: Final = re.compile(
     r"refus|declin|content.?filter|safety|prohibit|recitation|block|\bspii\b|guardrail|sensitive|moderation|violation",
@@ -77,8 +89,6 @@ _REFUSAL_REASON: Final = re.compile(
 )
 # Stop reasons of a reply cut at its token limit: OpenAI; Gemini and Anthropic; Mistral.
 _LENGTH_REASONS: Final = frozenset({"length", "max_tokens", "max_output_tokens", "max_length", "model_length"})
-# Those of HTTP 400, 413, 422 and the like, which are about this request or about every request to this model.
-_OF_REQUEST: Final = _WORDS[:7]
 
 
 @dataclass(frozen=True)
@@ -149,49 +159,71 @@ def status_failure(
 ) -> JudgeError:
     """What an HTTP status (0: not known) with an error in OpenAI's form (its inner object, or its words) means."""
     error = failure if isinstance(failure, Mapping) else {"message": failure}
-    code, words = (
-        str(error.get("code") or error.get("type") or ""),
-        str(error.get("message") or error.get("detail") or "no message"),
-    )
-    kind = "server" if status >= 500 else _STATUS.get(status)  # a failing server may say anything: words do not count
+    metadata = error.get("metadata")
+    # OpenRouter says "Provider returned error", and has the provider's own words one level down.
+    raw = metadata.get("raw") if isinstance(metadata, Mapping) else None
+    code = str(error.get("code") or error.get("type") or "")
+    words = str(error.get("message") or error.get("detail") or "no message") + (f": {raw}" if raw else "")
+    # a failing server may say anything: words do not count
+    kind = _STATUS.get(status) or ("server" if status >= 500 else None)
     # OpenRouter and Azure refuse a prompt with 403 too, and the next prompt is another matter.
     if status == 403 and (_MODERATION.search(code) or _MODERATION.search(words)):
         kind = "refused"
+    elif status == 429 and _TOO_LARGE.search(words):
+        kind = "context"
     if kind is None:
-        patterns = _OF_REQUEST if status else _WORDS
+        patterns = _OF_REQUEST if status else _OF_REQUEST + _OF_ANY
         # A code is chosen from a list, words are free: they may mention anything.
         kinds = (kind for text in (code, words) for kind, pattern in patterns if pattern.search(text))
         # Of an error without a status nothing is known: asking again may help.
         kind = next(kinds, "bad-reply" if status else "server")
-    hint = ""
-    if status == 402 or (kind == "rate-limit" and code in _NO_CREDIT):
-        kind, hint = "auth", "the account has no credit left: retrying cannot help"
+    remedy = ""
+    if status == 402 or (kind in ("rate-limit", "auth") and (code in _NO_CREDIT or _CREDIT.search(words))):
+        kind, remedy = "auth", "the account has no credit left: retrying cannot help"
     elif kind == "auth":
-        hint = f"the key is read from the environment variable {key.variable}"
+        remedy = f"the key is read from the environment variable {key.variable}"
     elif kind == "context":
-        hint = (
+        remedy = (
             "prompt and token limit together exceed the model's window: lower judge_max_tokens of the benchmark for a "
             "judge, max_new_tokens for a model, below window minus prompt; or serve it with a larger window"
             if _TOKEN_LIMIT.search(words)
             else "the prompt is longer than the model's context: serve it with a larger window, or name another model"
         )
-    elif NO_SYSTEM.search(words):
-        hint = "set fold_system: true to put the system text into the first user turn"
-    elif status == 404 and "resource not found" in words.lower():
-        hint = (
-            "nothing is at this address. Azure's older addresses (/openai/deployments/NAME) need ?api-version=DATE at "
-            "the end of base_url; its /openai/v1 does not"
-        )
-    elif kind == "model" and status != 404 and (_UNSUPPORTED_MODEL.search(code) or _UNSUPPORTED_MODEL.search(words)):
-        option = f"{error['param']}: " if error.get("param") else ""
-        hint = (
-            f"{option}set max_tokens_field, temperature, logprobs or extra_body to what the model takes, or name the "
-            "field in leave_out, as in leave_out: [temperature]"
-        )
+    elif kind in ("model", "bad-reply"):
+        remedy = _remedy_of_request(status, f"{code} {words}")
     # Without the key first, and cut then: half a key would not be recognised.
-    text = f"{key.scrub(words)[:_MOST_WORDS].rstrip()}" + (f" ({hint})" if hint else "")
-    message = f"{location or f'HTTP {status}'}: {text}"
-    return JudgeError(kind, message, _retry_after(headers or {}))
+    message = f"{location or f'HTTP {status}'}: {key.scrub(words)[:_MOST_WORDS].rstrip()}"
+    return JudgeError(kind, message, _retry_after(headers or {}), remedy=remedy)
+
+
+def _remedy_of_request(status: int, words: str) -> str:
+    """The option of a judge or model that decides whether its server takes the request; empty where none is known."""
+    if NO_SYSTEM.search(words):
+        return "set fold_system: true to put the system text into the first user turn"
+    if status in (404, 405) and re.search("resource not found|not allowed", words, re.IGNORECASE):
+        return (
+            "nothing is at this address; check base_url. Azure's older addresses (/openai/deployments/NAME) need "
+            "?api-version=DATE at its end; its /openai/v1 does not"
+        )
+    if status == 404 or not _UNSUPPORTED_MODEL.search(words):
+        return ""
+    field = _FIELD.search(words)
+    name = field[1].lower() if field else ""
+    if name == "max_tokens" and "max_completion_tokens" in words:
+        option = "max_tokens_field: max_completion_tokens"
+    elif name.startswith("max_"):
+        option = "max_tokens_field, or thinking_tokens, which adds to the limit,"
+    elif name == "top_logprobs":
+        option = "extra_body: {top_logprobs: N} with the most that it gives, or logprobs: false,"
+    elif name == "logprobs":
+        option = "logprobs: false"
+    elif name:
+        option = f"leave_out: [{name}], or temperature to what it takes,"
+    elif re.search("param|field|argument|inputs|name", words, re.IGNORECASE):
+        option = "leave_out: [FIELD], or extra_body without it,"
+    else:
+        return ""
+    return f"set {option} in the options of this judge or model"
 
 
 def read_body(body: object, key: ApiKey) -> Reply:
@@ -244,17 +276,15 @@ def _read_choice(body: Mapping[str, Any], choice: Mapping[str, Any], usage: tupl
     text, parts = text_and_thinking(message.get("content") if message else choice.get("text"))
     first_token = _first_token(choice.get("logprobs") or {})
     thinking = _thinking(message) or replace_surrogates(parts.strip())
-    # A reply that is thinking up to the token limit would be so again: it is complete, and holds no verdict.
-    if not text.strip() and not first_token and not (thinking and finish == "length"):
+    # A reply that is thinking up to the token limit, shown or hidden, would be so again: it is complete.
+    if not text.strip() and not first_token and finish != "length":
         if message.get("refusal"):
             raise JudgeError("refused", f"the model refused: {message['refusal']}")
         # OpenRouter has the provider's own word there, vLLM and others a second field.
         native_reason = str(choice.get("native_finish_reason") or choice.get("stop_reason") or "")
         if _REFUSAL_REASON.search(native_reason):
             raise JudgeError("refused", f"the provider's content filter stopped the reply ({native_reason})")
-        remark = " up to the token limit (thinking took it all, perhaps)" if finish == "length" else ""
-        remark = remark or (", only thinking" if thinking.strip() else "")
-        raise JudgeError("empty", f"the reply has no text{remark}")
+        raise JudgeError("empty", f"the reply has no text{', only thinking' if thinking.strip() else ''}")
     served_model = replace_surrogates(str(body.get("model") or ""))
     return Reply(replace_surrogates(text), finish, served_model, *usage, first_token=first_token, thinking=thinking)
 
