@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -27,34 +28,49 @@ them closes any: models mix them up."""
 OPENING_TAGS = (
     "reasoning|reasoning_content|internal_reasoning|reflection|scratchpad|inner_thoughts|inner_monologue|analysis"
     "|chain_of_thought|cot|rationale|antthinking"
-    '|details(?=\\s+type="reasoning")'  # Open WebUI's server
+    # Open WebUI's server
+    '|details(?=\\s+type="reasoning"|[^<>]*>\\s*<summary>\\s*(?:thinking|thought|reasoning))'
 )
 """Tags that are thinking only where a text begins with them: in an answer they may be what the question asked for."""
 
 TOKENS = (
     ("[THINK]", "[/THINK]"),  # Mistral: Magistral, Ministral 3
     ("◁think▷", "◁/think▷"),  # Moonshot: Kimi-VL, Kimi k1.5
-    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere: Command A Reasoning
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # Sky-T1, OpenThinker, Bespoke-Stratos
     ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("[unused16]", "[unused17]"),  # openPangu
-    ("<|think:start|>", "<|think:end|>"),  # Solar Open 2
     ("<|think|>", "<|content|>"),  # Solar Open
     ("<unused94>thought", "<unused95>"),  # MedGemma 1.5
-    ("<|thinking|>", "<|/thinking|>"),  # community templates
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
+    ("<|content_thinking|>", "<|content_text|>"),  # Inkling
 )
-"""Special tokens around thinking, where the server does not strip them."""
+"""Special tokens around thinking, where the server does not strip them. Those whose name says so need no entry:
+``<|START_THINKING|>`` (Command A Reasoning), ``<|begin_of_thought|>`` (Sky-T1, OpenThinker, Bespoke-Stratos),
+``<|think:start|>`` (Solar Open 2), ``<|plamo:begin_think:plamo|>`` (PLaMo 3), each with its ``end``."""
 
 PHRASES = (
     # Granite 3.2 writes plain sentences
-    (re.compile(r"\s*Here(?: is|'s) my thought process:"), re.compile(r"Here(?: is|'s) my response:")),
+    (
+        re.compile(r"[\s*]*Here(?: is|['’]s) my thought process:\**"),
+        re.compile(r"\**Here(?: is|['’]s) my response:\**"),
+    ),
+    # Apriel: the prompt ends with the first sentence
+    (re.compile(r"(?:\s*Here are my reasoning steps:)?"), re.compile(r"\[BEGIN FINAL RESPONSE\]")),
+    # HuatuoGPT-o1
+    (re.compile(r"\s*## Thinking\s"), re.compile(r"## Final Response\s")),
+    # s1: roles of turns, with or without their special tokens
+    (re.compile(r"\s*(?:<\|im_start\|>)?think\n"), re.compile(r"(?:<\|im_start\|>|\n)answer\n")),
     # HyperCLOVA X SEED Think 14B: a second turn of the assistant
     (re.compile(r"\s*/think\n"), re.compile(r"<\|im_end\|>\s*<\|im_start\|>assistant\s*")),
     # gpt-oss (harmony format) after the server stripped the special tokens: "analysis...assistantfinal..."
-    (re.compile(r"\s*analysis(?=[A-Z\s])"), re.compile(r"assistant\s*final(?=\W|[A-Z]|$)")),
+    (
+        re.compile(r"\s*(?:assistant)?analysis(?=\w|\s)"),
+        re.compile(r"assistantfinal|assistant\s+final(?=\W|[A-Z]|$)"),
+    ),
 )
 """Openings and closings that are only text: thinking only where both are there and the text begins with the first."""
+CUT_PHRASE = re.compile(r"\s*(?:(?:assistant)?analysis(?=[A-Z])|Here are my reasoning steps:)")
+"""Those of them that no answer begins with: thinking without their closing too."""
 
 QUOTES = ("`", '"', "'")
 
@@ -62,32 +78,49 @@ WRAPPERS = (
     ("<answer>", "</answer>"),  # Hunyuan A13B
     ("<response>", "</response>"),  # Granite 3.3
     ("<output>", "</output>"),  # Marco-o1, Reflection-Llama
+    ("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
+    ("<|begin_of_box|>", "<|end_of_box|>"),  # GLM-4.5V
     ("<|START_RESPONSE|>", "<|END_RESPONSE|>"),
     ("<|START_TEXT|>", "<|END_TEXT|>"),
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
 )
 """What some families put around the answer after their thinking."""
+_TURN_END = re.compile(
+    r"(?:\s*(?:<\|(?:end|return|eom|eot|end_message|im_end)\|>|<\|close\|>message<\|sep\|>"
+    r"|\[END FINAL RESPONSE\]))+\s*$"
+)
+
+OF_WHOLE_TEXT: Final = frozenset({"token_len", "strict-match", "flexible-extract"})
+"""In ``Answer.meta``: the length that a file states, and what lm-eval's filters took."""
 
 _LIKELY: Final = -2.3  # log-probability, about 0.1
 _closings = dict(TOKENS)
 _MARK = re.compile(
-    rf"(?i:<(?P<close>/)?(?P<tag>(?:[a-z0-9]+[:_])?(?:{TAGS})(?:[:_][a-z0-9]+)?)(?:\s[^<>]*)?>)"
-    rf"|(?P<opening>{'|'.join(map(re.escape, _closings))})"
+    rf"(?P<opening>{'|'.join(map(re.escape, _closings))})"
     rf"|(?P<closing>{'|'.join(map(re.escape, _closings.values()))})"
+    rf"|(?i:<(?P<close>/)?(?:[a-z0-9]+[:_])?(?:{TAGS})(?:[:_][a-z0-9]+)?(?:\s[^<>]*)?>)"
+    r"|(?i:<[|｜](?P<name>[\w:/-]{0,16}?(?:think|thought|reasoning)[\w:/-]{0,16})[|｜]>)"
 )
+_END = re.compile("end|close|/", re.IGNORECASE)
 _FIRST_TAG = re.compile(rf"\s*<(?P<tag>{OPENING_TAGS})(?:\s[^<>]*)?>", re.IGNORECASE)
-_HARMONY = re.compile(r"<\|channel\|>\s*(?P<channel>\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
+_LAST_TAG = re.compile(r"</(?P<tag>reasoning|reasoning_content|internal_reasoning|scratchpad)\s*>", re.IGNORECASE)
+_HARMONY = re.compile(
+    r"(?:<\|start\|>\s*assistant\s*)?"
+    r"(?:<\|channel\|>\s*(?P<channel>\w+)[^<]*(?:<\|constrain\|>[^<]*)?|to=(?P<recipient>self|user))<\|message\|>"
+)  # with ``to=``: Muse Glimmer
 _HARMONY_TOKENS = frozenset({"<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|constrain|>"})
-_HARMONY_END = re.compile(r"<\|(?:end|return|call|start)\|>")
+_HARMONY_END = re.compile(r"<\|(?:end|return|call|start|eom|eot)\|>")
 _FENCE = re.compile(r"^[ \t]{0,3}(`{3,}|~{3,})", re.MULTILINE)
 
 
 class SeparatedText(NamedTuple):
-    """A text in two parts. ``is_cut``: the thinking has no end, so nothing of the text is an answer."""
+    """A text in two parts. ``is_cut``: the thinking has no end, so nothing of the text is an answer.
+    ``is_headless``: it has no beginning, because the prompt held it."""
 
     answer: str
     thinking: str
     is_cut: bool = False
+    is_headless: bool = False
 
 
 def separate(text: str) -> SeparatedText:
@@ -98,8 +131,26 @@ def separate(text: str) -> SeparatedText:
     """
     for part in (_separate_harmony, _separate_phrases, _separate_first_tag, _separate_marks):
         if (reply := part(text)) is not None:
-            return reply._replace(answer=_unwrap(reply.answer), thinking=reply.thinking.strip())
+            thinking = reply.thinking.strip() or (text.strip() if reply.is_cut else "")
+            return reply._replace(answer=_unwrap(reply.answer), thinking=thinking)
     return SeparatedText(text, "")
+
+
+def separate_texts(texts: Sequence[tuple[str, bool | None]]) -> list[SeparatedText]:
+    """Each of (text, whether it ended by itself) of one model; ``None``: not known.
+
+    A text that was cut before the only mark that it would have had is told by the model's other ones: where most of
+    them begin inside of thinking, it is thinking.
+    """
+    parts = [separate(text) for text, _ in texts]
+    unmarked = [place for place, part in enumerate(parts) if part.answer and part.answer == texts[place][0]]
+    whole_count = sum(texts[place][1] is not False for place in unmarked)
+    begin_inside = sum(part.is_headless for part in parts) > whole_count
+    for place in unmarked:
+        text, is_whole = texts[place]
+        if (begin_inside and not is_whole) or (is_whole is False and PHRASES[0][0].match(text)):
+            parts[place] = SeparatedText("", text.strip(), is_cut=True)
+    return parts
 
 
 def is_mark(token: str) -> bool:
@@ -111,23 +162,28 @@ def is_mark(token: str) -> bool:
 def final_opening(prompt: str) -> str:
     """The opening mark that a prompt ends with; empty where it ends with none."""
     mark = next(reversed(list(_MARK.finditer(prompt))), None)
-    opens = mark is not None and not prompt[mark.end() :].strip() and not mark["close"] and not mark["closing"]
-    return mark[0] if mark is not None and opens else ""
+    return mark[0] if mark is not None and _opens(mark) and not prompt[mark.end() :].strip() else ""
+
+
+def _opens(mark: re.Match[str]) -> bool:
+    return not (mark["close"] or mark["closing"] or (mark["name"] and _END.search(mark["name"])))
 
 
 def _separate_harmony(text: str) -> SeparatedText | None:
     """gpt-oss: channels ``analysis`` and ``commentary`` are thinking, ``final`` is the answer."""
     starts = list(_HARMONY.finditer(text))
-    if not starts:
+    head = text[: starts[0].start()] if starts else ""
+    if not starts or head.endswith(QUOTES) or len(_FENCE.findall(head)) % 2:
         return None
     answer: list[str] = []
-    thinking: list[str] = []
+    thinking: list[str] = [_HARMONY_END.sub("", head)]  # the prompt may end with the first channel
     for number, start in enumerate(starts):
         limit = starts[number + 1].start() if number + 1 < len(starts) else len(text)
         end = _HARMONY_END.search(text, start.end(), limit)
         content = text[start.end() : end.start() if end else limit]
-        (answer if start["channel"].lower() == "final" else thinking).append(content)
-    return SeparatedText("\n".join(answer), "\n".join(thinking), is_cut=not answer)
+        is_final = start["recipient"] == "user" or (start["channel"] or "").lower() == "final"
+        (answer if is_final else thinking).append(content)
+    return SeparatedText("\n".join(answer), "\n".join(filter(None, thinking)), not answer, bool(head.strip()))
 
 
 def _separate_phrases(text: str) -> SeparatedText | None:
@@ -135,14 +191,19 @@ def _separate_phrases(text: str) -> SeparatedText | None:
         start = opening.match(text)
         end = closing.search(text, start.end()) if start else None
         if start and end:
-            return SeparatedText(text[end.end() :], text[start.end() : end.start()])
-    return None
+            return SeparatedText(text[end.end() :], text[start.end() : end.start()], is_headless=not start[0])
+    start = CUT_PHRASE.match(text)
+    return SeparatedText("", text[start.end() :], is_cut=True) if start else None
 
 
 def _separate_first_tag(text: str) -> SeparatedText | None:
     start = _FIRST_TAG.match(text)
     if start is None:
-        return None
+        end = _LAST_TAG.search(text)
+        head = text[: end.start()] if end else ""
+        if end is None or f"<{end['tag']}" in head or head.endswith(QUOTES) or len(_FENCE.findall(head)) % 2:
+            return None
+        return SeparatedText(text[end.end() :], head, is_headless=True)
     end = re.compile(rf"</{start['tag']}\s*>", re.IGNORECASE).search(text, start.end())
     if end is None:
         return SeparatedText("", text[start.end() :], is_cut=True)
@@ -158,11 +219,12 @@ def _separate_marks(text: str) -> SeparatedText | None:
     closing_mark = ""  # the closing mark of the thinking that is read
     nested_openings = 0  # openings within the thinking: a model may write its own mark while it thinks
     code_openings = 0  # openings within code: text, and so are their closings
+    is_headless = False
     for mark in _MARK.finditer(text):
-        opens = bool(mark["opening"] or (mark["tag"] and not mark["close"]))
+        opens = _opens(mark)
         closing = (mark["closing"] or _closings.get(mark["opening"] or "")) or TAGS
         if closing_mark:
-            if closing != closing_mark:
+            if closing not in (closing_mark, TAGS):
                 continue
             if opens:
                 # "<think>\n<think>" is one opening: the template wrote the first, the model the second
@@ -189,25 +251,36 @@ def _separate_marks(text: str) -> SeparatedText | None:
             )
         ):
             code_openings = max(0, code_openings - 1)
-        elif not thinking or nested_openings:
-            # The prompt ended with the opening, or the thinking held an opening of its own: all so far is thinking.
-            thinking += [*answer, text[rest_start : mark.start()]]
-            answer, rest_start, nested_openings = [], mark.end(), max(0, nested_openings - 1)
-    if not thinking and not closing_mark:
+        elif not thinking or nested_openings or _is_second_end(text, mark):
+            # The prompt ended with the opening, or the thinking held one of its own or a closing: all so far is
+            # thinking. A closing that ends the text ends nothing.
+            is_headless = is_headless or not thinking
+            answer.append(text[rest_start : mark.start()])
+            if not thinking or text[mark.end() :].strip():
+                thinking += answer
+                answer.clear()
+            rest_start, nested_openings = mark.end(), max(0, nested_openings - 1)
+    # Where nothing closes an opening in the middle of a line, it is a word about the mark.
+    if not thinking and (not closing_mark or text[:opening_start].rpartition("\n")[2].strip()):
         return None
     rest = text[rest_start:]
-    if closing_mark and not thinking and text[:opening_start].rpartition("\n")[2].strip():
-        return None  # nothing closes an opening in the middle of a line: a word about the mark
     if closing_mark:
         return SeparatedText("".join(answer), "\n".join([*thinking, rest]), is_cut=not "".join(answer).strip())
-    return SeparatedText("".join([*answer, rest]), "\n".join(thinking))
+    return SeparatedText("".join([*answer, rest]), "\n".join(thinking), is_headless=is_headless)
+
+
+def _is_second_end(text: str, mark: re.Match[str]) -> bool:
+    """Whether a closing after the thinking is one more, and no word in a sentence, with blanks around."""
+    return not (text[mark.start() - 1] == " " and text[mark.end() : mark.end() + 1] in (" ", ".", ",", ";", ":"))
 
 
 def _unwrap(answer: str) -> str:
-    answer = answer.strip()
+    answer = _TURN_END.sub("", answer).strip()
     for opening, closing in WRAPPERS:
-        if answer.startswith(opening):
-            return answer[len(opening) :].removesuffix(closing).strip()
+        if answer[: len(opening)].lower() == opening.lower():
+            content = answer[len(opening) :]
+            end = content.lower().rfind(closing.lower())
+            return (content if end < 0 else content[:end] + content[end + len(closing) :]).strip()
     return answer
 
 
@@ -215,11 +288,16 @@ def _join(earlier_text: str, new_text: str) -> str:
     return "\n".join(part for part in (earlier_text, new_text) if part)
 
 
-def separate_reply(reply: Reply) -> Reply:
-    """The reply as parsers are to see it; ``thinking`` may hold what the server sent in a field of its own."""
-    parts = separate(reply.text)
+def separate_replies(replies: Sequence[Reply]) -> list[Reply]:
+    """Replies of one model as parsers are to see them; ``thinking`` may hold what the server sent beside."""
+    # A server that knows the marks leaves none in the text.
+    texts = [(r.text, bool(r.thinking) or (r.finish_reason != "length" if r.finish_reason else None)) for r in replies]
+    return list(map(_separate_reply, replies, separate_texts(texts)))
+
+
+def _separate_reply(reply: Reply, parts: SeparatedText) -> Reply:
     thinking = _join(reply.thinking, parts.thinking)
-    if not thinking:
+    if not thinking and parts.answer == reply.text:
         return reply
     # The first token of what a model wrote is its thinking's, unless the endpoint counts from the answer on.
     first = reply.first_token or {}
@@ -228,23 +306,33 @@ def separate_reply(reply: Reply) -> Reply:
 
 
 def separate_response(response: Response) -> Response:
+    if response.thinking:  # set apart where the server was asked
+        return response
     parts = separate(response.text)
-    thinking = _join(response.thinking, parts.thinking)
-    return replace(response, text=parts.answer, thinking=thinking) if thinking else response
+    return replace(response, text=parts.answer, thinking=parts.thinking)
 
 
-def separate_answer(answer: Answer) -> Answer:
-    """An answer made elsewhere: its stated length in tokens goes too, because it counts the thinking."""
-    turns = [separate(turn) for turn in answer.turns]
-    if not any(turn.thinking for turn in turns):
+def separate_answers(answers: Sequence[Answer]) -> list[Answer]:
+    """Answers of one model, made elsewhere. With thinking goes what was counted or taken from the whole text."""
+    texts = [
+        (turn, answer.finished[number] if answer.finished else None)
+        for answer in answers
+        for number, turn in enumerate(answer.turns)
+    ]
+    parts = iter(separate_texts(texts))
+    return [_separate_answer(answer, [next(parts) for _ in answer.turns]) for answer in answers]
+
+
+def _separate_answer(answer: Answer, parts: Sequence[SeparatedText]) -> Answer:
+    turns = tuple(part.answer for part in parts)
+    if turns == answer.turns:
         return answer
-    thinking = tuple(map(_join, answer.thinking or ("",) * len(turns), (turn.thinking for turn in turns)))
-    meta = {key: value for key, value in answer.meta.items() if key != "token_len"}
-    return replace(answer, turns=tuple(turn.answer for turn in turns), thinking=thinking, tokens=(), meta=meta)
+    thinking = tuple(map(_join, answer.thinking or ("",) * len(turns), (part.thinking for part in parts)))
+    meta = {key: value for key, value in answer.meta.items() if key not in OF_WHOLE_TEXT}
+    return replace(answer, turns=turns, thinking=thinking if any(thinking) else (), tokens=(), meta=meta)
 
 
 def separate_judgment(judgment: Judgment) -> Judgment:
     """A judgment made elsewhere: its verdict stays the one that was given."""
     parts = separate(judgment.reply)
-    thinking = _join(judgment.thinking, parts.thinking)
-    return replace(judgment, reply=parts.answer, thinking=thinking) if thinking else judgment
+    return replace(judgment, reply=parts.answer, thinking=_join(judgment.thinking, parts.thinking))

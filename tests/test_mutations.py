@@ -25,7 +25,7 @@ from harness.contracts.options import RecipeError
 from harness.errors import UserError
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
-from harness.thinking import separate_reply
+from harness.thinking import separate_replies
 from harness.types import Answer, Question, Reply, Request
 from judges import BENCHMARKS
 from judges.formats import export_files, import_files
@@ -220,7 +220,7 @@ def test_changed_replies_are_failures_or_what_their_json_says(tmp_path: Path, rn
             assert repr(ledger.get([f"key {number}"])[f"key {number}"]) == repr(outcome), body
             for name, request in requests:
                 benchmark = BENCHMARKS[name]
-                verdict = benchmark.parse(request, separate_reply(outcome), benchmark.config())
+                verdict = benchmark.parse(request, separate_replies([outcome])[0], benchmark.config())
                 low, high = sorted(benchmark.verdicts)
                 assert verdict.reason if verdict.value is None else low <= verdict.value <= high, (name, body)
     assert 200 < read < 900

@@ -5,21 +5,21 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import IMPORT_NOTE, ImportNote, find_benchmark, parse_options, read_note
-from harness.contracts.benchmark import Card, Entrant, against
+from harness.contracts.benchmark import AnyBenchmark, Card, Entrant, against
 from harness.contracts.options import json_data
 from harness.errors import UserError
 from harness.recipe.sections import split_judge
 from harness.records import read_records, write_records
 from harness.stats import seed_of
 from harness.text import format_count
-from harness.types import Answer, Judgment, Score
+from harness.types import Answer, Judgment, Reply, Request, Score
 from judges.formats import ExportedResults, export_files, import_files
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def import_answers(
     config = parse_options(adapter.config, set, {"questions": "official"})
     questions = adapter.questions(config)
     imported = import_files(files, benchmark, questions, model)
+    imported = replace(imported, problems=(*imported.problems, *other_verdicts(adapter, config, imported.judgments)))
     if not imported.answers and not imported.judgments:
         raise UserError("\n".join(["nothing in these files belongs to the questions:", *imported.problems]))
     if imported.problems and not partial:
@@ -104,6 +105,20 @@ def import_answers(
     scores = adapter.score(questions, entrants, config, seed_of("bootstrap", adapter.name), replicates)
     answers = AnswerSet(benchmark, json_data(config), name, imported.answers, judgments, baseline=imported.baseline)
     return ImportReport(answers, len(questions), imported.problems, scores.get(name, ()), adapter.card(config))
+
+
+def other_verdicts(benchmark: AnyBenchmark, config: object, judgments: Sequence[Judgment]) -> Iterator[str]:
+    """Where the reply without its thinking gives another verdict than the file, which may have read the thinking."""
+    for judgment in judgments:
+        if not judgment.thinking or judgment.verdict is None:
+            continue
+        request = Request(judgment.question, judgment.part, (), 0, repeat=judgment.repeat, meta=judgment.meta)
+        ours = benchmark.parse(request, Reply(judgment.reply, "stop", judgment.judge_model, 0, 0), config).value
+        if ours is not None and abs(ours - judgment.verdict) > 0.5:  # a letter stands for a probability
+            yield (
+                f"question {judgment.question}, {judgment.part}: the verdict is {judgment.verdict:g} in the file, and "
+                f"{ours:g} by the reply without its thinking; the file's counts"
+            )
 
 
 def read_import(folder: Path) -> AnswerSet:

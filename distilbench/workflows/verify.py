@@ -22,7 +22,7 @@ from harness.records import read_records
 from harness.stages import STAGES
 from harness.stages.kind import StageContext
 from harness.stages.kinds.judge import judged_benchmark, read_judgment
-from harness.thinking import separate_reply
+from harness.thinking import separate_replies
 from harness.types import Answer, Judgment, Question, Reply, Request, Score
 from judges.ledger.ledger import Ledger, request_key
 from reports.formats.data import to_csv, to_json
@@ -106,7 +106,8 @@ class RunEvidence:
         if not self.ledger.is_file():
             return {}
         with Ledger(self.ledger, create=False) as ledger:
-            return ledger.get({judgment.request for judgment in judgments if judgment.request})
+            replies = ledger.get({judgment.request for judgment in judgments if judgment.request})
+        return dict(zip(replies, separate_replies(list(replies.values())), strict=True))
 
 
 def cell_names(keys: Iterator[CellKey] | Mapping[CellKey, object] | Sequence[CellKey]) -> str:
@@ -343,9 +344,8 @@ def check_complete(records: Sequence[Request | Judgment], judgments: Sequence[Ju
 
 def complete_reply(reply: Reply, judgment: Judgment) -> Reply:
     """The reply as it was read: after a ``Benchmark.second_request`` the first reply stands before it."""
-    answer = separate_reply(reply)
-    second = judgment.reply.endswith(f"\n{answer.text}")
-    return replace(answer, text=judgment.reply if second else answer.text, request=judgment.request)
+    second = judgment.reply.endswith(f"\n{reply.text}")
+    return replace(reply, text=judgment.reply if second else reply.text, request=judgment.request)
 
 
 def check_table(finished: FinishedRun, target: str, verification: Verification) -> None:

@@ -14,7 +14,7 @@ from harness.contracts.benchmark import against, pair_answers
 from harness.errors import UserError
 from harness.records import record
 from harness.text import format_count, replace_in_json
-from harness.thinking import separate_answer
+from harness.thinking import separate_answers
 from harness.types import Answer, Question
 
 T = TypeVar("T")
@@ -169,7 +169,9 @@ def read_answers(
     """(model, answers in the order of the questions, problems) of files that hold answers. Raises UserError."""
     rows = locate_rows(files)
     model, answers = match_answers(rows, own_answer if is_own(rows[0][1]) else read, (), None, questions)
-    complete_answers, dropped = whole_answers([answer for *_, answer in answers.in_order()], questions)
+    complete_answers, dropped = whole_answers(
+        separate_answers([answer for *_, answer in answers.in_order()]), questions
+    )
     return model, complete_answers, [*answers.problems, *answers.missing_rows(), *dropped]
 
 
@@ -200,10 +202,9 @@ def match_answers(
 
 
 def whole_answers(answers: Sequence[Answer], questions: Sequence[Question]) -> tuple[list[Answer], list[str]]:
-    """The answers with all turns, without thinking, none a mark of failure; a problem for each of the others."""
+    """The answers with all turns, none a mark of failure; a problem for each of the others."""
     complete_answers, problems = [], []
-    for question, raw_answer in pair_answers(questions, answers):
-        answer = separate_answer(raw_answer)
+    for question, answer in pair_answers(questions, answers):
         failures = [text for text in answer.turns if is_failure(text)]
         if failures:
             reason = f"is {shorten(failures[0].strip())}, the mark of a generator that failed"

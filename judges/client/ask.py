@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from harness.contracts.judge import PASSING, AskOptions, Billing, CallOutcome, Judge, JudgeError
-from harness.thinking import separate_reply
+from harness.thinking import separate_replies
 from harness.types import Reply, Request
 from judges.client.adaptive_limit import AdaptiveLimit
 from judges.client.batch_jobs import BatchAsking, BatchJobJudge
@@ -91,10 +91,9 @@ def ask(
                     judge, new_requests, Budget(judge, open_ledger, options, billing), pace, on_settled
                 )
         # Thinking goes here, after the ledger: it keeps every reply as it came, so a better rule reads it anew.
-        return [
-            separate_reply(replace(reply, request=key)) if isinstance(reply := outcomes[key], Reply) else reply
-            for key in keys
-        ]
+        replies = {key: replace(reply, request=key) for key, reply in outcomes.items() if isinstance(reply, Reply)}
+        outcomes |= zip(replies, separate_replies(list(replies.values())), strict=True)
+        return [outcomes[key] for key in keys]
 
     try:
         asyncio.get_running_loop()

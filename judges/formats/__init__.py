@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.errors import UserError, unknown_choice
 from harness.records import record
 from harness.text import replace_in_json, replace_surrogates
-from harness.thinking import separate_answer, separate_judgment
+from harness.thinking import separate_answers, separate_judgment
 from harness.types import Judgment, Question
 from judges.benchmarks.answer_files import (
     RowMatcher,
@@ -63,10 +63,9 @@ def import_files(
         foreign = next(path for path in files if path not in own_files)
         raise UserError(f"{own_files[0]} is distilbench's own, {foreign} is not: import them one after the other.")
     results = (_read_own if own_files else _format(benchmark).read)(rows, questions, model)
-    answers, problems = whole_answers(results.answers, questions)
-    failed_questions = {
-        answer.question for answer in results.answers if any(map(is_failure, separate_answer(answer).turns))
-    }
+    all_answers = separate_answers(results.answers)
+    answers, problems = whole_answers(all_answers, questions)
+    failed_questions = {answer.question for answer in all_answers if any(map(is_failure, answer.turns))}
     judgments = [
         replace(judgment, verdict=None, reason="the answer is the mark of a generator that failed")
         if judgment.question in failed_questions

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from harness.types import Judgment, Question
+from harness.types import Answer, Judgment, Question
 from judges.benchmarks.answer_files import (
     Row,
     RowMatcher,
@@ -68,6 +68,7 @@ def _judgments(question: Question, row: Row, location: str, problems: list[str])
         blank = Judgment(
             question.id, part, None, "no verdict in the file", reply=text_or_empty(reply),
             judge_model=str(row.get("judge", "")), meta={"model_first": bool(number)},
+            thinking=text_or_empty(dig(text, "thought")),
         )  # fmt: skip
         if is_missing(label):
             judgments.append(blank)
@@ -97,7 +98,7 @@ def write(results: ExportedResults, benchmark: str) -> Files:
             "tstamp": 0.0,
             # Only the official style control reads this: the official count, else the model's own, else an estimate.
             "metadata": {
-                "token_len": answer.meta.get("token_len", [*answer.tokens, len(answer.turns[0]) // 4][0]),
+                "token_len": answer.meta.get("token_len", _token_count(answer)),
                 **markdown_breakdown(answer.turns[0]),
             },
         }
@@ -117,6 +118,11 @@ def write(results: ExportedResults, benchmark: str) -> Files:
             for question, _ in rows
         ]  # fmt: skip
     return files
+
+
+def _token_count(answer: Answer) -> int:
+    """The model's own, which counts its thinking; else an estimate."""
+    return [*(() if any(answer.thinking) else answer.tokens), len(answer.turns[0]) // 4][0]
 
 
 def _game(judgment: Judgment | None, model_first: bool) -> Row | None:

@@ -116,7 +116,12 @@ def _games(question: str, turn: str, row: Row, model: str, location: str, proble
             reason = f"g{number}_winner must be model_1, model_2, tie or error, got {shorten(winner)}"
             problems.append(f"{location}: {reason}; it counts as no verdict")
         no_verdict = None if value is not None else reason
-        judgments.append(Judgment(question, f"{turn}:{game}", value, no_verdict, reply=reply, judge_model=_judge(row)))
+        judgments.append(
+            Judgment(
+                question, f"{turn}:{game}", value, no_verdict, reply=reply, judge_model=_judge(row),
+                meta={"model_first": first == (number == 1)},
+            )
+        )  # fmt: skip
     return judgments
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.text import format_count
+from harness.thinking import separate_answers
 from harness.types import Answer, Question
 from judges.benchmarks.answer_files import Row, RowMatcher, Rows, dig, parse_rows, require_field, shorten
 from judges.benchmarks.gsm8k.benchmark import (
@@ -44,6 +45,7 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
             raise UserError(f"question {question.id}: the filters' rows hold different responses.")
         if number is not None:
             answers[question.id] = replace(answer, meta={**answer.meta, name: number})
+    answers = dict(zip(answers, separate_answers(list(answers.values())), strict=True))  # before our marks
     problems = matcher.problems + matcher.missing_rows(filters)
     for name in FILTERS:
         marks = [(q, answers[q.id], mark) for (q, slot), (*_, mark) in contents if slot == name]

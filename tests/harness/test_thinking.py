@@ -14,7 +14,17 @@ from harness.contracts.judge import AskOptions
 from harness.contracts.model import Sampling
 from harness.stages.kinds.answer import ThinkingSeparator
 from harness.stages.kinds.judge import read_judgment
-from harness.thinking import CUT, final_opening, is_mark, separate, separate_answer, separate_judgment, separate_reply
+from harness.thinking import (
+    CUT,
+    final_opening,
+    is_mark,
+    separate,
+    separate_answers,
+    separate_judgment,
+    separate_replies,
+    separate_response,
+    separate_texts,
+)
 from harness.types import PLAIN, Answer, Judgment, Question, Reply, Request, Response
 from judges.benchmarks.base import ask as ask_turns
 from judges.benchmarks.mt_bench import BENCHMARK, MTBenchConfig
@@ -78,6 +88,31 @@ CASES = [
         False,
     ),
     ("<think>[[A>B]]</think> [[B>A]] <think>[[A>B]]", "[[B>A]]", "[[A>B]]\n[[A>B]]", False),
+    ("<think>", "", "<think>", True),
+    ("x<|end|><|start|>assistant<|channel|>final<|message|>y", "y", "x", False),
+    ("to=self<|message|>x<|eom|><|start|>assistant to=user<|message|>y<|eot|>", "y", "x", False),
+    ("`<|channel|>analysis<|message|>` opens it.", "`<|channel|>analysis<|message|>` opens it.", "", False),
+    ("analysisuser asks. assistantanalysisMore.assistantfinalm", "m", "user asks. assistantanalysisMore.", False),
+    ("analysisWe need [[3]]", "", "We need [[3]]", True),
+    ("**Here’s my thought process:** x **Here’s my response:** y", "y", "x", False),
+    ("x\n[BEGIN FINAL RESPONSE]\ny\n[END FINAL RESPONSE]\n<|end|>", "y", "x", False),
+    ("Here are my reasoning steps:\n[[3]]", "", "[[3]]", True),
+    ("## Thinking\n\nx\n\n## Final Response\n\ny", "y", "x", False),
+    ("<|im_start|>think\nx<|im_start|>answer\ny", "y", "x", False),
+    ("<Thought>x</Thought>\n<Output>\ny\n</Output>", "y", "x", False),
+    ("x<|close|>think<|sep|><|open|>response<|sep|>y<|close|>response<|sep|><|close|>message<|sep|>", "y", "x", False),
+    ("<|content_thinking|>x<|end_message|><|message_model|><|content_text|>y<|end_message|>", "y", None, False),
+    ("<|plamo:begin_think:plamo|>x<|plamo:end_think:plamo|>y", "y", "x", False),
+    ("<|startofthink|>x<|endofthink|>y", "y", "x", False),
+    ("<think>x</think><|begin_of_box|>y<|end_of_box|>", "y", "x", False),
+    ("[THINK]x</think>y", "y", "x", False),
+    ("<mm:think>x</mm:think>y", "y", "x", False),
+    ("x [[3]]\n</reasoning>\ny", "y", "x [[3]]", False),
+    ("<a>x</a>\n<reasoning>x</reasoning>\ny", "<a>x</a>\n<reasoning>x</reasoning>\ny", "", False),
+    ("<details>\n<summary>Thinking</summary>\nx\n</details>\ny", "y", None, False),
+    ("<think>x</think>\n</think>\ny", "y", None, False),
+    ("<think>x</think>[[3]]</think>\n[[9]]", "[[9]]", None, False),
+    ("<think>x</think>y</think>", "y", "x", False),
 ]  # (text, answer, thinking, cut)
 
 
@@ -114,18 +149,58 @@ def test_time_is_linear(unit: str) -> None:
     assert lines(4000) <= 4.2 * lines(1000) + 100
 
 
+def separate_one(reply: Reply) -> Reply:
+    return separate_replies([reply])[0]
+
+
+def separate_one_answer(answer: Answer) -> Answer:
+    return separate_answers([answer])[0]
+
+
+def test_a_closing_within_a_sentence_is_a_word() -> None:
+    assert separate("<think>x</think>Use </think> to close.").answer == "Use </think> to close."
+
+
+def test_a_cut_text_without_any_mark_is_told_by_the_others() -> None:
+    whole, cut, plain = ("a</think>b", True), ("[[3]] so", False), ("[[3]]", True)
+    assert [part.answer for part in separate_texts([whole, cut])] == ["b", ""]
+    assert [part.answer for part in separate_texts([cut, plain])] == ["[[3]] so", "[[3]]"]
+    assert [part.answer for part in separate_texts([whole, cut, plain])] == ["b", "[[3]] so", "[[3]]"]
+    assert [part.answer for part in separate_texts([whole, ("[[3]]", None)])] == [
+        "b",
+        "[[3]]",
+    ]  # one of two may be whole
+    assert [part.answer for part in separate_texts([whole, whole, ("[[3]]", None)])] == ["b", "b", ""]
+    assert [
+        part.answer for part in separate_texts([("Here is my thought process: x", end) for end in (True, False)])
+    ] == ["Here is my thought process: x", ""]
+    replies = [Reply("a</think>[[9]]", "stop", "j", 1, 1), Reply("[[3]] so", "length", "j", 1, 1)]
+    assert [(reply.text, reply.is_cut) for reply in separate_replies(replies)] == [("[[9]]", False), ("", True)]
+    beside = [replies[0], Reply("[[3]] so", "length", "j", 1, 1, thinking="x")]
+    assert separate_replies(beside)[1].text == "[[3]] so"
+
+
+def test_empty_thinking_is_no_part_of_the_answer() -> None:
+    text = "<think>\n\n</think>\n\nm"
+    assert separate_one(Reply(text, "stop", "j", 1, 1)).text == "m"
+    assert separate_response(Response(text, True, 9)).text == "m"
+    assert separate_one_answer(Answer("q", (text,), (), (9,))) == Answer("q", ("m",), (), ())
+    assert separate_judgment(Judgment("q", "turn1", 3.0, reply=text)).reply == "m"
+    assert separate_one(Reply("<think>", "length", "j", 1, 1)).is_cut
+
+
 def test_a_first_token_of_thinking_is_no_verdict() -> None:
     thinking = {"<think>": -0.01, "m": -9.0}
-    assert separate_reply(Reply("<think>x</think>m", "stop", "j", 1, 1, thinking)).first_token is None
-    assert separate_reply(Reply("m", "stop", "j", 1, 1, {"m": -0.1}, thinking="x")).first_token == {"m": -0.1}
+    assert separate_one(Reply("<think>x</think>m", "stop", "j", 1, 1, thinking)).first_token is None
+    assert separate_one(Reply("m", "stop", "j", 1, 1, {"m": -0.1}, thinking="x")).first_token == {"m": -0.1}
     plain = Reply("m", "stop", "j", 1, 1, thinking)
-    assert separate_reply(plain) is plain
+    assert separate_one(plain) is plain
 
 
 def test_what_was_made_elsewhere_keeps_its_thinking_beside() -> None:
-    answer = separate_answer(Answer("q", ("<think>x</think>a", "b"), (), (9, 9), {"token_len": 9, "k": 1}))
+    answer = separate_one_answer(Answer("q", ("<think>x</think>a", "b"), (), (9, 9), {"token_len": 9, "k": 1}))
     assert answer == Answer("q", ("a", "b"), (), (), {"k": 1}, ("x", "")) and not answer.is_cut
-    assert separate_answer(Answer("q", ("<think>x",), (), ())).is_cut
+    assert separate_one_answer(Answer("q", ("<think>x",), (), ())).is_cut
     judged = separate_judgment(Judgment("q", "turn1", 3.0, reply="<think>[[3]]</think>[[9]]"))
     assert (judged.verdict, judged.reply, judged.thinking) == (3.0, "[[9]]", "[[3]]")
 
@@ -174,8 +249,8 @@ def test_thinking_in_a_field_of_its_own(field: str) -> None:
     def body(text: str | None, finish: str) -> dict[str, object]:
         return {"choices": [{"message": {"content": text, field: "[[3]]"}, "finish_reason": finish}]}
 
-    whole = separate_reply(read_body(body("[[9]]", "stop"), ApiKey("K")))
+    whole = separate_one(read_body(body("[[9]]", "stop"), ApiKey("K")))
     assert (whole.text, whole.thinking, whole.is_cut) == ("[[9]]", "[[3]]", False)
-    cut = separate_reply(read_body(body(None, "length"), ApiKey("K")))
+    cut = separate_one(read_body(body(None, "length"), ApiKey("K")))
     judgment = read_judgment(BENCHMARK, Request("q", "turn1", (), 9), cut, MTBenchConfig())
     assert (judgment.verdict, judgment.flags, judgment.thinking) == (None, (CUT,), "[[3]]")

@@ -545,6 +545,34 @@ def test_a_row_that_contradicts_its_question_is_told(tmp_path: Path) -> None:
     assert "row 1: the judge's prompt does not hold turn1 of question 81" in imported.problems[-1]
 
 
+def test_marks_of_an_answer_that_holds_thinking_are_made_anew(tmp_path: Path) -> None:
+    """lm-eval took the first ``#### N`` of the thinking; ours is that of the answer."""
+    (question,) = questions_of("gsm8k")[:1]
+    row = sample(question, "4", 0.0, taken="9") | {"resps": [["<think>\n#### 9\n</think>\nso #### 4"]]}
+    imported = import_files([write_lines(tmp_path / "s.jsonl", [row])], "gsm8k", [question])
+    (problem,) = imported.problems
+    assert "exact_match is 0.00 in the file, 100.00 by our gold answers" in problem
+    (answer,) = imported.answers
+    assert (answer.turns, answer.thinking, answer.meta) == (("so #### 4",), ("#### 9",), {})
+
+
+def test_thoughts_in_files_of_arena_hard_are_kept_and_none_is_counted(tmp_path: Path) -> None:
+    questions = questions_of("arena_hard")[:1]
+    answer = {
+        "uid": "81",
+        "model": "m",
+        "messages": [{"role": "assistant", "content": {"thought": "t", "answer": "x"}}],
+    }
+    game = game_row(questions[0], "A>B", "B>A")
+    game["games"][0]["judgment"] = {"thought": "t", "answer": "[[A>B]]"}
+    imported = import_files([write_lines(tmp_path / "m.jsonl", [answer, game])], "arena_hard", questions)
+    assert [(a.turns, a.thinking) for a in imported.answers] == [(("x",), ("t",))]
+    assert [judgment.thinking for judgment in imported.judgments] == ["t", ""]
+    own = ExportedResults("m", questions, [Answer("81", ("x" * 40,), (True,), (900,), thinking=("t",))])
+    (file,) = export_files(tmp_path, own, "arena_hard")
+    assert json.loads(file.read_text())["metadata"]["token_len"] == 10
+
+
 def test_answers_of_predict_only_are_read_and_marked_by_our_rule(tmp_path: Path) -> None:
     questions = questions_of("gsm8k")
     rows = [sample(q, "4", 0.0, "none", "so #### 4") | {"bypass": 999} for q in questions]

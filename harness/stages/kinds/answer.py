@@ -21,7 +21,7 @@ from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
 from harness.stages.kind import PlanIssue, StageContext, StageKind, TextLength
 from harness.stats import seed_of
 from harness.text import format_count
-from harness.thinking import separate_answer, separate_response
+from harness.thinking import separate_answers, separate_response
 from harness.types import Answer, Messages, Question, Response, is_plain
 
 ANSWER_TOKENS = 512  # assumed limit of an answer where a benchmark leaves it to its protocol
@@ -111,7 +111,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     questions = benchmark.questions
     model: Any = None
     if "file" in stage.local:
-        answers = [separate_answer(answer) for answer in read_answers(Path(stage.local["file"]), questions)]
+        answers = separate_answers(read_answers(Path(stage.local["file"]), questions))
     else:
         if "endpoint" in stage.local:
             server, services = ServerOptions(**stage.local["endpoint"]), context.services(stage, "answers")

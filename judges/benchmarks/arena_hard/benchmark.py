@@ -144,9 +144,12 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
             return None
         uid = str(row.get("uid", row.get("question_id")))
         model = require_field(row, "model" if "model" in row else "model_id", str, location)
+        thinking: tuple[str, ...] = ()
         if "messages" in row:
             content = dig(require_field(row, "messages", list, location)[-1:], 0, "content")
             text = dig(content, "answer") if isinstance(content, Mapping) else content
+            if isinstance(thought := dig(content, "thought"), str) and thought:
+                thinking = (thought,)
             metadata = row.get("metadata") or row.get("conv_metadata") or {}
             if not isinstance(metadata, Mapping):
                 raise UserError(f"{location}: metadata must be an object, got {shorten(metadata)}")
@@ -157,8 +160,8 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
         if not isinstance(text, str):
             raise UserError(f"{location}: no answer text in this row")
         if not isinstance(tokens, int) or isinstance(tokens, bool):
-            return model, Answer(uid, (text,), (), ())
-        return model, Answer(uid, (text,), (), (tokens,), {"token_len": tokens})
+            return model, Answer(uid, (text,), (), (), thinking=thinking)
+        return model, Answer(uid, (text,), (), (tokens,), {"token_len": tokens}, thinking)
 
     def questions(self, config: ArenaHardConfig) -> list[Question]:
         if config.count_tokens:
