@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from distilbench.installation import FOLDERS
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -32,11 +33,16 @@ class RedactingFormatter(logging.Formatter):
 
 
 def start_logging(level: int) -> None:
-    """Log to stderr from a level of ``logging`` on; for debugging with the place of each message."""
+    """Log what we do to stderr, from a level of ``logging`` on; for debugging with the place of each message.
+
+    Libraries (HTTP, fonts, figures) only warn: a user who wants to see what happens does not mean their glyphs.
+    """
     location = " (%(filename)s:%(lineno)d)" if level <= logging.DEBUG else ""
     handler = logging.StreamHandler()
     handler.setFormatter(RedactingFormatter(f"%(asctime)s %(levelname)s %(name)s: %(message)s{location}", "%H:%M:%S"))
-    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler], force=True)
+    for name in ("distilbench", "harness", *FOLDERS):
+        logging.getLogger(name).setLevel(level if level < logging.WARNING else logging.NOTSET)
 
 
 def set_up_worker(plugins: Sequence[str], store: Path, level: int = logging.WARNING) -> tuple[Registry, ArtifactStore]:

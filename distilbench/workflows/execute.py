@@ -44,7 +44,7 @@ def execute(
         # A run that is killed can be reported too: its record names the scores that it was to have.
         for target, plan in work.plans.items():
             write_run(work.record(target), edit(describe(plan, work.store)))
-    setup = partial(set_up_worker, work.plugins, work.store.root, logging.getLogger().level)
+    setup = partial(set_up_worker, work.plugins, work.store.root, log.getEffectiveLevel())
     plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
     if work.pending_stages and (message := recover_ledger(ledger)):
         log.warning(message)

@@ -25,8 +25,9 @@ ANSWERS = "answers:"  # opens the folder of answers that were made elsewhere
 IMPORT_NOTE = "import.json"  # describes imported answers, beside answers.jsonl and judgments.jsonl
 JUDGE = "main"  # the judge's name in a recipe that is made from options
 # Names may hold an @ themselves (LM Studio's quants, Cloudflare's ids): the address tells where they end.
-_SERVED = re.compile(r"(?P<model>\S+?)@(?:(?P<base_url>https?://\S+)|openai)")
-_ROW = re.compile(r"(?:(?P<row>[A-Za-z0-9][\w.+-]*)=)?(?P<model>.+)", re.DOTALL)
+_SERVED = re.compile(r"\s*(?P<model>\S.*?)\s*@\s*(?:(?P<base_url>https?://\S+)|openai)\s*", re.IGNORECASE)
+_ADDRESS = re.compile(r".+@([\w.-]+:\d+|[\w.-]+/v\d)(/\S*)?")  # what a server's lacks is http://
+_ROW = re.compile(r"(?:(?P<row>[^\W_][\w.+-]*)=)?(?P<model>.+)", re.DOTALL)
 
 
 class ImportNote(TypedDict):
@@ -57,11 +58,16 @@ def candidate(text: str, rows: Sequence[str] = ()) -> Candidate:
     kind = str(config.pop("kind", "openai")) if config else ""
     if config and not config.get("model"):
         raise UserError(f"--model {text}: name the model: {{model: NAME, base_url: URL}}.")
-    # Of an id the part after the last slash, with its tag (qwen2.5:8b); of pocket:NAME the part after the colon: the
-    # name becomes a folder.
-    model_name = str(config["model"]) if config else model.removeprefix("pocket:")
-    base = name or re.sub(r"[^\w.+-]+", "-", model_name.rstrip("/").rpartition("/")[2]).strip("-.") or "model"
-    row = next(row for n in range(1, len(rows) + 2) if (row := base if n == 1 else f"{base}-{n}") not in rows)
+    if not config and _ADDRESS.fullmatch(model) and not Path(model).exists():
+        raise UserError(
+            f"--model {model}: the address of a server starts with http:// or https://: NAME@http://HOST/v1."
+        )
+    # Of an id the part after the last slash, with its tag (qwen2.5:8b), and the one before it where two would be the
+    # same; of pocket:NAME the part after the colon: the name becomes a folder.
+    parts = (str(config["model"]) if config else model.removeprefix("pocket:")).rstrip("/").split("/")
+    short, longer = (re.sub(r"[^\w.+-]+", "-", "/".join(parts[-count:])).strip("-.") or "model" for count in (1, 2))
+    names = [name or short, name or longer, *(f"{name or short}-{number}" for number in range(2, len(rows) + 2))]
+    row = next(row for row in names if row not in rows)
     return Candidate(row, endpoint=ServerOptions(kind, config)) if config else Candidate(row, checkpoint=model)
 
 

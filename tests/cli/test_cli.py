@@ -216,6 +216,22 @@ def test_logs_hide_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     assert workers.RedactingFormatter("%(message)s").format(record) == "(hidden) and (hidden)"
 
 
+def test_a_verbose_command_logs_what_we_do_and_not_what_libraries_do(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        workers.start_logging(logging.DEBUG)
+        for name in ("httpx", "matplotlib.font_manager", "fontTools.subset", "judges.client.ask", "harness.run"):
+            logging.getLogger(name).debug("detail of %s", name)
+            logging.getLogger(name).warning("warning of %s", name)
+    finally:
+        workers.start_logging(logging.WARNING)
+    logging.getLogger("harness.run").info("quiet")
+    shown = capsys.readouterr().err
+    assert [line.split(" of ")[1].split()[0] for line in shown.splitlines() if "detail of" in line] == [
+        "judges.client.ask", "harness.run",
+    ]  # fmt: skip
+    assert shown.count("warning of") == 5 and "quiet" not in shown
+
+
 def test_doctor_reports_line_by_line_and_names_a_judge_that_is_down(tmp_path: Path) -> None:
     down = "judges.main={kind: openai, model: m, base_url: 'http://127.0.0.1:9/v1'}"
     done = distilbench("doctor", "--runs", str(tmp_path), "--set", down, cwd=ROOT, DISTILBENCH_ASSETS=str(tmp_path))

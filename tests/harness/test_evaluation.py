@@ -72,9 +72,13 @@ def test_rows_are_named_after_models_and_differ() -> None:
     rows: list[str] = []
     for text in ("pocket:student", "org/student", "a/b/student/", "mine=org/x@rev", "student@http://h/v1"):
         rows.append(candidate(text, rows).row)
-    assert rows == ["student", "student-2", "student-3", "mine", "student-4"]
+    assert rows == ["student", "org-student", "b-student", "mine", "student-2"]
     with pytest.raises(UserError, match="'mine' is given twice"):
         candidate("mine=org/y", rows)
+    rows = ["m-8b"]
+    for text in ("b/m:8b@http://h/v1", "b/m:8b@http://g/v1"):
+        rows.append(candidate(text, rows).row)
+    assert rows == ["m-8b", "b-m-8b", "m-8b-2"]
 
 
 @pytest.mark.parametrize(
@@ -86,10 +90,26 @@ def test_rows_are_named_after_models_and_differ() -> None:
         ("@cf/meta/llama-3.1-8b@http://h/v1", "llama-3.1-8b"),
         ("hf.co/org/model:Q4_K_M@http://h/v1", "model-Q4_K_M"),
         ("{model: 'a:b', base_url: 'http://h/v1'}", "a-b"),
+        ("ollama/llama3.1:70b-instruct-q4_0@http://h/v1", "llama3.1-70b-instruct-q4_0"),
+        ("openai/gpt-4o:nitro@https://h/api/v1", "gpt-4o-nitro"),
+        ("org/model@revision@http://h/v1", "model-revision"),
+        ("us.anthropic.claude-v2:0@http://h/v1", "us.anthropic.claude-v2-0"),
+        ("My Model 7B@http://h/v1", "My-Model-7B"),
+        ("m @ HTTP://h/v1", "m"),
+        ("模型=m@http://h/v1", "模型"),
+        ("C:\\models\\x@http://h/v1", "C-models-x"),
     ],
 )
 def test_a_row_is_named_by_all_of_a_models_name(text: str, row: str) -> None:
-    assert candidate(text).row == row
+    model = candidate(text)
+    assert model.row == row and model.endpoint is not None
+    assert str(model.endpoint.config["model"]) in text and "@http" not in str(model.endpoint.config["model"])
+
+
+@pytest.mark.parametrize("text", ["m@localhost:8000", "org/m@127.0.0.1:8000/v1", "m@host/v1"])
+def test_an_address_without_its_beginning_is_no_checkpoint(text: str) -> None:
+    with pytest.raises(UserError, match="starts with http://"):
+        candidate(text)
 
 
 def test_a_served_model_takes_all_options_of_a_server() -> None:
