@@ -24,7 +24,7 @@ from harness.stages.kind import StageContext
 from harness.stages.kinds.judge import judged_benchmark, read_judgment
 from harness.thinking import separate_replies
 from harness.types import Answer, Judgment, Question, Reply, Request, Score
-from judges.ledger.ledger import Ledger, request_key
+from judges.ledger.ledger import Ledger, request_content
 from reports.formats.data import to_csv, to_json
 from reports.formats.latex import latex
 from reports.formats.markdown import markdown
@@ -102,12 +102,14 @@ class RunEvidence:
             raise UserError(f"the questions of {name} at hand are not those that were judged.")
         return judged_benchmark(stage, context, stage.params["config"])
 
-    def replies(self, judgments: Sequence[Judgment]) -> dict[str, Reply]:
+    def calls(self, judgments: Sequence[Judgment]) -> tuple[dict[str, dict[str, Any]], dict[str, Reply]]:
+        """Requests and replies by key, as the ledger holds them."""
         if not self.ledger.is_file():
-            return {}
+            return {}, {}
+        keys = {judgment.request for judgment in judgments if judgment.request}
         with Ledger(self.ledger, create=False) as ledger:
-            replies = ledger.get({judgment.request for judgment in judgments if judgment.request})
-        return dict(zip(replies, separate_replies(list(replies.values())), strict=True))
+            requests, replies = ledger.requests(keys), ledger.get(keys)
+        return requests, dict(zip(replies, separate_replies(list(replies.values())), strict=True))
 
 
 def cell_names(keys: Iterator[CellKey] | Mapping[CellKey, object] | Sequence[CellKey]) -> str:
@@ -195,32 +197,26 @@ def verdicts(evidence: RunEvidence, source: ScoreSource, name: str) -> Iterator[
     for number, text in enumerate(zip(question.turns, answer.turns, strict=True), 1):
         yield f"question, turn {number}", text[0]
         yield f"answer, turn {number}", text[1]
-    requests = {(request.part, request.repeat): request for request in entry.requests(question, answer, config)}
-    for judgment in evidence.finished.lineage.judgments(source.judgments).get(name, []):
+    requests = {item_of(request): request for request in entry.requests(question, answer, config)}
+    judgments = evidence.finished.lineage.judgments(source.judgments).get(name, [])
+    sent_requests, _ = evidence.calls(judgments)
+    for judgment in judgments:
         verdict = "none" if judgment.verdict is None else f"{judgment.verdict:g}"
         reason = f" ({', '.join(filter(None, (judgment.reason, *judgment.flags)))})"
         yield f"verdict {judgment.part}", verdict + (reason if judgment.reason or judgment.flags else "")
-        if request := requests.get((judgment.part, judgment.repeat)):
-            yield "request", f"{request_proof(evidence.ledger, request, judgment)}\n{request_text(request)}"
+        if request := requests.get(item_of(judgment)):
+            sent = sent_requests.get(judgment.request)
+            remark = "made again; the ledger does not hold it"
+            if sent:
+                remark = f"exactly as it was sent to {sent['model']} at {sent['endpoint']}"
+                remark += f": key {judgment.request} in {evidence.ledger}"
+            yield "request", f"{remark}\n{request_text(sent or json.loads(request_content('', '', request)))}"
             yield f"reply of {judgment.judge_model}", judgment.reply
 
 
-def request_text(request: Request) -> str:
-    sampling = ", ".join(f"{name} {getattr(request, name)}" for name in ("max_tokens", "temperature", "top_logprobs"))
-    return "\n".join([sampling, *(f"{message['role']}: {message['content']}" for message in request.messages)])
-
-
-def request_proof(path: Path, request: Request, judgment: Judgment) -> str:
-    """The ledger's key is the hash of the whole request, so a request made again with this key is the one sent."""
-    origin = None
-    if path.is_file() and judgment.request:
-        with Ledger(path, create=False) as ledger:
-            origin = ledger.origin(judgment.request)
-    if origin is None:
-        return "made again; no reply to it is in the ledger"
-    is_exact = request_key(*origin, request) == judgment.request
-    remark = "exactly as it was sent" if is_exact else "the first question; the reply is to the second one"
-    return f"{remark}: key {judgment.request} in {path}, to {origin[1]} at {origin[0]}"
+def request_text(content: Mapping[str, Any]) -> str:
+    sampling = ", ".join(f"{name} {content[name]}" for name in ("max_tokens", "temperature", "top_logprobs"))
+    return "\n".join([sampling, *(f"{message['role']}: {message['content']}" for message in content["messages"])])
 
 
 def check_files(evidence: RunEvidence, target: str, verification: Verification) -> None:
@@ -313,7 +309,11 @@ def new_judgments(
         request for pair in answer_pairs(evidence, benchmark, source) for request in entry.requests(*pair, config)
     ]
     check_complete(requests, judgments, source)
-    replies, by_item = evidence.replies(judgments), {item_of(request): request for request in requests}
+    by_item, (sent_requests, replies) = {item_of(request): request for request in requests}, evidence.calls(judgments)
+    gone = [judgment.request for judgment in judgments if judgment.request and judgment.request not in replies]
+    if gone and evidence.ledger.is_file():
+        raise UserError(f"{evidence.ledger} has no reply under {gone[0]} ({len(gone)} of {len(judgments)} are gone).")
+    check_requests([(judgment, by_item[item_of(judgment)]) for judgment in judgments], sent_requests, source)
     return {
         number: read_judgment(
             entry, by_item[item_of(judgment)], complete_reply(replies[judgment.request], judgment), config
@@ -340,6 +340,20 @@ def check_complete(records: Sequence[Request | Judgment], judgments: Sequence[Ju
             f"{source.judgments} of {source.entrant} does not hold one judgment for everything that is asked about "
             f"these answers ({len(records)} are, {len(judgments)} are there)."
         )
+
+
+def check_requests(
+    pairs: Sequence[tuple[Judgment, Request]], sent_requests: Mapping[str, Mapping[str, Any]], source: ScoreSource
+) -> None:
+    """Whether what was sent is what these answers give; a ``Benchmark.second_request`` goes on from there."""
+    for judgment, request in pairs:
+        if sent := sent_requests.get(judgment.request):
+            first = {**sent, "messages": sent["messages"][: len(request.messages)]}
+            if json.loads(request_content(sent["endpoint"], sent["model"], request)) != first:
+                raise UserError(
+                    f"the judge of {source.entrant}, question {judgment.question}, {judgment.part}, was sent another "
+                    f"text (key {judgment.request}) than these answers and questions give."
+                )
 
 
 def complete_reply(reply: Reply, judgment: Judgment) -> Reply:

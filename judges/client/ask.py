@@ -86,7 +86,7 @@ def ask(
             new_requests = {key: request for key, request in zip(keys, requests, strict=True) if key not in outcomes}
             if new_requests:
                 # Before the first call, so that a killed run shows what it still owes.
-                open_ledger.note_requests(new_requests, judge.endpoint, judge.model)
+                open_ledger.note_requests(new_requests.values(), judge.endpoint, judge.model)
                 outcomes |= await _ask_missing(
                     judge, new_requests, Budget(judge, open_ledger, options, billing), pace, on_settled
                 )

@@ -2,7 +2,7 @@
 
 WAL mode: readers and a writer of two processes do not block each other. Commits do not wait for the disk
 (``synchronous=NORMAL``): kill -9 loses nothing that was committed, a power cut may lose the last commits but never
-the file. No request text and no API key is stored.
+the file. Each reply has a checksum; the key of a request, which is kept compressed, is its own. No API key is stored.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import shutil
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,9 @@ VERSION: Final = 3  # of the tables and of the key; a file of any other version 
 APPLICATION: Final = 0x64626C67  # "dblg": tells our files from any other SQLite file
 BUSY_SECONDS: Final = 30.0
 
-TABLES: Final = """
+REQUESTS: Final = "CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID"
+TABLES: Final = f"""
+{REQUESTS};
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL,
     time REAL NOT NULL, reply TEXT NOT NULL, dollars REAL) WITHOUT ROWID;
@@ -100,11 +103,45 @@ class StoredBatch:
     time: float
 
 
-def request_key(endpoint: str, model: str, request: Request) -> str:
-    """sha256 (hex) of the canonical JSON of all that decides the reply. ``question``, ``part`` and ``meta`` do not."""
+def request_content(endpoint: str, model: str, request: Request) -> bytes:
+    """Canonical JSON of all that decides the reply. ``question``, ``part`` and ``meta`` do not."""
     content = {name: getattr(request, name) for name in ("messages", "max_tokens", "top_logprobs", "repeat")}
     content |= {"endpoint": endpoint, "model": model, "temperature": float(request.temperature)}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+def request_key(endpoint: str, model: str, request: Request) -> str:
+    """sha256 (hex) of ``request_content``."""
+    return hashlib.sha256(request_content(endpoint, model, request)).hexdigest()
+
+
+def read_reply(row: Sequence[Any]) -> Reply:
+    """Of a row of ``replies``. Raises ValueError or TypeError where it is not what was stored."""
+    content = json.loads(row[5])
+    checksum = row_checksum(row, content)
+    if content.pop("checksum", checksum) != checksum:  # replies of before there were checksums have none
+        raise ValueError("it is not what was stored")
+    return Reply(**content | {"flags": tuple(content.get("flags", ()))})
+
+
+def row_checksum(row: Sequence[Any], content: Mapping[str, object]) -> str:
+    """Of a whole row, whose reply is ``content``, but for this checksum itself."""
+    reply = {name: value for name, value in content.items() if name != "checksum"}
+    # SQLite's pages hold 1.0 as the integer 1
+    numbers = [None if number is None else float(number) for number in (row[4], row[6])]
+    return hashlib.sha256(json.dumps([*row[:4], *numbers, reply], sort_keys=True).encode()).hexdigest()
+
+
+def read_request(key: str, content: bytes) -> dict[str, Any]:
+    """Raises ValueError where it is not what was stored."""
+    try:
+        text = zlib.decompress(content)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if hashlib.sha256(text).hexdigest() != key:
+        raise ValueError("its key is not its hash")
+    request: dict[str, Any] = json.loads(text)
+    return request
 
 
 class Ledger:
@@ -145,15 +182,17 @@ class Ledger:
     def get(self, keys: Iterable[str]) -> dict[str, Reply]:
         """The stored replies; keys that have none are left out."""
         # as bytes: a damaged text may be no UTF-8, and must count as unreadable
-        query = "SELECT key, CAST(reply AS BLOB) FROM replies WHERE key IN (SELECT value FROM json_each(?))"
+        query = (
+            "SELECT key, endpoint, model, served, time, CAST(reply AS BLOB), dollars FROM replies "
+            "WHERE key IN (SELECT value FROM json_each(?))"
+        )
         with self._sqlite_errors():
             rows = self._db.execute(query, [json.dumps(list(keys))]).fetchall()
         replies, unreadable_keys = {}, []
-        for key, text in rows:
+        for key, *columns in rows:
             try:
-                content = json.loads(text)
-                replies[key] = Reply(**content | {"flags": tuple(content.get("flags", ()))})
-            except (ValueError, TypeError) as error:
+                replies[key] = read_reply((key, *columns))
+            except (ValueError, TypeError, AttributeError) as error:
                 if not self._is_asked:
                     raise UserError(
                         f"{self.path}: the reply under {key} cannot be read ({error}). A run that needs it asks again."
@@ -167,25 +206,38 @@ class Ledger:
                 self._db.execute(query, [json.dumps(unreadable_keys)])
         return replies
 
-    def origin(self, key: str) -> tuple[str, str] | None:
-        """Endpoint and model of a stored reply: with the request itself, they make its key (``request_key``)."""
-        rows = self._run("SELECT endpoint, model FROM replies WHERE key = ?", key)
-        return (str(rows[0][0]), str(rows[0][1])) if rows else None
+    def requests(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """What was sent, as ``request_content`` holds it; those of older ledgers are not there."""
+        if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'requests'"):
+            return {}
+        query, found = "SELECT key, content FROM requests WHERE key IN (SELECT value FROM json_each(?))", {}
+        for key, content in self._run(query, json.dumps(list(keys))):
+            try:
+                found[key] = read_request(key, content)
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{self.path}: the request under {key} is not what was sent ({error}).") from error
+        return found
 
     def put(self, key: str, endpoint: str, model: str, reply: Reply, dollars: float | None = None) -> None:
         """Keep a complete reply. The first one under a key counts and stays."""
         # ``request`` is the key of the row itself; ``default``: first_token may be any Mapping.
         content = {name: value for name, value in vars(reply).items() if name != "request"}
-        text = json.dumps(content, separators=(",", ":"), default=dict)
-        self._replies[key] = (key, endpoint, model, replace_surrogates(reply.model), time.time(), text, dollars)
+        content = json.loads(json.dumps(content, default=dict))
+        row = (key, endpoint, model, replace_surrogates(reply.model), time.time(), "", dollars)
+        text = json.dumps({**content, "checksum": row_checksum(row, content)}, separators=(",", ":"))
+        self._replies[key] = (*row[:5], text, dollars)
         if len(self._replies) >= BATCH:
             self._commit()
 
-    def note_requests(self, keys: Iterable[str], endpoint: str, model: str) -> None:
-        """Note what is about to be asked, so that ``coverage`` knows what an interrupted run still owes."""
+    def note_requests(self, requests: Iterable[Request], endpoint: str, model: str) -> None:
+        """Keep what is about to be asked; ``coverage`` knows from it what an interrupted run still owes."""
+        contents = [request_content(endpoint, model, request) for request in requests]
+        rows = [(hashlib.sha256(content).hexdigest(), zlib.compress(content)) for content in contents]
         query = "INSERT OR IGNORE INTO wanted (key, endpoint, model) VALUES (?, ?, ?)"
         with self._transaction():
-            self._db.executemany(query, [(key, endpoint, model) for key in keys])
+            self._db.execute(REQUESTS)  # a ledger of before has no such table
+            self._db.executemany(query, [(key, endpoint, model) for key, _ in rows])
+            self._db.executemany("INSERT OR REPLACE INTO requests (key, content) VALUES (?, ?)", rows)
 
     def coverage(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(endpoint, model) to (requests that have a reply, requests ever asked for)."""
@@ -309,9 +361,7 @@ class Ledger:
         # Fewer rows were stored than written: for some keys another process had a reply first, and that one counts.
         if stored_count < len(replies):
             counts = self.get(replies).items()
-            self._earlier_replies |= {
-                key: reply for key, reply in counts if reply != Reply(**json.loads(str(replies[key][5])))
-            }
+            self._earlier_replies |= {key: reply for key, reply in counts if reply != read_reply(replies[key])}
 
     def _run(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         self._commit()  # what is buffered counts too

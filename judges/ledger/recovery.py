@@ -6,7 +6,6 @@ lists its rows (https://www.sqlite.org/fileformat2.html, sections 1.6 and 2.1), 
 
 from __future__ import annotations
 
-import json
 import re
 import sqlite3
 import struct
@@ -18,12 +17,11 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.text import format_count
-from harness.types import Reply
-from judges.ledger.ledger import TABLES, Ledger
+from judges.ledger.ledger import TABLES, Ledger, read_reply, read_request
 from results.store.locks import file_lock
 
 KEY = re.compile(r"[0-9a-f]{64}")
-NAMES = ("replies", "failures", "wanted", "batches")
+NAMES = ("replies", "failures", "wanted", "batches", "requests")
 """Tables whose rows are kept. Claims are of processes that have ended."""
 INTERIOR_INDEX, LEAF_INDEX, LEAF_TABLE = 2, 10, 13  # kinds of pages that hold rows
 PAGE_SIZE = 4096  # SQLite's default, where the file's own header is damaged
@@ -58,6 +56,7 @@ def _recover(path: Path) -> str | None:
     for table, row in page_rows(path.read_bytes()):
         rows[table].append(row)
     rows["replies"] = [row for row in rows["replies"] if is_reply(row)]
+    rows["requests"] = [row for row in rows["requests"] if is_request(row)]
     if not rows["replies"]:
         return None
     number = next(n for n in range(1, 10_000) if not beside(path, f".damaged-{n}").exists())
@@ -117,10 +116,17 @@ def readable_rows(path: Path, table: str) -> Iterator[Row]:
 
 def is_reply(row: Row) -> bool:
     try:
-        Reply(**json.loads(row[5]))
-    except (ValueError, TypeError):
+        read_reply(row)
+    except (ValueError, TypeError, AttributeError):
         return False
     return KEY.fullmatch(str(row[0])) is not None and all(isinstance(text, str) for text in row[:4])
+
+
+def is_request(row: Row) -> bool:
+    try:
+        return bool(read_request(*row))
+    except (ValueError, TypeError):
+        return False
 
 
 def page_rows(content: bytes) -> Iterator[tuple[str, Row]]:
@@ -145,7 +151,7 @@ def page_rows(content: bytes) -> Iterator[tuple[str, Row]]:
 def table_of(kind: int, row: Row) -> str | None:
     """By its number of columns, and by what its first columns hold: an index has other values first."""
     names = ["failures"] if kind == LEAF_TABLE else [name for name in NAMES if name != "failures"]
-    texts = all(isinstance(value, str) for value in row[:3])
+    texts = all(isinstance(value, str | bytes) for value in row[:3])
     return next((name for name in names if texts and len(row) == len(columns()[name])), None)
 
 

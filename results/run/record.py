@@ -16,6 +16,7 @@ from harness.contracts.benchmark import Card, Metric
 from harness.errors import UserError
 from harness.records import adapter, first_mistakes
 from harness.types import Score
+from results.store.checksums import marker_checksum, marker_text
 from results.store.locks import write_atomic
 
 FORMAT = 1
@@ -101,8 +102,8 @@ def recorded_targets(folder: Path) -> list[str]:
 def write_run(path: Path, run: Run) -> Path:
     """Raises UserError where the run contradicts itself."""
     _check(path, run)
-    text = json.dumps(asdict(run), indent=1, ensure_ascii=False, allow_nan=False)
-    return write_atomic(path, (text + "\n").encode())
+    # as JSON gives it back: the checksum is of what is read
+    return write_atomic(path, marker_text(json.loads(json.dumps(asdict(run), allow_nan=False))).encode())
 
 
 def read_run(path: Path) -> Run:
@@ -113,6 +114,8 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path} is not there: run the recipe first (distilbench run).") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}. Run the recipe again; finished stages are kept.") from error
+    if isinstance(raw, dict) and raw.pop("checksum", None) not in (None, marker_checksum(raw)):
+        raise UserError(f"{path} was changed since the run wrote it. Run the recipe again; finished stages are kept.")
     version = raw.get("format") if isinstance(raw, dict) else None
     if version != FORMAT:
         raise UserError(f"{path} has format {version!r}, this distilbench reads {FORMAT}. Run the recipe again.")

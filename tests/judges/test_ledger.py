@@ -237,6 +237,53 @@ def test_a_damaged_row_is_asked_again_by_a_run_and_named_by_a_reader(tmp_path, c
         assert ledger.get(["a"]) == {"a": REPLY}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "reply = replace(reply, '\"m\",\"finish', '\"M\",\"finish')", "reply = replace(reply, '-0.1', '-9.1')",
+        "endpoint = 'http://y/v1'", "dollars = 0", "time = 5.0", "served = 'other'",
+    ],
+)  # fmt: skip
+def test_a_reply_that_was_changed_inside_valid_json_is_no_reply(change, tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put(KEY, "http://x/v1", "model", REPLY, 0.5)
+        ledger.flush()
+        assert ledger.get([KEY]) == {KEY: REPLY}
+        assert ledger._db.execute(f"UPDATE replies SET {change}").rowcount == 1  # noqa: S608
+    with Ledger(path, create=False) as reader, pytest.raises(UserError, match="it is not what was stored"):
+        reader.get([KEY])
+    with Ledger(path) as ledger:
+        assert ledger.get([KEY]) == {}
+
+
+def test_replies_and_requests_of_older_ledgers(tmp_path):
+    path = tmp_path / "l.sqlite"
+    with Ledger(path) as ledger:
+        ledger.put(KEY, "http://x/v1", "model", REPLY)
+        ledger.flush()
+        ledger._db.execute("UPDATE replies SET reply = json_remove(reply, '$.checksum')")
+        ledger._db.execute("DROP TABLE requests")
+    with Ledger(path) as ledger:
+        assert ledger.get([KEY]) == {KEY: REPLY} and ledger.requests([KEY]) == {}
+        ledger.note_requests([REQUEST], "http://x/v1", "model")
+        assert ledger.requests([KEY])[KEY]["top_logprobs"] == 5
+
+
+def test_requests_are_kept_whole_and_a_changed_one_is_named(tmp_path):
+    hostile = replace(REQUEST, messages=({"role": "user", "content": "\ud800 \x00 é" * 3000},))
+    with Ledger(tmp_path / "l.sqlite") as ledger:
+        ledger.note_requests([REQUEST, hostile], "http://x/v1", "model")
+        assert tuple(ledger.requests([KEY])[KEY]["messages"]) == REQUEST.messages
+        other = request_key("http://x/v1", "model", hostile)
+        assert tuple(ledger.requests([other])[other]["messages"]) == hostile.messages
+        sizes = [size for (size,) in ledger._db.execute("SELECT LENGTH(content) FROM requests")]
+        assert max(sizes) < 1000
+        ledger._db.execute("UPDATE requests SET content = (SELECT content FROM requests WHERE key = ?)", [other])
+        with pytest.raises(UserError, match=f"the request under {KEY} is not what was sent"):
+            ledger.requests([KEY])
+
+
 def test_a_ledger_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite would make its files beside the ledger."""
     path = tmp_path / "ledger #1.sqlite"
@@ -245,5 +292,5 @@ def test_a_ledger_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path, mon
     monkeypatch.setattr(os, "access", lambda *args: False)
     with Ledger(path, create=False) as ledger:
         assert ledger.get(["k"])["k"].text == "[[7]]"
-        assert ledger.origin("k") == ("there", "m") and ledger.origin("other") is None
+        assert ledger.requests(["k"]) == {}
         assert [file.name for file in tmp_path.iterdir()] == [path.name]

@@ -5,22 +5,25 @@ from __future__ import annotations
 import random
 import sqlite3
 from contextlib import closing
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
-from harness.types import Reply
-from judges.ledger.ledger import Ledger, StoredBatch
+from harness.types import Reply, Request
+from judges.ledger.ledger import Ledger, StoredBatch, request_key
 from judges.ledger.recovery import page_rows, recover_ledger
 
 PAGE = 4096
 COUNT = 400
 
 
+def question(number: int) -> Request:
+    return Request("q", "turn1", ({"role": "user", "content": f"{number} µ"},), max_tokens=1)
+
+
 def key(number: int) -> str:
-    return sha256(str(number).encode()).hexdigest()
+    return request_key("there", "m", question(number))
 
 
 def reply(number: int) -> Reply:
@@ -32,7 +35,7 @@ def reply(number: int) -> Reply:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("whole") / "ledger.sqlite"
     with Ledger(path) as ledger:
-        ledger.note_requests([key(number) for number in range(COUNT + 5)], "there", "m")
+        ledger.note_requests([question(number) for number in range(COUNT + 5)], "there", "m")
         for number in range(COUNT):
             ledger.put(key(number), "there", "m", reply(number), number / 4)
         for number in range(COUNT, COUNT + 5):
@@ -45,6 +48,13 @@ def kept(path: Path) -> int:
     """How many replies there are, each as it was."""
     with Ledger(path) as ledger:
         replies = ledger.get([key(number) for number in range(COUNT)])
+        requests = ledger.requests([key(number) for number in range(COUNT)])
+    assert len(requests) > COUNT - 200
+    assert all(
+        requests[key(number)]["messages"] == list(question(number).messages)
+        for number in range(COUNT)
+        if key(number) in requests
+    )
     assert all(replies[key(number)] == reply(number) for number in range(COUNT) if key(number) in replies)
     return len(replies)
 
@@ -68,7 +78,7 @@ def test_the_pages_alone_hold_every_row(whole: bytes) -> None:
     rows = list(page_rows(whole))
     tables = [table for table, _ in rows]
     assert {table: tables.count(table) for table in set(tables)} == {
-        "replies": COUNT, "failures": 5, "wanted": COUNT + 5, "batches": 1
+        "replies": COUNT, "failures": 5, "wanted": COUNT + 5, "batches": 1, "requests": COUNT + 5
     }  # fmt: skip
 
 

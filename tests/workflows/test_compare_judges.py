@@ -112,6 +112,7 @@ def tables(runs: Path, tmp_path: Path) -> Path:
     """The run as a table of scores and as one that compares judges, whose judge cannot be reached."""
     shutil.copytree(runs, tmp_path / "runs")
     record = json.loads((runs / "given/eval/run.json").read_text())
+    del record["checksum"]
     down = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
     for target in ("table1", "table5"):
         (tmp_path / "runs/given" / target).mkdir()

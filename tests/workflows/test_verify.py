@@ -120,7 +120,40 @@ def test_a_reply_that_was_changed_in_the_ledger(run: Path, tmp_path: Path) -> No
         with sqlite3.connect(runs / "ledger.sqlite") as ledger:
             ledger.execute("UPDATE replies SET reply = replace(reply, '[[', '[[1')")
 
-    assert any("the reply is not that in the ledger" in problem for problem in damaged(run, tmp_path, damage))
+    assert any("cannot be read (it is not what was stored)" in problem for problem in damaged(run, tmp_path, damage))
+
+
+def test_a_reply_that_is_gone_from_the_ledger(run: Path, tmp_path: Path) -> None:
+    def damage(runs: Path) -> None:
+        with sqlite3.connect(runs / "ledger.sqlite") as ledger:
+            ledger.execute("DELETE FROM replies WHERE key = (SELECT MIN(key) FROM replies)")
+
+    (problem,) = damaged(run, tmp_path, damage)
+    assert "ledger.sqlite has no reply under" in problem and "(1 of 8 are gone)" in problem
+
+
+def test_an_answer_that_was_changed_with_its_checksum_is_not_what_the_judge_read(run: Path, tmp_path: Path) -> None:
+    def damage(runs: Path) -> None:
+        answers = file(runs, "answer", "answers.jsonl")
+        edit(answers, "mine too", "yours")
+        marker = answers.parent / "meta.json"
+        marker.write_text(marker_text({**json.loads(marker.read_text()), "files": checksums(answers.parent)}))
+
+    assert any("was sent another text (key" in problem for problem in damaged(run, tmp_path, damage))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "by"),
+    [
+        (r'"seeds": \[\s*0', '"seeds": [1'),
+        ('"replicates": ', '"replicates": 1'),
+        ('"title": "', '"title": "x'),
+        ("true", "false"),
+    ],
+)
+def test_a_record_that_was_changed_by_hand_is_refused(run: Path, tmp_path: Path, pattern: str, by: str) -> None:
+    with pytest.raises(UserError, match=r"run\.json was changed since the run wrote it"):
+        damaged(run, tmp_path, lambda runs: edit(runs / "mine/eval/run.json", pattern, by))
 
 
 def test_a_cell_is_explained_down_to_the_exact_request(run: Path) -> None:
@@ -129,7 +162,9 @@ def test_a_cell_is_explained_down_to_the_exact_request(run: Path) -> None:
     lines = dict(found.lines)
     assert lines["judgments"] == str(file(run, "judge", "judgments.jsonl"))
     assert [lines["answer, turn 1"], lines["answer, turn 2"]] == ["mine", "mine too"]
-    assert lines["request"].startswith("exactly as it was sent: key ") and "mine too" in lines["request"]
+    assert (
+        lines["request"].startswith("exactly as it was sent to pocket-judge-1 at ") and "mine too" in lines["request"]
+    )
     assert f"[[{lines['verdict turn2']}]]" in lines[next(name for name in lines if name.startswith("reply"))]
     with pytest.raises(UserError, match=r"unknown metric 'mt_bench\.scores'"):
         explain(run / "mine", "eval", "mine", "mt_bench.scores")
