@@ -44,6 +44,10 @@ class Response:
     ids: tuple[int, ...] = ()
     """The tokens as they were drawn, end-of-turn included; empty where only text is known (a server)."""
 
+    def is_cut_before(self, limit: int) -> bool:
+        """Whether the model's context ended before ``limit`` tokens. Servers may not count those of thinking."""
+        return not self.finished and not self.thinking and 0 < self.tokens < limit
+
 
 @dataclass(frozen=True)
 class Group:
@@ -94,7 +98,10 @@ class Answer:
         if self.is_cut:
             return "no answer: the thinking of the model (or of its baseline) was cut short; raise max_new_tokens"
         if self.has_no_room:
-            return "no answer: the question does not fit into the model's context, or its chat template refuses it"
+            return (
+                "no answer: the question (behind a server: with max_new_tokens) does not fit into the model's context, "
+                "or its chat template refuses it"
+            )
         return ""
 
 

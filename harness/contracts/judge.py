@@ -60,6 +60,18 @@ def is_prompt_cut(request: Request, reply: Reply) -> bool:
     return sent >= 4000 and reply.prompt_tokens >= 256 and sent > _MOST_CHARACTERS_PER_TOKEN * reply.prompt_tokens
 
 
+def count_cut_prompts(requests: Sequence[Request], outcomes: Sequence[CallOutcome]) -> int:
+    """How many prompts the server seems to have cut: ``is_prompt_cut``; or its largest count, where at least three
+    prompts of lengths that differ by more than a quarter share it: its window."""
+    pairs = [(sum(len(m["content"]) for m in request.messages), request, reply)
+             for request, reply in zip(requests, outcomes, strict=True) if isinstance(reply, Reply)]  # fmt: skip
+    most = max((reply.prompt_tokens for _, _, reply in pairs), default=0)
+    lengths = [length for length, _, reply in pairs if reply.prompt_tokens == most]
+    is_window = most >= 256 and len(lengths) >= 3 and max(lengths) > 1.25 * min(lengths) and min(lengths) >= most
+    return sum(is_prompt_cut(request, reply) or (is_window and reply.prompt_tokens == most)
+               for _, request, reply in pairs)  # fmt: skip
+
+
 def refuse_failures(
     outcomes: Sequence[CallOutcome], final: Collection[str], noun: str, accept: bool = False, remedy: str = ""
 ) -> None:

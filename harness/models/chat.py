@@ -199,7 +199,10 @@ def template_notes(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[M
 def answer_text(tokenizer: PreTrainedTokenizerBase, response: str, finished: bool) -> str:
     """What follows the prompt: the words as the template writes them, and the end of the turn where ``finished``."""
     text, lead = defuse(tokenizer, response), opening(tokenizer).lead
-    if finished:
+    # The first bytes of a character that the limit cut are no text: nobody wrote the three of U+FFFD.
+    if not finished:
+        text = text.rstrip("\ufffd") or text
+    else:
         left, right = trimmed_space(tokenizer)
         text = text.lstrip(left).rstrip(right)
     # Some tokenizers give the spaces around an answer back when its tokens become text, others do not.

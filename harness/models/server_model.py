@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from harness.contracts.backend import AskServer, Backend, Services
-from harness.contracts.judge import JudgeError, is_prompt_cut, refuse_failures
+from harness.contracts.judge import JudgeError, count_cut_prompts, refuse_failures
 from harness.contracts.model import Checkpoint, Progress, Sampling
 from harness.contracts.options import options
 from harness.errors import UserError
-from harness.types import Messages, Reply, Request, Response
+from harness.types import Messages, Request, Response
 
 # Kinds of failure that are answers without text: the endpoint's filter, or the model's silence.
 NO_TEXT = frozenset({"refused", "empty"})
@@ -43,7 +43,8 @@ class ServerModel:
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
     ) -> list[list[Response]]:
-        """n answers to each conversation, in order. Raises UserError when calls failed; the others are kept."""
+        """n answers to each conversation, in order; none to one that is longer than the model's context. Raises
+        UserError when other calls failed, or all are too long; replies are kept."""
         limits = sampling.max_new_tokens, sampling.temperature
         requests = [
             Request(str(number), "answer", tuple(dict(message) for message in talk), *limits, repeat=seed + draw)
@@ -64,12 +65,13 @@ class ServerModel:
                 self.progress(reply_count, len(requests))
 
         outcomes = self.ask(self.config.kind, config, requests, report_progress)
-        refuse_failures(outcomes, NO_TEXT, f"answers of {self.name}")
-        pairs = zip(requests, outcomes, strict=True)
-        self.cut_prompts += sum(isinstance(reply, Reply) and is_prompt_cut(request, reply) for request, reply in pairs)
+        # One question may be too long; where all are, a setting is wrong.
+        is_long = [isinstance(outcome, JudgeError) and outcome.kind == "context" for outcome in outcomes]
+        refuse_failures(outcomes, NO_TEXT if all(is_long) else NO_TEXT | {"context"}, f"answers of {self.name}")
+        self.cut_prompts += count_cut_prompts(requests, outcomes)
         responses = [
-            # A failure without text is an empty answer, and judged as one.
-            Response("", finished=True, tokens=0)
+            # A failure without text is an empty answer, and judged as one; one without room is none.
+            Response("", finished=outcome.kind != "context", tokens=0)
             if isinstance(outcome, JudgeError)
             else Response(
                 outcome.text, outcome.finish_reason != "length", outcome.completion_tokens, thinking=outcome.thinking

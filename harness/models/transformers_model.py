@@ -82,8 +82,9 @@ class TransformersModel:
         return [[self._response(ids) for ids in responses] for responses in rows]
 
     def _prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
-        """Empty where the chat template refuses. Raises UserError where it takes none."""
+        """Empty where the chat template refuses, or there is no text. Raises UserError where it takes none."""
         prompts: list[list[int]] = []
+        refusal: UserError | None = None
         for messages in conversations:
             try:
                 prompts.append(encode_prompt(self.tokenizer, messages))
@@ -91,7 +92,7 @@ class TransformersModel:
                 log.warning("%s", error)
                 prompts.append([])
                 refusal = error
-        if prompts and not any(prompts):
+        if refusal is not None and not any(prompts):
             raise refusal
         return prompts
 

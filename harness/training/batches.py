@@ -28,6 +28,8 @@ class TokenRow:
     """Token ids, end-of-turn included where the response finished."""
     role: str = "response"
     signals: Mapping[str, float] = field(default_factory=dict)
+    is_foreign: bool = False
+    """Drawn as other tokens, by a model with another vocabulary or another end of a turn."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def tokenise(
         tokenised = (continuation(tokenizer, prompts[place], next(encoded), text) for place, text in texts)
         tokens: list[list[TokenRow]] = [[] for _ in slab]
         for place, row, ids in drawn:
-            tokens[place].append(TokenRow(ids or next(tokenised), row.role, row.signals))
+            response = ids or next(tokenised)
+            tokens[place].append(TokenRow(response, row.role, row.signals, bool(row.ids) and response != list(row.ids)))
         for (index, _), prompt, responses in zip(slab, prompts, tokens, strict=True):
             yield Example(groups[index].prompt.id, index, prompt, tuple(responses))
 

@@ -149,6 +149,7 @@ def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> Train
         steps=len(trainer.curve),
         prompts=len(setup.examples),
         dropped=setup.dropped,
+        foreign_rows=sum(row.is_foreign for example in setup.examples for row in example.rows),
         tokens=trainer.tokens["all"],
         response_tokens=trainer.tokens["response"],
         first_loss=trainer.curve[0]["loss"],

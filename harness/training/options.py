@@ -121,12 +121,14 @@ class Training:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """``dropped``: reason to prompts; ``tokens``: through the student in all epochs, no padding; ``seconds``: without
-    loading and saving, since ``resumed_at`` (steps); ``peak_memory``: bytes of the GPU, or of the resident set."""
+    """``dropped``: reason to prompts; ``foreign_rows``: those that are ``TokenRow.is_foreign``; ``tokens``: through the
+    student in all epochs, no padding; ``seconds``: without loading and saving, since ``resumed_at`` (steps);
+    ``peak_memory``: bytes of the GPU, or of the resident set."""
 
     steps: int
     prompts: int
     dropped: Mapping[str, int]
+    foreign_rows: int
     tokens: int
     response_tokens: int
     first_loss: float

@@ -75,6 +75,7 @@ def fit_trl(training: Training, out_dir: str | Path, progress: Progress | None =
         steps=len(curve),
         prompts=len(examples),
         dropped=dict(dropped),
+        foreign_rows=sum(row.is_foreign for example in examples for row in example.rows),
         tokens=options.epochs * sum(map(sum, rows)),
         response_tokens=options.epochs * sum(response for _, response in rows),
         first_loss=curve[0]["loss"],

@@ -43,16 +43,25 @@ def cut_texts(stages: Sequence[Measured]) -> Iterator[str]:
     for kind, noun in (("sample", "training prompt"), ("answer", "question")):
         for row, names in by_row(stages, kind, "without_room").items():
             yield f"{row}: {format_count(len(names), noun)} left no room in the model's context ({short_list(names)})"
-    for _, row, measurements in of_kind(stages, "answer"):
-        if count := measurements.get("cut_prompts"):
-            yield f"{row}: the server seems to have cut {format_count(count, 'prompt')}: serve it with a larger window"
+    for kind, server in (("answer", "server"), ("judge", "judge's server")):
+        for row, count in sums_by_row(stages, kind, "cut_prompts").items():
+            prompts = format_count(count, "prompt")
+            yield f"{row}: the {server} seems to have cut {prompts}: serve it with a larger window"
+    for kind, noun in (("sample", "response"), ("answer", "answer")):
+        for row, count in sums_by_row(stages, kind, "cut_by_context").items():
+            yield f"{row}: {format_count(count, noun)} cut before max_new_tokens, where the model's context ended"
+    for row, count in sums_by_row(stages, "answer", "empty").items():
+        yield f"{row}: {format_count(count, 'answer')} without a word, judged as such"
     truncated = sum(int(measurements.get("truncated") or 0) for _, _, measurements in of_kind(stages, "reward"))
     if truncated:
         yield f"{format_count(truncated, 'response')} cut to reward.max_response_tokens in multiple-choice questions"
 
 
 def dropped_prompts(stages: Sequence[Measured]) -> Iterator[str]:
-    """Of each row, over its rounds and seeds."""
+    """Of each row, over its rounds and seeds; and its responses whose tokens are not those that were drawn."""
+    for row, count in sums_by_row(stages, "train", "foreign_rows").items():
+        other_tokens = "other tokens than were drawn (by a model of another vocabulary or end of turn)"
+        yield f"{row}: {format_count(count, 'response')} trained on {other_tokens}"
     dropped: dict[str, Counter[str]] = {}
     trained: Counter[str] = Counter()
     for _, row, measurements in of_kind(stages, "train"):
@@ -74,6 +83,14 @@ def by_row(stages: Sequence[Measured], kind: str, name: str) -> dict[str, list[s
         if measurements.get(name):
             names.setdefault(row, []).extend(measurements[name])
     return names
+
+
+def sums_by_row(stages: Sequence[Measured], kind: str, name: str) -> Counter[str]:
+    """Rows with a count above 0."""
+    counts: Counter[str] = Counter()
+    for _, row, measurements in of_kind(stages, kind):
+        counts[row] += int(measurements.get(name) or 0)
+    return +counts
 
 
 def short_list(names: Sequence[str]) -> str:

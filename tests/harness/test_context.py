@@ -177,6 +177,7 @@ def test_an_answer_ends_where_the_context_does(kind: str, temperature: float, tm
     answers = model.generate(talks, Sampling(48, temperature), seed=1)
     turns = [Answer("q", (row.text,), (row.finished,), (row.tokens,)) for (row,) in answers]
     assert [bool(turn.absence) for turn in turns] == [False, False, True, True]
+    assert [row.is_cut_before(48) for (row,) in answers] == [False, True, False, False]
 
 
 def test_a_refused_conversation_has_no_answer_and_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -187,6 +188,16 @@ def test_a_refused_conversation_has_no_answer_and_is_named(tmp_path: Path, caplo
     assert "the conversation that ends in 'be bi': roles must alternate" in caplog.text
     with pytest.raises(UserError, match="roles must alternate"):
         model.generate([talk("ba", "be bi")], Sampling(4, 0.0), seed=0)
+
+
+def test_prompts_of_no_token_and_of_one(tmp_path: Path) -> None:
+    """Plain text of no words has no answer; one token is a prompt, also beside a longer one, whose padding it sees
+    nothing of."""
+    model = reader("llama", tmp_path)
+    plain = [[{"role": "plain", "content": text}] for text in ("", "ba", "ba be bi bo bu")]
+    assert model.generate(plain[:1], Sampling(4, 0.0), seed=0) == [[Response("", finished=False, tokens=0)]]
+    together = model.generate(plain, Sampling(4, 0.0), seed=0, n=2)
+    assert together[1:] == [model.generate([text], Sampling(4, 0.0), seed=0, n=2)[0] for text in plain[1:]]
 
 
 def test_prompts_that_the_teachers_template_refuses_are_left_out_in_the_first_stage() -> None:

@@ -36,6 +36,20 @@ def test_an_answer_that_is_cut_anywhere_keeps_its_tokens(text: str) -> None:
         assert encode(tokenizer, TALK, response.text, response.finished, response.ids).response == cut
 
 
+def test_answers_of_another_vocabulary_are_read_as_text_and_counted() -> None:
+    """Of a character that the limit cut, nothing is trained: U+FFFD is three bytes that nobody wrote."""
+    theirs, ours = tokenizer_of(SHAPES["llama-3"]), tiny_tokenizer(("so",))
+    groups, text = [Group(Prompt("p", tuple(TALK)))], "so \U0001f30d"
+    ids = theirs(text, add_special_tokens=False)["input_ids"]
+    cut = Response(decode(theirs, ids[:-1]), False, len(ids) - 1, ids=tuple(ids[:-1]))
+    assert cut.text.endswith("\ufffd")
+    for tokenizer, is_foreign, words in ((theirs, False, cut.text), (ours, True, "so")):
+        (example,) = tokenise(tokenizer, groups, [(0, [Row.of(cut), Row(text)])])
+        assert [row.is_foreign for row in example.rows] == [is_foreign, False]
+        assert decode(tokenizer, example.rows[0].response).strip() == words
+    assert encode(ours, TALK, cut.text, False, cut.ids).response == encode(ours, TALK, "so ", False).response
+
+
 def test_another_way_to_write_the_same_words_is_kept() -> None:
     tokenizer = tokenizer_of(SHAPES["llama-3"])
     letters = [tokenizer.convert_tokens_to_ids(letter) for letter in "Hithere"]

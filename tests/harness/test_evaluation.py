@@ -38,7 +38,7 @@ from harness.records import write_records
 from harness.stages.kind import StageContext
 from harness.stages.kinds.answer import read_answers
 from harness.stages.kinds.score import add_note
-from harness.types import Answer, Question, Reply, Score
+from harness.types import Answer, Question, Reply, Response, Score
 from judges import BENCHMARKS
 from judges.benchmarks.mt_bench import MTBenchPairwiseConfig
 from tests.command import command, distilbench, environment
@@ -280,6 +280,17 @@ def test_missing_answers_stop_the_stage_and_refusals_are_empty_answers(tmp_path:
         model = endpoint(server, tmp_path / "m.sqlite", concurrency=1, max_concurrency=1)
         answers = model.generate(TALKS, Sampling(9), 0)
         assert (answers[0][0].text, answers[1][0].text) == ("", "It is 2.")
+
+
+def test_a_question_that_a_server_has_no_room_for_is_left_out(tmp_path: Path) -> None:
+    """It has no answer; where that holds for every question, a setting is wrong and the stage stops."""
+    with FakeServer(say, script(["context"])) as server:
+        model = endpoint(server, tmp_path / "l.sqlite", concurrency=1, max_concurrency=1)
+        (first,), (second,), *_ = model.generate(TALKS, Sampling(9), 0)
+        assert first == Response("", finished=False, tokens=0) and second.text == "It is 2."
+        assert Answer("q", (first.text,), (first.finished,), (first.tokens,)).has_no_room
+    with FakeServer(say, script(["context"] * 5)) as server, pytest.raises(UserError, match=r"5 of 5 .*5 context"):
+        endpoint(server, tmp_path / "m.sqlite").generate(TALKS, Sampling(9), 0)
 
 
 def respond(request: object) -> Reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from harness.contracts.judge import is_prompt_cut
+from harness.contracts.judge import JudgeError, count_cut_prompts, is_prompt_cut
 from harness.types import Reply, Request
 from reports.tables.notes import detail_lines
 from results.run.training_notes import Measured, training_notes
@@ -19,7 +19,11 @@ STAGES = [
     Measured("train", "dpo", {"prompts": 6, "dropped": {"fewer than two responses": 1, "identical": 1}}),
     Measured("train", "dpo", {"prompts": 7, "dropped": {"fewer than two responses": 1}}),
     Measured("train", "kd", {"prompts": 8, "dropped": {}}),
+    Measured("train", "seqkd", {"prompts": 8, "dropped": {}, "foreign_rows": 8}),
+    Measured("sample", "student", {"cut_by_context": 2}),
     Measured("answer", "lm", {"without_room": [f"q{number}" for number in range(7)], "cut_prompts": 3}),
+    Measured("answer", "lm", {"cut_by_context": 1, "empty": 2}),
+    Measured("judge", "lm", {"cut_prompts": 4}),
 ]
 
 
@@ -32,7 +36,12 @@ def test_everything_is_told_once_with_names_and_counts() -> None:
         "student: 2 training prompts left no room in the model's context (p1, p2)",
         "lm: 7 questions left no room in the model's context (q0, q1, q2, q3, q4 and 2 more)",
         "lm: the server seems to have cut 3 prompts: serve it with a larger window",
+        "lm: the judge's server seems to have cut 4 prompts: serve it with a larger window",
+        "student: 2 responses cut before max_new_tokens, where the model's context ended",
+        "lm: 1 answer cut before max_new_tokens, where the model's context ended",
+        "lm: 2 answers without a word, judged as such",
         "1 response cut to reward.max_response_tokens in multiple-choice questions",
+        "seqkd: 8 responses trained on other tokens than were drawn (by a model of another vocabulary or end of turn)",
         "dpo: not trained on 3 of 16 prompts: 2 x fewer than two responses, 1 x identical",
     ]
     assert list(training_notes([])) == []
@@ -53,3 +62,19 @@ def test_a_prompt_that_was_cut_shows_in_the_servers_count() -> None:
     assert not is_prompt_cut(request, replace(reply, prompt_tokens=2048))
     assert not is_prompt_cut(request, replace(reply, prompt_tokens=0)), "not counted"
     assert not is_prompt_cut(replace(request, messages=({"role": "user", "content": "word " * 400},)), reply)
+
+
+def test_prompts_of_all_lengths_with_one_count_were_cut_at_the_servers_window() -> None:
+    """2,000 tokens of 7,000 to 12,000 characters are no few; that four prompts have exactly so many is."""
+    lengths = [400, 7000, 9000, 11_000, 12_000]
+    requests = [Request("q", "answer", ({"role": "user", "content": "x" * length},), 8) for length in lengths]
+
+    def count(*tokens: int) -> int:
+        replies = [Reply("", "stop", "m", number, 3) for number in tokens]
+        return count_cut_prompts([*requests, requests[0]], [*replies, JudgeError("context", "too long")])
+
+    assert count(100, 2000, 2000, 2000, 2000) == 4
+    assert count(100, 1750, 2000, 2000, 2000) == 3
+    assert count(100, 1750, 2250, 2750, 3000) == count(0, 0, 0, 0, 0) == 0
+    assert count(700, 700, 700, 700, 2750) == 3, "far fewer than were sent"
+    assert count(2000, 2000, 2000, 2000, 2000) == 0, "not counted: one number for everything"

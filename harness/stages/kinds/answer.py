@@ -110,6 +110,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     benchmark = context.benchmark(stage.params["benchmark"], stage.local["config"])
     questions = benchmark.questions
     model: Any = None
+    cut_count = 0
     if "file" in stage.local:
         answers = separate_answers(read_answers(Path(stage.local["file"]), questions))
     else:
@@ -120,6 +121,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
             model = context.model(stage, "model")
         speaker = ThinkingSeparator(model)
         answers = benchmark.benchmark.answer(speaker, questions, benchmark.config, stage.params["seed"])
+        cut_count = speaker.cut_by_context
     if [answer.question for answer in answers] != [question.id for question in questions]:
         raise AssertionError(f"{benchmark.name}: answers and questions do not match one to one")
     context.write(Answer, answers)
@@ -127,6 +129,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         "questions": len(answers),
         "tokens": sum(sum(answer.tokens) for answer in answers),
         "cut_prompts": getattr(model, "cut_prompts", 0),
+        "cut_by_context": cut_count,
+        "empty": sum(not (answer.absence or all(turn.strip() for turn in answer.turns)) for answer in answers),
         "without_room": [answer.question for answer in answers if answer.has_no_room],
         "unfinished": sum(not all(answer.finished) for answer in answers),
         "thinking": sum(any(answer.thinking) for answer in answers),
@@ -139,6 +143,7 @@ class ThinkingSeparator:
 
     def __init__(self, model: GeneratesText) -> None:
         self.model, self.name = model, model.name
+        self.cut_by_context = 0
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
@@ -146,10 +151,12 @@ class ThinkingSeparator:
         template_opening = getattr(self.model, "opening", "")
         openings = ["" if is_plain(messages) else template_opening for messages in conversations]
         rows = self.model.generate(conversations, sampling, seed, n)
-        return [
+        answers = [
             [separate_response(replace(response, text=opening + response.text)) for response in row]
             for opening, row in zip(openings, rows, strict=True)
         ]
+        self.cut_by_context += sum(answer.is_cut_before(sampling.max_new_tokens) for row in answers for answer in row)
+        return answers
 
 
 def read_answers(file: Path, questions: Sequence[Question]) -> list[Answer]:

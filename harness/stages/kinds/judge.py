@@ -12,7 +12,14 @@ from functools import lru_cache, partial
 from typing import Any
 
 from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, against
-from harness.contracts.judge import PROMPT_CUT, CallOutcome, JudgeError, is_prompt_cut, refuse_failures
+from harness.contracts.judge import (
+    PROMPT_CUT,
+    CallOutcome,
+    JudgeError,
+    count_cut_prompts,
+    is_prompt_cut,
+    refuse_failures,
+)
 from harness.contracts.options import json_data
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
@@ -107,8 +114,10 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         all_requests = [request for pair in pairs for request in entry.requests(*pair, config)]
         requests = [request for request in all_requests if request.question not in absent]
         ask = partial(ask_judge, stage, context)
-        outcomes, extra_calls = ask_again(benchmark, ask, requests, ask(requests))
+        first_outcomes = ask(requests)
+        outcomes, extra_calls = ask_again(benchmark, ask, requests, first_outcomes)
         counts = usage(outcomes) | {"calls": len(requests) + extra_calls}
+        counts["cut_prompts"] = count_cut_prompts(requests, first_outcomes)
         outcome_pairs = zip(requests, outcomes, strict=True)
         judgments = [read_judgment(entry, request, outcome, config) for request, outcome in outcome_pairs]
         judgments += [

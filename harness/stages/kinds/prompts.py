@@ -86,7 +86,7 @@ class PromptFilter:
         if "teacher" in self.tokenizers and (
             difference := tokenizer_difference(self.tokenizers["student"], self.tokenizers["teacher"])
         ):
-            notes.append(f"vocabularies: {difference}")
+            notes.append(f"vocabularies: {difference}; what one model wrote, the other reads and trains as text")
         return notes
 
 

@@ -76,6 +76,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
             group.prompt.id for group, texts in zip(groups, responses, strict=True) if not any(r.tokens for r in texts)
         ],
         "unfinished": sum(not response.finished for response in flat),
+        "cut_by_context": sum(response.is_cut_before(sampling.max_new_tokens) for response in flat),
         "distinct_per_prompt": sum(len({r.text for r in texts}) for texts in responses) / max(1, len(responses)),
     }
 
