@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
@@ -30,6 +30,7 @@ INDEX: Final = "model.safetensors.index.json"
 # PyTorch's own formats: loading one runs whatever code its writer put in, so they are refused.
 PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 ROLES: Final = ("bos", "eos", "unk", "pad")
+GENERAL_TOKENIZERS: Final = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 def from_folder(name: str, folder: Path) -> Checkpoint:
@@ -131,7 +132,7 @@ def _digest(file: Path, size: int, mtime: int) -> str:
 def check_folder(name: str, folder: Path) -> None:
     """Raises UserError that lists everything that is missing or broken; ``name`` is what the recipe calls the model."""
     problems: list[str] = []
-    for check in (_check_config, _check_weights, lambda folder: token_ids(folder / "tokenizer.json")):
+    for check in (_check_config, _check_weights, lambda folder: token_ids(folder / "tokenizer.json"), _check_template):
         try:
             check(folder)
         except UserError as error:
@@ -147,8 +148,10 @@ def check_folder(name: str, folder: Path) -> None:
 def check_contents(name: str, folder: Path) -> None:
     """Raises UserError where the weights, as far as they are here, are not those of the model that the folder says."""
     try:
-        highest_id = max(text_ids(folder), default=-1) if (folder / "tokenizer.json").is_file() else -1
+        tokenizer = tokenizer_files(folder) if (folder / "tokenizer.json").is_file() else None
+        highest_id = max(text_ids(tokenizer), default=-1) if tokenizer else -1
         problems = weight_problems(stored_weights(folder), text_config(folder), highest_id, adapter_files(folder))
+        problems += end_problems(folder, tokenizer) if tokenizer else []
     except UserError as error:
         problems = [str(error)]
     if problems:
@@ -157,12 +160,20 @@ def check_contents(name: str, folder: Path) -> None:
 
 def stored_weights(folder: Path) -> dict[str, StoredTensor]:
     """What a loader would read: the one file, or those of the index; none where one is not here. Raises UserError."""
-    names = {SINGLE}
-    if not (folder / SINGLE).is_file() and (folder / INDEX).is_file():
-        shards = read_object(folder / INDEX).get("weight_map")
-        names = {str(shard) for shard in shards.values()} if isinstance(shards, dict) else set()
+    shards = read_object(folder / INDEX).get("weight_map") if (folder / INDEX).is_file() else {SINGLE: SINGLE}
+    stated = shards if isinstance(shards, dict) else {}
+    names = {str(shard) for shard in stated.values()}
+    if (folder / SINGLE).is_file():
+        if names and SINGLE not in names and all((folder / name).is_file() for name in names):
+            raise UserError(
+                f"it holds {SINGLE}, which a loader takes, and {INDEX} with other files: delete one of them"
+            )
+        names, stated = {SINGLE}, {}
     files = [folder / name for name in sorted(names)]
-    return weight_shapes(files) if all(file.is_file() for file in files) else {}
+    tensors = weight_shapes(files) if all(file.is_file() for file in files) else {}
+    if tensors and (absent := sorted(stated.keys() - tensors.keys())):
+        raise UserError(f"{INDEX} names {absent[0]}, which its file does not hold: one of them is of another save")
+    return tensors
 
 
 def adapter_files(folder: Path) -> list[str]:
@@ -200,24 +211,86 @@ def _check_weights(folder: Path) -> None:
     if pickles:
         problem = "is in a format that can run code when it is loaded, save it again"
         raise UserError(f"no {SINGLE}; {', '.join(pickles)} {problem}")
-    raise UserError(f"no weights ({SINGLE}, or {INDEX} with its shards)")
+    others = sorted(file.name for end in ("safetensors", "gguf", "onnx") for file in folder.glob(f"*.{end}"))
+    beside = f"; {', '.join(others[:3])} is no file that a loader takes" if others else ""
+    raise UserError(f"no weights ({SINGLE}, or {INDEX} with its shards){beside}")
 
 
-def text_ids(folder: Path) -> set[int]:
+def _check_template(folder: Path) -> None:
+    settings = _any_object(folder / "tokenizer_config.json")
+    has_file = any(file.stat().st_size for file in folder.glob("*.jinja"))
+    if settings and not settings.get("chat_template") and not has_file:
+        raise UserError("no chat template (chat_template.jinja, or chat_template in tokenizer_config.json)")
+
+
+class TokenizerFiles(NamedTuple):
+    """What ``tokenizer.json`` and the files beside it say."""
+
+    ids: Mapping[str, int]
+    added: Mapping[str, bool]
+    """Tokens that are never cut, and whether each is special."""
+    roles: Mapping[str, str | None]
+    """As eos to its token; a role that no file speaks of is not here."""
+    templates: str
+
+
+def tokenizer_files(folder: Path) -> TokenizerFiles:
+    """Raises UserError where one of the files cannot be read."""
+    ids, content = dict(token_ids(folder / "tokenizer.json")), _any_object(folder / "tokenizer.json")
+    settings = _any_object(folder / "tokenizer_config.json")
+    added = {token["content"]: bool(token.get("special")) for token in content.get("added_tokens", [])}
+    # A loader adds what these two name beside.
+    beside = {token["content"]: int(number) for number, token in (settings.get("added_tokens_decoder") or {}).items()}
+    beside |= _any_object(folder / "added_tokens.json")
+    added, ids = dict.fromkeys(beside, False) | added, beside | ids
+    roles = {}
+    for source in (_any_object(folder / "special_tokens_map.json"), settings):
+        named = {role: source[f"{role}_token"] for role in ROLES if f"{role}_token" in source}
+        roles |= {role: token["content"] if isinstance(token, dict) else token for role, token in named.items()}
+    for token in filter(None, roles.values()):
+        ids.setdefault(token, max(ids.values(), default=-1) + 1)
+    templates = [file.read_text(encoding="utf-8", errors="replace") for file in sorted(folder.glob("*.jinja"))]
+    templates += [json.dumps(settings["chat_template"], ensure_ascii=False)] if settings.get("chat_template") else []
+    return TokenizerFiles(ids, added, roles, "\n".join(templates))
+
+
+def _any_object(file: Path) -> dict[str, Any]:
+    return dict(read_object(file)) if file.is_file() else {}
+
+
+def text_ids(tokenizer: TokenizerFiles) -> set[int]:
     """Ids that text can become: all but special tokens that neither the chat template nor a role (as eos) names."""
-    ids = token_ids(folder / "tokenizer.json")
-    content: Any = read_object(folder / "tokenizer.json")
-    settings: Any = (
-        read_object(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-    )
-    template_text = json.dumps([settings.get(f"{role}_token") for role in ROLES] + [settings.get("chat_template")])
-    template_text += json.dumps([file.read_text(encoding="utf-8", errors="replace") for file in folder.glob("*.jinja")])
-    special_tokens = {token["content"] for token in content.get("added_tokens", []) if token.get("special")}
     return {
         number
-        for token, number in ids.items()
-        if token not in special_tokens or json.dumps(token)[1:-1] in template_text
+        for token, number in tokenizer.ids.items()
+        if not tokenizer.added.get(token) or token in tokenizer.roles.values() or token in tokenizer.templates
     }
+
+
+def end_problems(folder: Path, tokenizer: TokenizerFiles) -> list[str]:
+    """Why answers would end nowhere, or at an ordinary word."""
+    file = folder / "generation_config.json"
+    stated = (read_object(file) if file.is_file() else text_config(folder)).get("eos_token_id")
+    ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    name = file.name if file.is_file() else "config.json"
+    if not all(isinstance(end, int) for end in ends):
+        return [f"{name} says eos_token_id {stated!r}: a number or a list of numbers"]
+    roles, marks = tokenizer.roles, {*tokenizer.added, *tokenizer.roles.values()}
+    words = {number: token for token, number in tokenizer.ids.items() if token not in marks}
+    problems = [
+        f"{name} says eos_token_id {end}, and that is {words[end]!r}, an ordinary token of the tokenizer: every answer "
+        "would end where it stands; set it to the id of the token that ends a turn"
+        for end in ends
+        if end in words
+    ]
+    # Classes of tokenizers but the general ones have an end of text of their own where the files name none.
+    is_general = _any_object(folder / "tokenizer_config.json").get("tokenizer_class") in GENERAL_TOKENIZERS
+    has_end = bool(roles["eos"]) if "eos" in roles else not is_general
+    special_tokens = [token for token, is_special in tokenizer.added.items() if is_special]
+    if not has_end and tokenizer.templates and not any(token in tokenizer.templates for token in special_tokens):
+        text = "its tokenizer has no eos_token and its chat template no special token, so no token ends an answer"
+        problems.append(text + ": set eos_token, or make the text that ends a turn a special token")
+    return problems
 
 
 def token_ids(file: Path) -> dict[str, int]:

@@ -7,7 +7,9 @@ numbers of another model. So a plan refuses such a folder before anything runs.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,12 +17,16 @@ from typing import Any, Final, NamedTuple
 
 from harness.errors import UserError
 
-# torch.compile, FSDP, activation checkpointing, DeepSpeed, DataParallel and PEFT put these names into keys.
-WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+# torch.compile, FSDP, activation checkpointing, DeepSpeed, value heads, DataParallel and PEFT put these into keys.
+WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
+                   "pretrained_model")  # fmt: skip
 OUTER: Final = ("module", "base_model")  # wrappers where a key begins with them; elsewhere names like any other
-# Tensors that GPTQ, AWQ, bitsandbytes, FP8, compressed-tensors and MXFP4 store.
+ADAPTERS: Final = re.compile(r"\.(?:lora_\w+|base_layer|ia3_l)(?:\.|$)")
+# Classes that end in these have another head, or fill gaps: their weights write no text.
+OTHER_TASKS: Final = ("Classification", "QuestionAnswering", "MaskedLM", "RewardModel", "ForScore", "MultipleChoice")
+# Tensors that GPTQ, AWQ, bitsandbytes, FP8, compressed-tensors, HQQ, AQLM, quanto and MXFP4 store.
 PACKING: Final = (".qweight", ".qzeros", ".g_idx", ".SCB", ".absmax", ".quant_map", ".weight_scale", "_scale_inv")
-PACKING_NAMES: Final = (".weight_packed", "_blocks", "_scales")
+PACKING_NAMES: Final = (".weight_packed", "_blocks", "_scales", ".W_q", ".codebooks", "._data", "_zero_point")
 EMBEDDINGS: Final = ("embed_tokens", "wte", "word_embeddings", "embed_in", "embeddings", "embedding", "tok_embeddings")
 HEADS: Final = ("lm_head", "embed_out", "output", "output_layer")
 LAYER: Final = re.compile(r"(?:^|\.)(?:layers|h|blocks|block)\.(\d+)\.")
@@ -37,7 +43,10 @@ def weight_shapes(files: Sequence[Path]) -> dict[str, StoredTensor]:
     tensors: dict[str, StoredTensor] = {}
     for file in files:
         status = file.stat()
-        tensors |= _read_header(file, status.st_size, status.st_mtime_ns)
+        shard = _read_header(file, status.st_size, status.st_mtime_ns)
+        if twice := sorted(tensors.keys() & shard):
+            raise UserError(f"{file.name} and a shard before it both hold {twice[0]}: one is of another save")
+        tensors |= shard
     return tensors
 
 
@@ -46,19 +55,32 @@ def _read_header(file: Path, size: int, mtime: int) -> dict[str, StoredTensor]:
     # Size and time are in the cache's key: a changed file is read again.
     try:
         with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
+            beginning = stream.read(8)
+            length = int.from_bytes(beginning, "little")
             header = json.loads(stream.read(length)) if length <= min(HEADER_LIMIT, size - 8) else None
-        if header is None:
+        if beginning == b"version ":
+            problem = "it is a Git LFS pointer, without the weights; `git lfs pull` brings them"
+        elif header is None:
             problem = "its header is cut short"
         else:
             header.pop("__metadata__", None)
-            end = 8 + length + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-            if end == size:
+            if not (problem := _contradiction(header, 8 + length, size)):
                 return {name: StoredTensor(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
-            problem = f"it has {size:,} bytes, and its header says {end:,}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         problem = f"its header: {error!r}"
     raise UserError(f"{file.name} is damaged ({problem}): copy it again")
+
+
+def _contradiction(header: Mapping[str, Any], place: int, size: int) -> str:
+    """What shows that a header, which ends at ``place``, is not that of a file of this size; or empty."""
+    start = place
+    for name, entry in sorted(header.items(), key=lambda pair: pair[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        bits = int((re.findall(r"\d+", entry["dtype"]) or [8])[0])  # BOOL has no number
+        if start + begin != place or 8 * (end - begin) != bits * math.prod(entry["shape"]):
+            return f"its header contradicts itself at {name}"
+        place = start + end
+    return "" if place == size else f"it has {size:,} bytes, and its header says {place:,}"
 
 
 def weight_problems(
@@ -74,6 +96,13 @@ def weight_problems(
             f"it holds whole weights and an adapter ({', '.join(adapter)}), which a loader applies on top: delete the "
             "adapter's files if it is merged already, else merge it first (peft: merge_and_unload)"
         )
+    task = next((name for name in config.get("architectures") or () if str(name).endswith(OTHER_TASKS)), None)
+    if task or config.get("is_encoder_decoder"):
+        text = f"config.json says that it is {task or 'an encoder-decoder'}, and only models that go on with a text "
+        problems.append(text + "(ForCausalLM) can be read and trained")
+    if part := next(filter(ADAPTERS.search, tensors), None):
+        text = f"it holds the tensors of an adapter that is not merged ({part!r}), which a loader leaves out: merge it "
+        return [*problems, text + "(peft: merge_and_unload) and save that"]
     if quantisation := _quantisation(config, tensors):
         text = f"its weights are quantised ({quantisation}), and training and log-probabilities need plain ones: "
         return [*problems, text + "save it in bfloat16, or serve it and evaluate it as NAME@URL"]
@@ -129,7 +158,24 @@ def _size_problems(tensors: Mapping[str, StoredTensor], config: Mapping[str, Any
             )
     if rows_by_part["embedding"] and not rows_by_part["output layer"] and config.get("tie_word_embeddings") is False:
         yield "config.json says that its output layer is its own (tie_word_embeddings), and the weights have none"
-    layers = {int(match[1]) for name in tensors if (match := LAYER.search(name))}
-    stated_layers = config.get("num_hidden_layers") or config.get("n_layer")
-    if isinstance(stated_layers, int) and layers and (absent := set(range(stated_layers)) - layers):
-        yield f"config.json says {stated_layers} layers, and the weights have no {min(absent)}: it would be random"
+    width, stated_width = {tensors[name].shape[1] for name in rows_by_part["embedding"]}, config.get("hidden_size")
+    is_factored = config.get("embedding_size") or config.get("word_embed_proj_dim")
+    if isinstance(stated_width, int) and width and stated_width not in width and not is_factored:
+        yield f"config.json says hidden_size {stated_width}, and the embedding has {max(width)} columns"
+    stacks = defaultdict[str, set[int]](set)  # of a model of several media, one is the language model's
+    for match in filter(None, map(LAYER.search, tensors)):
+        stacks[match.string[: match.start()]].add(int(match[1]))
+    stated_count = config.get("num_hidden_layers") or config.get("n_layer")
+    if not isinstance(stated_count, int) or not stacks:
+        return
+    # DeepSeek-V3 and GLM-4.5 store layers that predict further tokens behind their own.
+    wanted, known = set(range(stated_count)), set(range(stated_count + (config.get("num_nextn_predict_layers") or 0)))
+    stack = min(stacks.values(), key=lambda layers: (len(wanted - layers), len(layers - known)))
+    if wanted - stack:
+        absent = min(wanted - stack)
+        yield f"config.json says {stated_count} layers, and the weights have no {absent}: it would be random"
+    elif stack - known:
+        yield (
+            f"config.json says {stated_count} layers, and the weights have {len(stack)}: the last would be left out; "
+            "correct num_hidden_layers, or save the model without them"
+        )

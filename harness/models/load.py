@@ -22,8 +22,10 @@ from transformers.utils import logging as transformers_logging
 
 from harness.errors import UserError
 from harness.models.chat import highest_text_id, unused_ids, vocabulary_size
+from harness.models.contents import LAYER
 
 log = logging.getLogger(__name__)
+NO_WEIGHTS = ("_scale", ".inv_freq", "attn.bias", "attention.bias", ".masked_bias")
 NO_TOKEN = -1e4  # a logit whose probability is 0 in float32, and finite: 0 times infinity is no number
 
 
@@ -46,7 +48,7 @@ def load_tokenizer(location: str | Path, trust: bool = False, revision: str | No
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             str(location), revision=revision, trust_remote_code=trust
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as of a model
         raise UserError(f"the tokenizer of {str(location)!r} could not be loaded: {error}") from error
     return tokenizer
 
@@ -88,7 +90,7 @@ def load_weights(
             **eager,
             **hub,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # of transformers, safetensors and the hub: each has classes of its own
         raise UserError(f"model {str(location)!r} could not be loaded: {error}") from error
     _check_report(loaded_model, report)
     loaded_model.distilbench_unused, loaded_model.distilbench_config = unused_ids(tokenizer), original
@@ -115,7 +117,23 @@ def _check_report(model: Any, report: Mapping[str, Any]) -> None:
                 f"model {name!r}: {len(names)} weights are {reason} and would be random: {short_list(names)}. "
                 "Save the checkpoint again with save_pretrained, from the model itself and not from a wrapper."
             )
-    if unused := sorted(map(str, report["unexpected_keys"])):
+    unused = sorted(map(str, report["unexpected_keys"]))
+    layers = {match[0] for match in map(LAYER.search, model.state_dict()) if match}
+    # Beside scales of FP8 caches and masks of old checkpoints, no tensor of a layer may be left out.
+    places = [(key, LAYER.search(key)) for key in unused if not key.endswith(NO_WEIGHTS)]
+    if lost := [key for key, match in places if match and match[0] in layers]:
+        raise UserError(
+            f"model {name!r}: {len(lost)} of its weights have no place in the {type(model).__name__} that config.json "
+            f"describes and would be left out: {short_list(lost)}. Correct config.json (as attention_bias, model_type)."
+        )
+    configs = model.config, model.config.get_text_config()
+    is_tied = bool(model._tied_weights_keys) and all(getattr(part, "tie_word_embeddings", False) for part in configs)
+    if is_tied and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        raise UserError(
+            f"model {name!r}: config.json says that its output layer is its embedding (tie_word_embeddings), and its "
+            "files hold another one, which some programs read and others do not: correct config.json, or delete it."
+        )
+    if unused:
         log.warning(
             "%s: %d stored weights are no part of %s: %s", name, len(unused), type(model).__name__, short_list(unused)
         )
@@ -165,6 +183,8 @@ def _check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
     model.train(was_training)
     ours = ours[:, : theirs.shape[1]]
     theirs = theirs.where(ours > NO_TOKEN, ours)
+    if not theirs.isfinite().all():
+        raise UserError(f"{model.name_or_path!r} gives logits that are no numbers in {model.dtype}: damaged weights?")
     if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
         raise UserError(
             f"{type(model).__name__} transforms its logits in a way that distilbench does not know (largest "

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from harness.errors import UserError
 from harness.models.checkpoint import resolve, token_ids
+from harness.types import Json
 from tests.harness.test_plan import checkpoint, plan
 from tests.tiny import empty_weights, tiny_checkpoint
 
@@ -113,6 +116,25 @@ def stored(folder: Path, shapes: Mapping[str, tuple[int, ...]], dtype: type = np
         (WHOLE, {"quantization_config": {"quant_method": "gptq"}}, "quantised (quantization_config: gptq)"),
         (WHOLE, {"quantization_config": {"quant_method": "bnb", "load_in_4bit": True}}, "bnb, 4 bits"),
         (WHOLE | {"model.layers.0.mlp.up_proj.qweight": (8, 4)}, {}, "up_proj.qweight is F32"),
+        (WHOLE | {"model.layers.0.mlp.up_proj.W_q": (8, 4)}, {}, "up_proj.W_q is F32"),
+        ({f"pretrained_model.{name}": shape for name, shape in WHOLE.items()}, {}, "'pretrained_model'"),
+        (
+            WHOLE | {"model.layers.0.mlp.up_proj.lora_A.weight": (8, 4)},
+            {},
+            "an adapter that is not merged ('model.layers",
+        ),
+        (
+            WHOLE | {"model.layers.1.mlp.up_proj.weight": (8, 4)},
+            {},
+            "1 layers, and the weights have 2: the last would be",
+        ),
+        (WHOLE, {"hidden_size": 8}, "hidden_size 8, and the embedding has 4 columns"),
+        (
+            WHOLE,
+            {"architectures": ["LlamaForSequenceClassification"]},
+            "that it is LlamaForSequenceClassification, and",
+        ),
+        (WHOLE, {"is_encoder_decoder": True}, "an encoder-decoder, and only models that go on with a text"),
     ],
 )
 def test_weights_of_another_model_are_refused(
@@ -128,7 +150,9 @@ def test_weights_of_another_model_are_refused(
     [
         (WHOLE, {}),
         ({name: shape for name, shape in WHOLE.items() if "head" not in name}, {"tie_word_embeddings": True}),
-        (WHOLE | {"model.layers.1.mlp.up_proj.weight": (8, 4)}, {}),  # layers that predict further tokens
+        (WHOLE | {"model.layers.1.mlp.up_proj.weight": (8, 4)}, {"num_nextn_predict_layers": 1}),  # further tokens
+        (WHOLE | {"visual.blocks.3.mlp.weight": (8, 4)}, {}),
+        (WHOLE, {"architectures": ["LlamaForCausalLM"], "hidden_size": 4, "is_encoder_decoder": False}),
         (WHOLE | {"visual.embeddings.weight": (9, 4)}, {}),
         ({f"language_model.{name}": shape for name, shape in WHOLE.items()}, {"text_config": {"vocab_size": 6}}),
     ],
@@ -155,6 +179,93 @@ def test_a_file_that_was_cut_is_named(folder: Path) -> None:
         resolve(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("stated", "held", "beside", "part"),
+    [
+        (("x", "y", "z"), (("x",), ("y",)), False, "names z, which its file does not hold"),
+        (("x", "y"), (("x",), ("x", "y")), False, "2.safetensors and a shard before it both hold x"),
+        (("x", "y"), (("x",), ("y",)), True, "it holds model.safetensors, which a loader takes, and " + INDEX),
+    ],
+)
+def test_files_of_two_saves_are_told(
+    folder: Path, stated: tuple[str, ...], held: tuple[tuple[str, ...], ...], beside: bool, part: str
+) -> None:
+    names = ["1.safetensors", "2.safetensors"]
+    for name, tensors in zip(names, held, strict=True):
+        save_file({tensor: np.zeros(2, np.float32) for tensor in tensors}, folder / name)
+    (folder / INDEX).write_text(json.dumps({"weight_map": {name: names[name != "x"] for name in stated}}))
+    if not beside:
+        (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=part):
+        resolve(str(folder))
+
+
+def test_headers_that_contradict_themselves_are_told(folder: Path) -> None:
+    file = Path(stored(folder, WHOLE)) / "model.safetensors"
+    whole = file.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    for change in (lambda entry: entry["shape"].append(2), lambda entry: entry["data_offsets"].sort(key=lambda n: -n)):
+        header = json.loads(whole[8 : 8 + length])
+        change(header["lm_head.weight"])
+        text = json.dumps(header).encode()
+        file.write_bytes(len(text).to_bytes(8, "little") + text + whole[8 + length :])
+        with pytest.raises(UserError, match="its header contradicts itself at "):
+            resolve(str(folder))
+    file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n")
+    with pytest.raises(UserError, match="`git lfs pull` brings them"):
+        resolve(str(folder))
+
+
+def tokenizer_settings(
+    folder: Path, added: Sequence[str] = (), template: str = "{{ '<end>' }}", **settings: Any
+) -> None:
+    tokens = [{"content": token, "id": 2 + number, "special": True} for number, token in enumerate(added)]
+    content = {"model": {"vocab": {"a": 0, "b": 1}}, "added_tokens": tokens}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    general = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": template}
+    (folder / "tokenizer_config.json").write_text(json.dumps(general | settings))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "part"),
+    [
+        ("generation_config.json", {"eos_token_id": [2, 1]}, "eos_token_id 1, and that is 'b', an ordinary token"),
+        ("generation_config.json", {"eos_token_id": "2"}, "eos_token_id '2': a number or a list of numbers"),
+        ("config.json", CONFIG | {"eos_token_id": 0}, "config.json says eos_token_id 0, and that is 'a'"),
+        ("added_tokens.json", {"<new>": 6}, "makes ids up to 6, and model.embed_tokens.weight has 6 rows"),
+    ],
+)
+def test_ends_and_tokens_beside_the_tokenizer_are_read(folder: Path, file: str, content: Json, part: str) -> None:
+    stored(folder, WHOLE)
+    tokenizer_settings(folder, ["<end>"], eos_token="<end>")  # noqa: S106
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 99]}')
+    resolve(str(folder))
+    if file == "config.json":
+        (folder / "generation_config.json").unlink()
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(UserError, match=re.escape(part)):
+        resolve(str(folder))
+
+
+def test_a_tokenizer_without_any_end_is_refused_before_anything_runs(folder: Path) -> None:
+    stored(folder, WHOLE)
+    tokenizer_settings(folder, ["<pad>"])
+    assert "no eos_token and its chat template no special token" in contents_refusal(folder)
+    tokenizer_settings(folder, ["<pad>"], eos_token=None, tokenizer_class="LlamaTokenizer")
+    assert "no eos_token" in contents_refusal(folder)
+    for settings in ({"eos_token": "<end>"}, {"tokenizer_class": "LlamaTokenizer"}, {"added": ["<end>"]}):
+        tokenizer_settings(folder, **{"added": ["<pad>"], **settings})
+        resolve(str(folder))
+    tokenizer_settings(folder, ["<end>"], template="")
+    assert "no chat template (chat_template.jinja, or " in refusal(folder)
+
+
+def contents_refusal(folder: Path) -> str:
+    with pytest.raises(UserError) as told:
+        plan(f"family.student={folder}")
+    return str(told.value)
+
+
 def test_an_adapter_beside_whole_weights_is_refused(folder: Path) -> None:
     stored(folder, WHOLE)
     (folder / "adapter_model.safetensors").write_bytes(b"")
@@ -169,7 +280,9 @@ def test_special_tokens_that_nothing_writes_need_no_row(folder: Path) -> None:
     names = ("<image>", "<end>", "<turn>")
     for number, name in enumerate(names):
         added = [{"content": name, "id": 6, "special": True}]
-        (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": {"a": 0}}, "added_tokens": added}))
+        (folder / "tokenizer.json").write_text(
+            json.dumps({"model": {"vocab": {"a": 0, "<end>": 1}}, "added_tokens": added})
+        )
         settings = {"eos_token": {"content": "<end>"}, "chat_template": "{{ '<turn>' }}"}
         (folder / "tokenizer_config.json").write_text(json.dumps(settings))
         stored(folder, WHOLE)
@@ -202,6 +315,20 @@ def test_what_loading_reports_is_read(tmp_path: Path, caplog: pytest.LogCaptureF
         save_file(tensors, file, metadata={"format": "pt"})
         with pytest.raises(UserError, match=part):
             load_weights(folder, tokenizer, float32)
+    bias = {"model.layers.1.self_attn.q_proj.bias": np.ones(16, np.float32)}
+    save_file(whole | bias, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="1 of its weights have no place in the LlamaForCausalLM that config"):
+        load_weights(folder, tokenizer, float32)
+    save_file(whole | {"model.norm.weight": np.full(16, np.nan, np.float32)}, file, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="gives logits that are no numbers in torch"):
+        load_weights(folder, tokenizer, float32)
     save_file(whole | {"value_head.weight": np.zeros((1, 16), np.float32)}, file, metadata={"format": "pt"})
     load_weights(folder, tokenizer, float32)
     assert "1 stored weights are no part of LlamaForCausalLM: value_head.weight" in caplog.text
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"tie_word_embeddings": True}))
+    with pytest.raises(UserError, match="and its files hold another one, which some programs"):
+        load_weights(folder, tokenizer, float32)
+    (folder / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 0.5}))
+    with pytest.raises(UserError, match="could not be loaded"):
+        load_weights(folder, tokenizer, float32)
