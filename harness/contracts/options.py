@@ -25,6 +25,8 @@ C = TypeVar("C", default=Any)
 
 LEAST, MOST = 1e-9, 10**9
 """Of a number without limits of its own: beyond them a float32 loses it, and no run ends."""
+LONGEST_PATH, MOST_SHOWN = 300, 100
+"""Characters of an option's path, and mistakes, that a message shows."""
 
 
 def not_tiny(value: float) -> float:
@@ -49,6 +51,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Nucleus = Annotated[float, Field(ge=1e-6, le=1)]
 Temperature = Annotated[float, Field(ge=0, le=100), AfterValidator(_not_cold)]
+Signed = Annotated[float, Field(ge=-MOST, le=MOST)]
 PositiveTemperature = Annotated[float, Field(ge=0.01, le=100)]
 Seconds = Annotated[float, Field(ge=0.01, le=MOST)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
@@ -181,11 +184,12 @@ class Problem:
     """File and line, or ``--set``."""
 
     def __str__(self) -> str:
+        path = self.path if len(self.path) <= LONGEST_PATH else self.path[: LONGEST_PATH - 3] + "..."
         if self.value is not None:
-            subject = " = ".join(part for part in (self.path, self.value) if part) + ": "
+            subject = " = ".join(part for part in (path, self.value) if part) + ": "
         else:  # a sentence where the rule is a verb; a class's own check may say anything
             verb = self.rule.split(" ")[0] in ("is", "must", "has", "goes", "cannot")
-            subject = self.path and self.path + (" " if verb else ": ")
+            subject = path and path + (" " if verb else ": ")
         parts = [f"{subject}{self.rule}."]
         parts.append(f" Did you mean {self.near!r}?" if self.near else "")
         parts.append(f" Choices: {', '.join(self.choices)}." if self.choices else "")
@@ -204,7 +208,9 @@ class RecipeError(UserError):
         if any(problem.place == "--set" for problem in self.problems):
             subject += " with your --set"
         head = f"{subject} has {count} mistake{'s' if count != 1 else ''}:"
-        lines = [f"{number:3d}. {problem}" for number, problem in enumerate(self.problems, 1)]
+        lines = [f"{number:3d}. {problem}" for number, problem in enumerate(self.problems[:MOST_SHOWN], 1)]
+        if count > MOST_SHOWN:
+            lines.append(f"     and {count - MOST_SHOWN:,} more")
         super().__init__("\n".join([head, *lines]))
 
 
@@ -265,7 +271,7 @@ def _problem(path: tuple[object, ...], names: tuple[str, ...], group: Sequence[R
     messages = [report["msg"] for report in group if report["type"] not in TYPES]
     if not messages:
         return Problem(dotted, f"must be {' or '.join(types)}", show(value))
-    rule = re.sub(r"^\w+ should", "must", messages[0]).removesuffix(" after validation")
+    rule = re.sub(r"^\w+ should", "must", messages[0]).replace(" after validation", "")
     limits = [limit for name, limit in context.items() if name in ("ge", "gt", "le", "lt")]
     if limits:  # 1,000,000 and 1e-30, where pydantic writes all zeros
         limit_text = f"{limits[0]:g}" if isinstance(limits[0], float) else f"{limits[0]:,}"

@@ -29,6 +29,9 @@ from harness.recipe.yaml_source import (
 )
 from harness.training.options import TrainOptions
 
+MOST_TRAININGS = 2000
+"""In one recipe: a plan of them is made in seconds."""
+
 
 def _run_name(text: str) -> str:
     is_free = text.lower() != "store" and not text.lower().startswith("ledger.sqlite")
@@ -155,6 +158,10 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
     }
     if reader.problems or heading is None:
         return None, reader.problems
+    trainings = len(heading.seeds) * sum(entry.row_options.rounds for entry in parts["methods"].values())
+    if trainings > MOST_TRAININGS:
+        rule = f"rows, their rounds and seeds make {trainings:,} trainings, and {MOST_TRAININGS:,} are the most"
+        return None, [Problem("seeds", rule)]
     return Recipe(**vars(heading), **parts), []
 
 

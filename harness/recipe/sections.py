@@ -30,7 +30,7 @@ MODELS = ("teacher", "student")
 
 
 def _model_text(text: str) -> str:
-    folder = text.startswith(("/", "./", "../", "~")) or Path(text).is_dir()
+    folder = text.startswith(("/", "./", "../", "~")) or (text != "" and Path(text).is_dir())
     require(
         folder or re.fullmatch(r"pocket:[\w-]+|[\w.-]+/[\w.-]+(@[\w./-]+)?", text) is not None,
         "is not a model: write pocket:NAME, the path of a folder (starting with /, ./ or ~), "

@@ -23,6 +23,7 @@ LARGEST = 10_000
 MOST_CHARACTERS, LONGEST_TEXT, LONGEST_KEY, DEEPEST = 500_000, 20_000, 100, 30
 """Of a file, of a text in it, of a key, and how deep values may be nested: beyond any experiment, and read at once."""
 CHOOSING = ("kind", "method")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _KEY = re.compile(r"\b(sk|hf|xai|gsk)[-_][A-Za-z0-9_-]{16,}")
 _PATH_KEY = re.compile(r'"[^"]+"|[^".]+')
 _PATH = re.compile(rf"({_PATH_KEY.pattern})(\.({_PATH_KEY.pattern}))*")
@@ -66,6 +67,13 @@ class _Loader(yaml.SafeLoader):
             problem = f"it is nested too deep, more than {DEEPEST} levels"
             raise yaml.scanner.ScannerError(None, None, problem, self.get_mark())
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # of the parent class: ``!!bool x``, ``!!int ""``
+            problem = f"{show(node.value)} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from error
+
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         if len(node.value) > LONGEST_KEY:
             problem = f"a number of {len(node.value):,} digits"
@@ -88,18 +96,19 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-# YAML 1.1 takes 1:30 for 90 and 010 for 8: here they are text, and refused where a number is wanted.
+_NUMBERS = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(0|[1-9][0-9_]*)$|0x[0-9a-fA-F]+$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(([0-9][0-9_]*\.[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?|[0-9]+[eE][-+]?[0-9]+|\.(inf|Inf|INF))$"
+        r"|\.(nan|NaN|NAN)$"
+    ),
+}
+# YAML 1.1 takes 1:30 for 90 and 010 for 8: here they are text, and refused where a number is wanted; and so are days,
+# which may be names. It takes 1e-6 and 1.5e3 for text: here they are numbers.
 _Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, re.compile(r"[-+]?(0|[1-9][0-9_]*)$|0x[0-9a-fA-F]+$") if tag.endswith(":int") else pattern)
-        for tag, pattern in resolvers
-    ]
+    first: [(tag, _NUMBERS.get(tag, pattern)) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-# YAML 1.1 takes ``1e-6`` for text.
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
 
 
 def _load(text: str) -> tuple[Any, yaml.Node | None]:
@@ -114,8 +123,6 @@ def _load(text: str) -> tuple[Any, yaml.Node | None]:
         return (None if node is None else loader.construct_document(node)), node
     except RecursionError as error:  # ``_count_values`` walks in a circle where an alias stands inside its anchor
         raise yaml.YAMLError("it is nested too deep, or holds itself by an alias") from error
-    except ValueError as error:  # 2024-13-45 looks like a date and is none
-        raise yaml.YAMLError(str(error)) from error
     finally:
         loader.dispose()
 
@@ -323,10 +330,14 @@ def _oversizes(value: object, path: tuple[object, ...]) -> Iterator[Problem]:
             if isinstance(key, str) and len(key) > LONGEST_KEY:
                 rule = f"has a key of {len(key):,} characters, and {LONGEST_KEY} are the most"
                 yield Problem(dotted_path(path), rule, show(key))
+            elif isinstance(key, str) and _CONTROL.search(key):
+                yield Problem(dotted_path(path), "has a key with control characters", show(key))
             else:
                 yield from _oversizes(child, (*path, key))
     elif isinstance(value, str) and len(value) > LONGEST_TEXT:
         yield Problem(dotted_path(path), f"must have at most {LONGEST_TEXT:,} characters", show(value))
+    elif isinstance(value, str) and _CONTROL.search(value):
+        yield Problem(dotted_path(path), "must have no control characters", show(value))
     elif isinstance(value, int) and abs(value) >= 2**63:
         yield Problem(dotted_path(path), "is beyond 64 bits", show(value))
 

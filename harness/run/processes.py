@@ -8,11 +8,13 @@ import os
 import signal
 import threading
 import time
+import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for_any
 from multiprocessing.queues import SimpleQueue
 
 from harness.contracts.executor import (
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 PARENTS_SIGNALS = (signal.SIGINT, signal.SIGHUP)
 """Ctrl-C and the end of a terminal: the parent stops its workers, which hear of them too."""
+PATIENCE = 1.0
+"""Seconds in which a worker ends after SIGTERM; what ignores it, or is halted, would keep the command for ever."""
 
 
 class WorkerPool(Executor):
@@ -75,7 +79,7 @@ class WorkerPool(Executor):
             lost_stages = [
                 stage for future, stage in stages_by_future.items() if isinstance(future.exception(), BrokenProcessPool)
             ]
-            results = [future.result() for future, stage in stages_by_future.items() if stage not in lost_stages]
+            results = [outcome(future, stage) for future, stage in stages_by_future.items() if stage not in lost_stages]
             if lost_stages and self.is_serial:
                 results += [StageResult(stage, 0.0, death_message(reason)) for stage in lost_stages]
             elif lost_stages:
@@ -95,7 +99,16 @@ class WorkerPool(Executor):
 
     def _start(self, stage: Stage) -> None:
         with interrupts_blocked():  # a worker may be started here
-            self.running[self.pool.submit(run_in_worker, stage)] = stage
+            try:
+                future = self.pool.submit(run_in_worker, stage)
+            except BrokenProcessPool as error:  # a worker died between two stages
+                if self.running:  # these are lost as well, and ``results`` says so
+                    future = Future()
+                    future.set_exception(error)
+                else:
+                    self._replace()
+                    future = self.pool.submit(run_in_worker, stage)
+            self.running[future] = stage
 
     def _replace(self) -> str:
         """A new pool in the place of the broken one, and how the worker ended that broke it."""
@@ -122,6 +135,10 @@ class WorkerPool(Executor):
         self.pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
+        end = time.monotonic() + PATIENCE
+        for process in processes:
+            if not wait_for_any([process.sentinel], max(0.0, end - time.monotonic())):
+                process.kill()
 
     def _listen(self, queue: SimpleQueue[WorkerMessage | None]) -> None:
         while (message := queue.get()) is not None and not self.is_aborted:
@@ -130,6 +147,12 @@ class WorkerPool(Executor):
                 self.listener.on_progress(label, done, total, info)
             else:
                 self.listener.on_start(label)
+
+
+def outcome(future: Future[StageResult], stage: Stage) -> StageResult:
+    """A stage answers with its errors, but for what is no ``Exception``: a plug-in's ``sys.exit()`` must not end us."""
+    error = future.exception()
+    return StageResult(stage, 0.0, "".join(traceback.format_exception(error))) if error else future.result()
 
 
 def describe_exit(code: int) -> str:
@@ -144,10 +167,14 @@ def describe_exit(code: int) -> str:
 
 
 def death_message(reason: str) -> str:
+    remedy = (
+        "If memory ran out, run the same command again with a smaller train.micro_batch or compute.batch_tokens."
+        if "memory" in reason
+        else "A library or a plug-in ended it: what it wrote, if anything, stands above."
+    )
     return (
         f"its worker process died twice, the second time with no other stage beside it ({reason}). Everything "
-        "finished is kept. If memory ran out, run the same command again with a smaller train.micro_batch or "
-        "compute.batch_tokens."
+        f"finished is kept. {remedy}"
     )
 
 
@@ -177,7 +204,15 @@ def start_worker(make_run_stage: MakeRunStage, threads: int, queue: SimpleQueue[
     # Fast tokenizers start threads of their own, and warn about each process that is made afterwards.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
-    WORKER = make_run_stage(), queue
+    try:
+        run_stage = make_run_stage()
+    except Exception:  # noqa: BLE001, of a plug-in, say: without an answer each stage would kill two workers
+        error = traceback.format_exc()
+
+        def run_stage(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
+            return StageResult(stage, 0.0, error)
+
+    WORKER = run_stage, queue
 
 
 def _leave_with(parent: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -175,7 +176,8 @@ def stage_runner(setup: Setup, ledger: Path, start_time: float) -> RunStage:
             store.write(stage, fill)
         except UserError as problem:
             error = str(problem)
-        except Exception:  # noqa: BLE001, a fault of ours: its traceback is what the report needs
+        # a fault of ours, whose traceback the report needs; or a plug-in's ``sys.exit()``
+        except (Exception, SystemExit, GeneratorExit, CancelledError):  # noqa: BLE001
             error = traceback.format_exc()
         seconds = time.monotonic() - begin
         log.info("failed %s after %.1f s" if error else "end %s: %.1f s", name, seconds)

@@ -54,7 +54,7 @@ class StageGraph:
         self.source: ResolvedSource = resolve_source(sources[prompts.source], prompts.config, fallback)
         size = self.source.pin.size
         if size is not None and prompts.n > size:
-            has = f"fewer than {size:,} prompts" if self.source.source.size else format_count(size, "prompt")
+            has = f"at most {format_count(size, 'prompt')}"
             raise UserError(
                 f"prompts.n = {prompts.n}: the source {self.source.name!r} has {has}; set a smaller prompts.n."
             )

@@ -21,10 +21,10 @@ CONFIGURATIONS = {path.stem: path for path in sorted(Path(__file__).with_name("l
 
 
 def launch_configuration(name: str) -> Path:
-    """A shipped configuration, or the file at this path. Raises ValueError."""
+    """A shipped configuration, or accelerate's file at this path. Raises ValueError."""
     path = CONFIGURATIONS.get(name, Path(name).expanduser())
-    if not path.is_file():
-        raise ValueError(f"{name!r} is neither a file nor one of {', '.join(CONFIGURATIONS)}")
+    if not path.is_file() or "distributed_type" not in path.read_text(encoding="utf-8", errors="replace"):
+        raise ValueError(f"{name!r} is neither accelerate's file nor one of {', '.join(CONFIGURATIONS)}")
     return path
 
 

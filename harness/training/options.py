@@ -22,7 +22,7 @@ Progress = Callable[[int, int, Mapping[str, float]], None]
 
 def _device(text: str) -> str:
     rule = "must be auto, cpu, mps, cuda or cuda:N with N up to 63"
-    require(re.fullmatch(r"auto|cpu|mps|cuda(:([0-5]?\d|6[0-3]))?", text) is not None, rule)
+    require(re.fullmatch(r"auto|cpu|mps|cuda(:([0-5]?[0-9]|6[0-3]))?", text) is not None, rule)
     return text
 
 

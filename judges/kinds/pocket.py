@@ -20,7 +20,7 @@ from typing import Final
 
 from harness.contracts.judge import JudgeKind
 from harness.contracts.model import ChatModel
-from harness.contracts.options import NotNegative, Positive, options, require
+from harness.contracts.options import NotNegative, Positive, Seed, Signed, options, require
 from harness.models.backends import load_model
 from harness.models.checkpoint import resolve
 from harness.pocket.scorer import score
@@ -42,27 +42,27 @@ class PocketConfig:
     """Log-odds per unit of difference between the two answers' scores (which lie in 0..1)."""
     noise: NotNegative = 0.5
     """Standard deviation of the Gaussian noise on the log-odds."""
-    position_bias: float = 0.0
+    position_bias: Signed = 0.0
     """Log-odds in favour of the answer that is shown first."""
-    length_bias: float = 0.0
+    length_bias: Signed = 0.0
     """Log-odds in favour of an answer that is very much longer (it saturates as tanh)."""
     length_scale: Positive = 10.0
     """Difference in words at which three quarters of the length bias are at work."""
-    self_preference: float = 0.0
+    self_preference: Signed = 0.0
     """Log-odds per nat of mean log-probability that the model ``favours`` gives one answer more than the other."""
     favours: str = "pocket:teacher"
     """The model whose own style it prefers; loaded only if ``self_preference`` is not 0."""
-    signature_bias: float = 0.0
+    signature_bias: Signed = 0.0
     """Log-odds in favour of an answer that carries ``signature``: self-preference by a habit of its own family."""
     signature: str = ""
     """Words that the answers of its family are known by (read without regard to case)."""
     tie: NotNegative = 0.5
     """Labels: log-odds within which the answers are about equal, ``[[A=B]]``."""
-    much: float = 3.0
+    much: NotNegative = 3.0
     """Labels: log-odds beyond which one is much better, ``[[A>>B]]``."""
     grade_noise: NotNegative = 0.7
     """Standard deviation of the Gaussian noise on a grade from 1 to 10, before rounding."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the noise. The same request always gets the same reply; another repeat index or seed another draw. Judges with
     one seed share their draws, whatever else they differ in: give those that are compared seeds of their own."""
 

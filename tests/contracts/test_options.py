@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+import math
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from harness.contracts.options import Positive, explanations, json_data, options, options_from, read_options, require
+from distilbench.plugins import OURS
+from harness.contracts.judge import AskOptions
+from harness.contracts.options import (
+    Positive,
+    explanations,
+    is_options,
+    json_data,
+    options,
+    options_from,
+    read_options,
+    require,
+)
 from harness.errors import UserError
+from harness.recipe import sections
+from harness.recipe.recipe import Heading
+from harness.training.options import TrainOptions
 
 
 @options
@@ -75,3 +91,37 @@ def test_a_plain_dataclass_is_refused_with_the_remedy() -> None:
 
 def test_options_of_a_base_class_keep_their_explanations() -> None:
     assert explanations(Further) == {"scale": "Factor.", "more": "Whether."}
+
+
+NUMBERS = 147
+"""Options that are numbers, or lists of them. Who adds one raises it: what nobody finds here is not tested."""
+SECTIONS = (
+    Heading, TrainOptions, AskOptions, sections.Family, sections.Prompts, sections.SamplingOptions,
+    sections.RewardOptions, sections.Statistics, sections.Compute, sections.RowOptions, sections.TunedPairs,
+)  # fmt: skip
+HOSTILE = (-(10**30), -1e300, 10**30, 1e300, math.inf, math.nan, "5", "\u0663", True, [[]], {})
+
+
+def number_options(kind: type, place: str) -> Iterator[tuple[str, type, str, bool]]:
+    """Name, class, field, and whether it is a list, of every number in a class of options and in those inside it."""
+    for name, hint in get_type_hints(kind).items():
+        for part in (hint, *get_args(hint)):
+            if is_options(part):
+                yield from number_options(part, f"{place}.{name}")
+        parts = [hint] if get_origin(hint) is tuple else [hint, *get_args(hint)]
+        is_list = any(get_origin(part) is tuple and get_args(part)[0] in (int, float) for part in parts)
+        if is_list or {int, float} & set(parts):
+            yield f"{place}.{name}", kind, name, is_list
+
+
+def test_no_number_of_the_whole_option_table_is_without_limits() -> None:
+    entries = {f"{table}.{name}": entry.config for table, group in OURS.items() for name, entry in group.items()}
+    tables = {kind.__name__: kind for kind in SECTIONS} | entries
+    found = [option for place, kind in tables.items() for option in number_options(kind, place)]
+    assert len(found) == NUMBERS
+    for place, kind, name, is_list in found:
+        # the values of other options without a default do not matter: only what is said of this one is looked at
+        needed = {field.name: "x" for field in fields(kind) if field.default is field.default_factory is MISSING}
+        for value in HOSTILE:
+            problems = read_options(kind, needed | {name: [value] if is_list else value}, ())[1]
+            assert any(problem.path.startswith(name) for problem in problems), (place, value)

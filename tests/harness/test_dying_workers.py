@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
-from harness.contracts.executor import Resources, RunStage, StageResult
+from harness.contracts.executor import MakeRunStage, Resources, RunStage, StageResult
 from harness.contracts.stage import RunListener, Stage
 from harness.run.processes import EXECUTOR, describe_exit
 
@@ -23,26 +26,67 @@ def dying(folder: Path) -> RunStage:
         if stage.row == "dies" or (stage.row.startswith("once") and not mark.exists()):
             mark.touch()
             os._exit(137)
+        if stage.row == "ends":
+            sys.exit(0)
+        if stage.row == "hangs":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            mark.touch()
+            time.sleep(1000)
         time.sleep(0.05)
         return StageResult(stage, 0.0)
 
     return run_stage
 
 
-def test_a_dying_worker_takes_nothing_but_its_own_stage(tmp_path: Path) -> None:
-    resources = Resources(workers=2, threads=1)
-    rows = ["a", "dies", "once", "b"]
-    with EXECUTOR.start(EXECUTOR.config(), resources, partial(dying, tmp_path), RunListener()) as executor:
+def unready() -> RunStage:
+    raise ImportError("no plug-in of this name in a worker")
+
+
+def run(rows: Sequence[str], make_run_stage: MakeRunStage, workers: int = 2) -> dict[str, str | None]:
+    """Row to its error."""
+    with EXECUTOR.start(EXECUTOR.config(), Resources(workers, threads=1), make_run_stage, RunListener()) as executor:
         for row in rows:
             executor.submit(Stage("prompts", {}, row=row))
         results: list[StageResult] = []
         while len(results) < len(rows):
             results += executor.results()
-    errors = {result.stage.row: result.error for result in results}
-    assert sorted(errors) == sorted(rows)
-    assert [row for row, error in errors.items() if error] == ["dies"]
+    assert sorted(result.stage.row for result in results) == sorted(rows)
+    return {result.stage.row: result.error for result in results}
+
+
+def test_a_dying_worker_takes_nothing_but_its_own_stage(tmp_path: Path) -> None:
+    errors = run(["a", "dies", "once", "ends", "b"], partial(dying, tmp_path))
+    assert {row for row, error in errors.items() if error} == {"dies", "ends"}
     assert "exit code 137, SIGKILL, most likely because memory ran out" in str(errors["dies"])
     assert "train.micro_batch" in str(errors["dies"])
+    assert "sys.exit(0)" in str(errors["ends"]) and "SystemExit: 0" in str(errors["ends"])
+
+
+def test_a_worker_that_cannot_start_says_why_in_each_stage() -> None:
+    errors = run(["a", "b"], unready, workers=1)
+    assert all("ImportError: no plug-in of this name" in str(error) for error in errors.values())
+
+
+def test_a_worker_that_dies_between_two_stages_is_replaced(tmp_path: Path) -> None:
+    with EXECUTOR.start(EXECUTOR.config(), Resources(1, 1), partial(dying, tmp_path), RunListener()) as executor:
+        for row in ("a", "b"):
+            executor.submit(Stage("prompts", {}, row=row))
+            assert [(result.stage.row, result.error) for result in executor.results()] == [(row, None)]
+            (worker,) = psutil.Process().children()[-1:]
+            worker.kill()
+            psutil.wait_procs([worker], timeout=10)
+            time.sleep(0.2)  # until the pool knows it
+
+
+def test_a_worker_that_does_not_hear_is_killed(tmp_path: Path) -> None:
+    """After Ctrl-C the command would wait for it without end."""
+    executor = EXECUTOR.start(EXECUTOR.config(), Resources(1, 1), partial(dying, tmp_path), RunListener())
+    executor.submit(Stage("prompts", {}, row="hangs"))
+    while not (tmp_path / "hangs").exists():
+        time.sleep(0.01)
+    (worker,) = psutil.Process().children()[-1:]
+    executor.shutdown(abort=True)
+    assert psutil.wait_procs([worker], timeout=10)[1] == []
 
 
 @pytest.mark.parametrize(

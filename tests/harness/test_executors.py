@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from asyncio import CancelledError
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -119,3 +120,16 @@ def test_a_fault_is_a_result_and_the_next_stage_runs(name: str, tmp_path: Path) 
             results += executor.results()
     assert sorted(result.stage.label for result in results) == [stage.label for stage in stages]
     assert all("KeyError: 'trust_remote_code'" in str(result.error) for result in results)
+
+
+@pytest.mark.parametrize("end", [SystemExit(0), GeneratorExit(), CancelledError(), RecursionError(), MemoryError()])
+def test_whatever_ends_a_stage_is_its_error_and_not_the_end_of_the_command(
+    end: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(stage: Stage, context: Any) -> dict[str, object]:
+        raise end
+
+    monkeypatch.setitem(STAGES, "prompts", StageKind("prompts", make))
+    run_stage = stage_runner(partial(failing_setup, tmp_path), tmp_path / "ledger", time.time())
+    result = run_stage(Stage("prompts", {}), lambda done, total, info: None)
+    assert type(end).__name__ in str(result.error)

@@ -32,7 +32,7 @@ EXPECTED = {
 
 def test_five_configurations_ship() -> None:
     assert list(CONFIGURATIONS) == list(EXPECTED)
-    with pytest.raises(ValueError, match="'fdsp' is neither a file nor one of cpu, ddp, fsdp2, zero2, zero3"):
+    with pytest.raises(ValueError, match="'fdsp' is neither accelerate's file nor one of cpu, ddp, fsdp2"):
         launch_configuration("fdsp")
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from pydantic import Field
 
 from harness.contracts.judge import JudgeError, JudgeKind
-from harness.contracts.options import NotNegative, options, require
+from harness.contracts.options import InvalidOption, NotNegative, options, require
 from harness.types import Messages, Reply, Request, is_plain
 from judges.client.batch_jobs import BatchJobs
 from judges.kinds.openai.batch_api import OpenAIBatchJobs
@@ -46,7 +46,7 @@ class OpenAIConfig:
     """Endpoint up to and with ``/v1``; none means OpenAI's own."""
     api_key_env: str = "OPENAI_API_KEY"
     """Name of the environment variable that holds the key. Local servers need none: leave it unset."""
-    temperature: float | None = None
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = None
     """Overrides the protocol's temperature (some models take only 1)."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
     """The request field for the token limit; newer OpenAI models take only ``max_completion_tokens``."""
@@ -70,7 +70,10 @@ class OpenAIConfig:
     """Seconds to wait for batch jobs before leaving them to a later run."""
 
     def __post_init__(self) -> None:
-        parts = urllib.parse.urlsplit(self.base_url or OPENAI_URL)
+        try:
+            parts = urllib.parse.urlsplit(self.base_url or OPENAI_URL)
+        except ValueError as error:
+            raise InvalidOption(f"base_url {self.base_url!r} is no http(s) address ({error})") from error
         require(
             parts.scheme in ("http", "https") and bool(parts.hostname),
             f"base_url {self.base_url!r} is no http(s) address; an example is http://127.0.0.1:8000/v1",
