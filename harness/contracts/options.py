@@ -25,7 +25,7 @@ C = TypeVar("C", default=Any)
 
 LEAST, MOST = 1e-9, 10**9
 """Of a number without limits of its own: beyond them a float32 loses it, and no run ends."""
-LONGEST_PATH, MOST_SHOWN = 300, 100
+LONGEST_PATH, MOST_SHOWN = 300, 50
 """Characters of an option's path, and mistakes, that a message shows."""
 
 

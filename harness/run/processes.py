@@ -59,7 +59,7 @@ class WorkerPool(Executor):
             max_workers=self.resources.workers,
             mp_context=context,
             initializer=start_worker,
-            initargs=(self.make_run_stage, self.resources.threads, self.queue),
+            initargs=(self.make_run_stage, self.resources.threads, self.queue, os.getpid()),
         )
         self.thread = threading.Thread(target=self._listen, args=(self.queue,), daemon=True)
         self.thread.start()
@@ -195,7 +195,10 @@ WorkerMessage = tuple[str, int, int, str]
 WORKER: tuple[RunStage, SimpleQueue[WorkerMessage | None]]  # set in worker processes
 
 
-def start_worker(make_run_stage: MakeRunStage, threads: int, queue: SimpleQueue[WorkerMessage | None]) -> None:
+def start_worker(
+    make_run_stage: MakeRunStage, threads: int, queue: SimpleQueue[WorkerMessage | None], parent: int
+) -> None:
+    """``parent``: its process id, which only it knows: a worker that asks for its own may be an orphan already."""
     global WORKER  # noqa: PLW0603, the only way by which a pool's initializer can hand something to its tasks
     for number in PARENTS_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -203,7 +206,7 @@ def start_worker(make_run_stage: MakeRunStage, threads: int, queue: SimpleQueue[
         os.environ[name] = str(threads)
     # Fast tokenizers start threads of their own, and warn about each process that is made afterwards.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     try:
         run_stage = make_run_stage()
     except Exception:  # noqa: BLE001, of a plug-in, say: without an answer each stage would kill two workers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -55,7 +56,8 @@ def run(rows: Sequence[str], make_run_stage: MakeRunStage, workers: int = 2) -> 
 
 
 def test_a_dying_worker_takes_nothing_but_its_own_stage(tmp_path: Path) -> None:
-    errors = run(["a", "dies", "once", "ends", "b"], partial(dying, tmp_path))
+    assert run(["once", "a"], partial(dying, tmp_path)) == {"once": None, "a": None}
+    errors = run(["a", "dies", "ends", "b"], partial(dying, tmp_path))
     assert {row for row, error in errors.items() if error} == {"dies", "ends"}
     assert "exit code 137, SIGKILL, most likely because memory ran out" in str(errors["dies"])
     assert "train.micro_batch" in str(errors["dies"])
@@ -65,6 +67,11 @@ def test_a_dying_worker_takes_nothing_but_its_own_stage(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_start_says_why_in_each_stage() -> None:
     errors = run(["a", "b"], unready, workers=1)
     assert all("ImportError: no plug-in of this name" in str(error) for error in errors.values())
+
+
+def test_a_worker_whose_parent_died_before_it_was_ready_ends() -> None:
+    code = "import time; from harness.run.processes import *; start_worker(lambda: None, 1, None, 1); time.sleep(60)"
+    assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 1
 
 
 def test_a_worker_that_dies_between_two_stages_is_replaced(tmp_path: Path) -> None:
