@@ -125,6 +125,10 @@ class Benchmark(ABC, Generic[C]):
         """Size of the set that ``questions`` would load; ``None``: not known without its files."""
         return None
 
+    def example_characters(self, config: C) -> int:
+        """About: of the worked examples that stand before each question."""
+        return 0
+
     @abstractmethod
     def answer(self, model: GeneratesText, questions: Sequence[Question], config: C, seed: int) -> list[Answer]:
         """Ask the model all turns of all questions; one answer per question, in order."""

@@ -188,6 +188,22 @@ def text_config(folder: Path) -> dict[str, Json]:
     return {**config, **text_part} if isinstance(text_part, dict) else config
 
 
+def context_of(config: Mapping[str, Any]) -> int | None:
+    """Tokens that a model of this (text) configuration reads; ``None`` where it does not say.
+
+    LongRoPE (Phi-3 and 4) has other frequencies once a row of a batch is longer than the original length: beside one,
+    shorter rows are read otherwise than alone. So it is that length which counts.
+    """
+    # The second is the name of GPT-2 and its relatives, the third that of MPT.
+    lengths = (config.get(name) for name in ("max_position_embeddings", "n_positions", "max_seq_len"))
+    length = next((length for length in lengths if isinstance(length, int)), None)
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if isinstance(rope, Mapping) and rope.get("rope_type", rope.get("type")) in ("longrope", "su"):
+        originals = (part.get("original_max_position_embeddings") for part in (config, rope))
+        return next((original for original in originals if isinstance(original, int)), length)
+    return length
+
+
 def _check_config(folder: Path) -> None:
     if not isinstance(read_object(folder / "config.json").get("model_type"), str):
         raise UserError("config.json names no model_type")

@@ -156,7 +156,8 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
     config: Any = model.config.get_text_config()
     # Granite divides (``logits_scaling``), Cohere multiplies (``logit_scale``; MPT has ``None``), Gemma-2 caps softly.
     logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-    cap = getattr(config, "final_logit_softcapping", None)
+    # RecurrentGemma has another name for it.
+    cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
     logits = logits if cap is None else cap * torch.tanh(logits / cap)
     if logits.shape[-1] < vocabulary:
         logits = pad(logits, (0, vocabulary - logits.shape[-1]), value=NO_TOKEN)
@@ -178,8 +179,13 @@ def _check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
     was_training = model.training
     model.train(False)
     ids = torch.arange(3, device=model.device)[None] % min(widths)
-    ours = logits_of(model, model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0], vocabulary)
-    theirs = model(input_ids=ids, use_cache=False).logits[0, :, :vocabulary].float()
+    inputs: Any = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+    try:
+        ours = logits_of(model, model.base_model(**inputs).last_hidden_state[0], vocabulary)
+        theirs = model(**inputs).logits[0, :, :vocabulary].float()
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = f"{type(model).__name__} cannot be run on three tokens: {type(error).__name__}: {error}"
+        raise UserError(f"model {model.name_or_path!r}: {reason}") from error
     model.train(was_training)
     ours = ours[:, : theirs.shape[1]]
     theirs = theirs.where(ours > NO_TOKEN, ours)

@@ -16,7 +16,7 @@ from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.hardware import Size
 from harness.models.chat import vocabulary_difference
-from harness.models.checkpoint import hub_folder, resolve, stored_weights, text_config, token_ids
+from harness.models.checkpoint import context_of, hub_folder, resolve, stored_weights, text_config, token_ids
 from harness.types import Json
 
 
@@ -62,9 +62,7 @@ def context_length(checkpoint: Checkpoint) -> int | None:
     if not config:
         published = published_model(checkpoint.location)
         return None if published is None else published.context
-    # The second is the name of GPT-2 and its relatives.
-    lengths = (config.get(name) for name in ("max_position_embeddings", "n_positions"))
-    return next((length for length in lengths if isinstance(length, int)), None)
+    return context_of(config)
 
 
 def checkpoint_difference(student: Checkpoint, teacher: Checkpoint) -> str | None:

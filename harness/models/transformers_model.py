@@ -35,6 +35,7 @@ from harness.models.chat import (
     unused_ids,
     vocabulary_size,
 )
+from harness.models.checkpoint import context_of
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
 from harness.models.prefix_cache import (
     NO_CACHE,
@@ -237,11 +238,10 @@ class TransformersModel:
 
         return self._read(fed, [[list(row.prompt), list(row.response)] for row in rows], mean_logp)
 
-    @property
+    @cached_property
     def context(self) -> int | None:
         """Tokens that the model reads; ``None`` where its configuration does not say."""
-        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        return limit if isinstance(limit, int) else None
+        return context_of(self.model.config.get_text_config().to_dict())
 
     @cached_property
     def reader(self) -> Reader:

@@ -47,6 +47,10 @@ def test_answers_beyond_the_context(tmp_path: Path) -> None:
     assert len(issues) == 4 and not issues[0].problem
     assert issues[0].text.startswith("context: questions of alpaca_eval with their answers of up to ")
     assert "the student reads 64; lower benchmarks.alpaca_eval.max_new_tokens" in issues[0].text
+    # Eight worked examples of 100 characters are 200 tokens before each question.
+    shown = make(tmp_path / "c", 2048, 128, "benchmarks.gsm8k.fewshot=8", rows=())
+    (issue,) = [issue for issue in context_issues(shown, shown.stages) if "of gsm8k with their answers" in issue.text]
+    assert issue.problem and issue.text.endswith("or show fewer worked examples")
     tiny = make(tmp_path / "b", 2048, 2, rows=())
     assert all(issue.problem for issue in context_issues(tiny, tiny.stages) if "with their answers" in issue.text)
 
@@ -90,11 +94,18 @@ def test_rollouts_are_as_long_as_prompt_and_answer(tmp_path: Path) -> None:
     assert told(make(tmp_path / "fits", 98, 98, *changes, rows=("minillm",))) == []
 
 
+LONG = {"max_position_embeddings": 131_072, "original_max_position_embeddings": 4096}  # Phi-3.5 and Phi-4-mini
+
+
 @pytest.mark.parametrize(
     ("config", "length"),
     [
         ({"max_position_embeddings": 7}, 7),
         ({"n_positions": 8}, 8),
+        ({"max_seq_len": 10}, 10),
+        (LONG | {"rope_scaling": {"type": "longrope"}}, 4096),
+        (LONG | {"rope_parameters": {"rope_type": "longrope"}}, 4096),
+        ({"max_position_embeddings": 64, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, 64),
         ({"text_config": {"max_position_embeddings": 9}}, 9),
         ({"model_type": "mamba"}, None),
         ("no object", None),

@@ -73,10 +73,12 @@ def file_answer_stage(graph: StageGraph, name: str, file: Path | None, row: str,
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     if "file" in stage.local:
         return Cost()
-    questions = graph.benchmarks[stage.params["benchmark"]].questions
+    benchmark = graph.benchmarks[stage.params["benchmark"]]
+    questions, examples = benchmark.questions, benchmark.benchmark.example_characters(benchmark.config)
     max_tokens = int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
     turns = sum(len(question.turns) for question in questions)
-    read_tokens = sum(len(turn) for question in questions for turn in question.turns) // CHARS_PER_TOKEN
+    characters = sum(len(turn) for question in questions for turn in question.turns) + examples * turns
+    read_tokens = characters // CHARS_PER_TOKEN
     written_tokens = turns * max_tokens // 2
     if "endpoint" not in stage.local:
         return model_cost(stage, "model", read_tokens, written_tokens, turns)
@@ -85,15 +87,18 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
-    """About: characters stand for tokens, and worked examples are not counted. A remark, unless no question fits."""
+    """About: characters stand for tokens. A remark, unless no question fits."""
     if "file" in stage.local or "endpoint" in stage.local:
         return []
     name = stage.params["benchmark"]
     benchmark = graph.benchmarks[name]
     limit = benchmark.benchmark.card(benchmark.config).parameters.get("max_new_tokens")
     answer = limit if isinstance(limit, int) else 1
-    sizes = [(len("".join(q.turns)) // CHARS_PER_TOKEN, len(q.turns) * answer) for q in benchmark.questions]
+    examples = benchmark.benchmark.example_characters(benchmark.config)
+    lengths = [(examples + len("".join(q.turns)), len(q.turns)) for q in benchmark.questions]
+    sizes = [(length // CHARS_PER_TOKEN, turns * answer) for length, turns in lengths]
     remedy = f"lower benchmarks.{name}.max_new_tokens: answers are cut there, and questions without room not scored"
+    remedy += ", or show fewer worked examples" if examples else ""
     content = f"questions of {name} with their answers"
     return [TextLength(content, max(map(sum, sizes)), min(sizes)[0], remedy)] if sizes else []
 

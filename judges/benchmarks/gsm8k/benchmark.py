@@ -230,13 +230,15 @@ class ProblemPrompt:
     turn: str
     """User turn of lm-eval's protocol, with the problem as ``{question}``."""
     examples: Callable[[GSM8KConfig], list[Problem]]
+    example_characters: int
+    """About: of a worked example."""
     shots: int = 0
     json_tokens: int | None = None
     """Longest reply in the JSON protocol; ``None``: that of the set."""
 
 
 # A reply of reasoning inside of a JSON object is far longer than lm-eval's 256 tokens.
-OFFICIAL = ProblemPrompt("Question: {question}\nAnswer:", _official_examples, shots=5, json_tokens=4096)
+OFFICIAL = ProblemPrompt("Question: {question}\nAnswer:", _official_examples, 525, shots=5, json_tokens=4096)
 
 
 class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
@@ -249,7 +251,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     answer_fields: tuple[str, ...] = (*BenchmarkBase.answer_fields, "fewshot", "protocol", "prompt_form")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": QuestionProtocol(
-            lambda config: pocket_questions("gsm8k", config.split), ProblemPrompt("{question}", _pocket_examples),
+            lambda config: pocket_questions("gsm8k", config.split), ProblemPrompt("{question}", _pocket_examples, 100),
             POCKET_SAMPLING, _version, _prompt_hash,
             deviations=lambda config: ("Pocket word problems of distilbench's own wording, asked as they are.",),
         ),
@@ -261,6 +263,9 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             deviations=_official_deviations,
         ),
     }  # fmt: skip
+
+    def example_characters(self, config: GSM8KConfig) -> int:
+        return config.shots * self.sets[config.questions].prompt.example_characters
 
     def sampling(self, config: GSM8KConfig, category: str = "") -> Sampling:
         sampling = super().sampling(config, category)
