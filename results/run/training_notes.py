@@ -49,7 +49,8 @@ def cut_texts(stages: Sequence[Measured]) -> Iterator[str]:
             yield f"{row}: the {server} seems to have cut {prompts}: serve it with a larger window"
     for kind, noun in (("sample", "response"), ("answer", "answer")):
         for row, count in sums_by_row(stages, kind, "cut_by_context").items():
-            yield f"{row}: {format_count(count, noun)} cut before max_new_tokens, where the model's context ended"
+            reason = "where the model's context (or its server's limit) ended"
+            yield f"{row}: {format_count(count, noun)} cut before max_new_tokens, {reason}"
     for row, count in sums_by_row(stages, "answer", "empty").items():
         yield f"{row}: {format_count(count, 'answer')} without a word, judged as such"
     truncated = sum(int(measurements.get("truncated") or 0) for _, _, measurements in of_kind(stages, "reward"))

@@ -233,6 +233,16 @@ def test_prompts_that_the_teachers_template_refuses_are_left_out_in_the_first_st
         load(4)
 
 
+def test_half_a_character_leaves_its_prompt_out_and_no_other() -> None:
+    from tests.tiny import tiny_tokenizer
+
+    usable = PromptFilter({"student": tiny_tokenizer()}, limit=8)
+    prompts = [Prompt("a", tuple(talk("ba \ud83c"))), Prompt("b", tuple(talk("ba")), golden="\udf0d be")]
+    assert [usable(prompt) for prompt in (*prompts, Prompt("c", tuple(talk("ba"))))] == [False, False, True]
+    assert "'\\ud83c' in position 3: surrogates not allowed" in usable.refused["a"]
+    assert list(usable.refused) == ["a", "b"]
+
+
 def test_what_templates_do_is_told() -> None:
     from tests.tiny import tiny_tokenizer
 

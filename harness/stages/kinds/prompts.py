@@ -67,8 +67,11 @@ class PromptFilter:
 
     def __call__(self, prompt: Prompt) -> bool:
         try:
+            # No tokenizer takes half a character, a lone surrogate.
+            for text in (*(turn["content"] for turn in prompt.messages), prompt.golden, prompt.rejected):
+                (text or "").encode()
             texts = [prompt_text(tokenizer, prompt.messages) for tokenizer in self.tokenizers.values()]
-        except TemplateRefusal as error:
+        except (TemplateRefusal, UnicodeEncodeError) as error:
             self.refused[prompt.id] = str(error)
             return False
         student = self.tokenizers["student"]

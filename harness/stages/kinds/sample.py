@@ -73,7 +73,10 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         "responses": len(flat),
         "tokens": sum(response.tokens for response in flat),
         "without_room": [
-            group.prompt.id for group, texts in zip(groups, responses, strict=True) if not any(r.tokens for r in texts)
+            # A server may count no tokens.
+            group.prompt.id
+            for group, texts in zip(groups, responses, strict=True)
+            if not any(r.text or r.finished or r.tokens for r in texts)
         ],
         "unfinished": sum(not response.finished for response in flat),
         "cut_by_context": sum(response.is_cut_before(sampling.max_new_tokens) for response in flat),
