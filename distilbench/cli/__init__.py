@@ -5,6 +5,7 @@ A UserError ends as one message on stderr and exit code 2, Ctrl-C as 130, SIGTER
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -34,6 +35,8 @@ def main() -> None:
     # Whoever ignores a signal (nohup, a shell's background jobs) goes on doing so.
     numbers = [number for number in STOPS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
     previous_handlers = {number: signal.signal(number, stop) for number in numbers}
+    # Python's end takes handlers away, and one more Ctrl-C would kill it then: first in, last out.
+    atexit.register(lambda: [signal.signal(number, signal.SIG_IGN) for number in numbers])
     try:
         from distilbench.cli.app import app
 

@@ -27,6 +27,8 @@ def verify(run: Annotated[Path, typer.Argument(help=_RUN)], plugins: Plugins = N
     typer.echo(f"checksums of {format_count(verification.artifacts, 'artifact')} compared")
     gap = f" ({verification.without_reply} have no reply in the ledger)" if verification.without_reply else ""
     typer.echo(f"{format_count(verification.judgments, 'judgment')} read again{gap}")
+    if verification.without_request:
+        typer.echo(f"requests of {verification.without_request} are not in the ledger, not compared")
     typer.echo(f"{verification.equal} of {format_count(verification.scores, 'score')} recomputed, equal to 1e-9")
     for table in verification.tables:
         typer.echo(f"compared with {table}")

@@ -22,6 +22,7 @@ from harness.records import read_records
 from harness.stages import STAGES
 from harness.stages.kind import StageContext
 from harness.stages.kinds.judge import judged_benchmark, read_judgment
+from harness.text import format_count
 from harness.thinking import separate_replies
 from harness.types import Answer, Judgment, Question, Reply, Request, Score
 from judges.ledger.ledger import Ledger, request_content
@@ -44,6 +45,8 @@ class Verification:
     """Read again from their reply, or graded again by rule."""
     without_reply: int = 0
     """Judgments that no stored reply is behind: failed calls, and all where the ledger is not there."""
+    without_request: int = 0
+    """Of the judgments read again: the ledger, of before it kept requests, does not say what the judge was sent."""
     scores: int = 0
     equal: int = 0
     tables: list[str] = field(default_factory=list)
@@ -70,6 +73,9 @@ def verify(folder: str | Path, *, plugins: Sequence[str] = ()) -> Verification:
                 verification.scores += len(keys)
                 verification.problems.append(f"{cell_names(keys)}: cannot be recomputed: {error}")
         check_table(finished, target, verification)
+    if verification.without_reply and not evidence.ledger.is_file():
+        count = format_count(verification.without_reply, "judgment")
+        verification.problems.append(f"{evidence.ledger} is not there: the replies of {count} cannot be read again")
     return verification
 
 
@@ -284,6 +290,8 @@ def check_judgments(
     rebuilt = new_judgments(evidence, benchmark, source, judgments)
     verification.without_reply += len(judgments) - len(rebuilt)
     verification.judgments += len(rebuilt)
+    sent_requests, _ = evidence.calls(judgments)
+    verification.without_request += sum(judgments[number].request not in {"", *sent_requests} for number in rebuilt)
     for number, new in rebuilt.items():
         old = judgments[number]
         if (old.verdict, old.reason, old.flags) != (new.verdict, new.reason, new.flags) or old.reply != new.reply:
@@ -327,6 +335,8 @@ def answer_pairs(
     evidence: RunEvidence, benchmark: ConfiguredBenchmark, source: ScoreSource
 ) -> list[tuple[Question, Answer]]:
     answers = evidence.finished.lineage.answers(source.answers)
+    if lost := [question.id for question in benchmark.questions if question.id not in answers]:
+        raise UserError(f"{source.answers} has no answer to {lost[0]!r} ({format_count(len(lost), 'question')}).")
     return [(question, answers[question.id]) for question in benchmark.questions]
 
 

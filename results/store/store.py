@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,15 @@ from typing import Any
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError
 from harness.hardware import peak, reset_peak
-from results.store.checksums import MARKER, checksums, damaged_files, foreign_files, marker_text, read_marker
+from results.store.checksums import (
+    MARKER,
+    checksums,
+    damaged_files,
+    files_checksum,
+    foreign_files,
+    marker_text,
+    read_marker,
+)  # fmt: skip
 from results.store.locks import file_lock, sync, sync_tree
 from results.store.provenance import json_value, provenance
 
@@ -53,7 +61,17 @@ class ArtifactStore:
     def damage(self, ref: Ref) -> list[str]:
         """All that is wrong with a finished artifact; raises as ``meta`` does."""
         folder, meta = self.path(*ref), self.meta(*ref)
-        return [*foreign_files(folder, meta), *damaged_files(folder, meta)]
+        return [*foreign_files(folder, meta), *damaged_files(folder, meta), *self._other_origins(ref, meta)]
+
+    def _other_origins(self, ref: Ref, meta: Mapping[str, Any]) -> Iterator[str]:
+        """Parameters and inputs that are not those with which the artifact was made."""
+        stage = Stage.of(meta)
+        if stage.ref != ref:
+            yield f"{self.path(*ref) / MARKER}: its parameters and inputs are not those of its key"
+        for role, digest in meta.get("input_files", {}).items():
+            with suppress(KeyError, UserError):  # cleared away, or named where its own damage is
+                if files_checksum(self.meta(*stage.inputs[role])) != digest:
+                    yield f"{stage.inputs[role]} is not the one that {ref} was made from: changed, or made anew"
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The marker. Raises KeyError (not there) or UserError (unreadable, or not what its stage wrote)."""
@@ -103,6 +121,8 @@ class ArtifactStore:
         reset_peak()
         start = time.monotonic()
         measurements = fill(work)
+        finished_inputs = {role: ref for role, ref in stage.inputs.items() if (self._folder(*ref) / MARKER).is_file()}
+        input_files = {role: files_checksum(self.meta(*ref)) for role, ref in finished_inputs.items()}
         meta = {
             "kind": stage.kind,
             "key": stage.key,
@@ -113,6 +133,7 @@ class ArtifactStore:
             "version": stage.version,
             "params": json_value(stage.params),
             "inputs": {role: str(ref) for role, ref in stage.inputs.items()},
+            "input_files": input_files,
             **origin,
             "wall_seconds": round(time.monotonic() - start, 3),
             "peak_memory_bytes": peak(),

@@ -187,6 +187,14 @@ def test_a_second_ctrl_c_ends_without_a_traceback(seconds: float, patience: floa
     assert (process.returncode, errors) == (130, said)
 
 
+def test_ctrl_c_all_the_way_to_the_end_of_python() -> None:
+    process = waiting()
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.002)
+    assert (process.returncode, process.communicate()[1]) == (130, STOPPED)
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [

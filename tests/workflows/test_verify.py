@@ -110,7 +110,8 @@ def test_a_verdict_that_was_changed_with_its_checksum_is_not_what_the_reply_says
         marker = judgments.parent / "meta.json"
         marker.write_text(marker_text({**json.loads(marker.read_text()), "files": checksums(judgments.parent)}))
 
-    first, second = damaged(run, tmp_path, damage)
+    origin, first, second = damaged(run, tmp_path, damage)
+    assert re.match(r"judge/\w+ is not the one that score/\w+ was made from: changed, or made anew", origin)
     assert "judgments.jsonl, line 1 (mine/0, question" in first and "it says 9.5, its reply gives" in first
     assert second.startswith("mine, mt_bench.score, seed 0: ") and "its judgments give" in second
 
@@ -140,6 +141,20 @@ def test_an_answer_that_was_changed_with_its_checksum_is_not_what_the_judge_read
         marker.write_text(marker_text({**json.loads(marker.read_text()), "files": checksums(answers.parent)}))
 
     assert any("was sent another text (key" in problem for problem in damaged(run, tmp_path, damage))
+
+
+def test_an_artifact_that_is_said_to_be_made_from_others_has_not_their_key(run: Path, tmp_path: Path) -> None:
+    def damage(runs: Path) -> None:
+        marker = file(runs, "judge", "meta.json")
+        content = json.loads(marker.read_text())
+        marker.write_text(marker_text({**content, "params": {**content["params"], "questions": "others"}}))
+
+    assert any("are not those of its key" in problem for problem in damaged(run, tmp_path, damage))
+
+
+def test_a_ledger_that_is_gone(run: Path, tmp_path: Path) -> None:
+    (problem,) = damaged(run, tmp_path, lambda runs: (runs / "ledger.sqlite").unlink())
+    assert "ledger.sqlite is not there: the replies of 8 judgments" in problem
 
 
 @pytest.mark.parametrize(
