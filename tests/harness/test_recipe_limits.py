@@ -69,7 +69,7 @@ def read(*overrides: str, recipe: str = "pocket") -> Recipe:
         ("judges.main={kind: openai, model: m, base_url: 'http://['}", "base_url 'http://[' is no http(s) address"),
         (f"seeds=[{','.join(map(str, range(300)))}]", "seeds: rows, their rounds and seeds make 4,800 trainings, and"),
         (f"train={{{','.join(f'k{n}: 1' for n in range(3000))}}}", "and 2,950 more"),
-        (f"train={{{'k' * 9000}: 1}}", "has a key of 9,000 characters"),
+        (f"train={{? {'k' * 9000} : 1}}", "has a key of 9,000 characters"),
         ("train.epochs=1:30", "train.epochs = '1:30': must be a whole number"),
         ("seeds=[010]", "seeds[0] = '010': must be a whole number"),
         (f"name={LONG}", "must be usable as a folder's name: up to 100 letters"),
