@@ -302,7 +302,10 @@ def _separate_reply(reply: Reply, parts: SeparatedText) -> Reply:
     # The first token of what a model wrote is its thinking's, unless the endpoint counts from the answer on.
     first = reply.first_token or {}
     starts = any(t.strip() and parts.answer.startswith(t.strip()) and logp > _LIKELY for t, logp in first.items())
-    return replace(reply, text=parts.answer, thinking=thinking, first_token=reply.first_token if starts else None)
+    first_token = reply.first_token if starts else None
+    return replace(
+        reply, text=parts.answer, thinking=thinking, first_token=first_token, begins_inside=parts.is_headless
+    )
 
 
 def separate_response(response: Response) -> Response:
@@ -330,6 +333,15 @@ def _separate_answer(answer: Answer, parts: Sequence[SeparatedText]) -> Answer:
     thinking = tuple(map(_join, answer.thinking or ("",) * len(turns), (part.thinking for part in parts)))
     meta = {key: value for key, value in answer.meta.items() if key not in OF_WHOLE_TEXT}
     return replace(answer, turns=turns, thinking=thinking if any(thinking) else (), tokens=(), meta=meta)
+
+
+def cut_short(answer: Answer) -> Answer:
+    """An answer of a model whose texts begin inside of thinking: a turn that was cut before its mark is thinking."""
+    thinking = answer.thinking or ("",) * len(answer.turns)
+    places = [n for n, turn in enumerate(answer.turns) if turn and not (thinking[n] or answer.finished[n])]
+    turns = tuple("" if n in places else turn for n, turn in enumerate(answer.turns))
+    kept = tuple(answer.turns[n] if n in places else thought for n, thought in enumerate(thinking))
+    return replace(answer, turns=turns, thinking=kept) if places else answer
 
 
 def separate_judgment(judgment: Judgment) -> Judgment:

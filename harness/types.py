@@ -134,6 +134,8 @@ class Reply:
     """How the request had to be changed to be taken (``system-folded``); they join those of the judgment."""
     thinking: str = ""
     """Removed from ``text`` or sent beside it; in the ledger only the latter, with the text as it came."""
+    begins_inside: bool = False
+    """Whether the text began inside of its thinking, because the prompt held the opening."""
 
     @property
     def is_cut(self) -> bool:

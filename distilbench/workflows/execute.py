@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -74,6 +74,8 @@ def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None
     """The record of a plan. No outcome: the run has only begun."""
     recipe, registry = plan.recipe, plan.graph.registry
     titles = {"teacher": "Teacher", "student": "Student", **plan.titles}
+    measured = measured_stages(plan, store) if outcome else []
+    choices, is_low = letter_mass(measured)
     return Run(
         name=recipe.name,
         recipe=recipe.to_tree(),
@@ -91,8 +93,8 @@ def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
         stages_cached=outcome.cached + len(outcome.elsewhere_keys) if outcome else 0,
-        notes=(*notes(plan), *(weak_choices(plan, store) if outcome else ())),
-        training_notes=tuple(training_notes(measured_stages(plan, store))) if outcome else (),
+        notes=(*notes(plan), *(choices if is_low else ())),
+        training_notes=(*training_notes(measured), *(() if is_low else choices)),
         stages=tuple(stage.key for stage in plan.stages),
     )
 
@@ -118,17 +120,20 @@ def measured_stages(plan: Plan, store: ArtifactStore) -> list[Measured]:
     ]
 
 
-def weak_choices(plan: Plan, store: ArtifactStore) -> Iterator[str]:
-    """A teacher that hardly says a letter makes rewards of what is left of its probability."""
-    all_measurements = [stage.measurements for stage in measured_stages(plan, store)]
-    choices = [measurements for measurements in all_measurements if "low_coverage_groups" in measurements]
+def letter_mass(stages: Sequence[Measured]) -> tuple[list[str], bool]:
+    """What the teacher's letters have of its probability, and whether that is little in some questions: a teacher that
+    hardly says a letter makes rewards of what is left."""
+    choices = [stage.measurements for stage in stages if "low_coverage_groups" in stage.measurements]
     groups, low = (sum(choice[name] for choice in choices) for name in ("groups", "low_coverage_groups"))
-    if low:
-        mean = sum(choice["mean_coverage"] * choice["groups"] for choice in choices) / groups
-        yield (
-            f"the teacher's letters have {100 * mean:.2g}% of its probability on average, below 50% in {low:,} of "
-            f"{format_count(groups, 'multiple-choice question')}: rewards of PAD rest on that share alone"
-        )
+    if not groups:
+        return [], False
+    mean = sum(choice["mean_coverage"] * choice["groups"] for choice in choices) / groups
+    text = (
+        f"the teacher's letters have {100 * mean:.3g}% of its probability on average, below 50% in {low:,} of "
+        f"{format_count(groups, 'multiple-choice question')}"
+    )
+    remedy = "take a teacher that follows the question, without thinking, or a method without its choices"
+    return [f"{text}: rewards of PAD rest on that share alone ({remedy})" if low else text], bool(low)
 
 
 def failures(plan: Plan, outcome: RunOutcome) -> dict[str, str]:

@@ -57,7 +57,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "mirrored-label": "with the label written backwards",
     "stripped-token": "from tokens with blanks around them",
     "little-mass": "from little probability",
-    "no-mass": "missing: the tokens asked for have next to no probability",
+    "no-mass": "missing: the tokens asked for have next to no probability; set the judge's logprobs or thinking_tokens",
     "no-logprobs": "from the text, without log-probabilities",
     "right-as-number": "wrong as the official rule compares texts, right as numbers ($29.00 for 29)",
     "no-number": "of answers without a number",

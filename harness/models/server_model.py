@@ -14,7 +14,7 @@ from harness.contracts.judge import JudgeError, count_cut_prompts, refuse_failur
 from harness.contracts.model import Checkpoint, Progress, Sampling
 from harness.contracts.options import options
 from harness.errors import UserError
-from harness.types import Messages, Request, Response
+from harness.types import Messages, Reply, Request, Response
 
 # Kinds of failure that are answers without text: the endpoint's filter, or the model's silence.
 NO_TEXT = frozenset({"refused", "empty"})
@@ -39,6 +39,7 @@ class ServerModel:
         self.config, self.ask, self.progress = config, ask, progress
         self.name = config.model
         self.cut_prompts = 0
+        self.inside = 0  # replies that begin inside of thinking, less those that end without any
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
@@ -69,6 +70,9 @@ class ServerModel:
         is_long = [isinstance(outcome, JudgeError) and outcome.kind == "context" for outcome in outcomes]
         refuse_failures(outcomes, NO_TEXT if all(is_long) else NO_TEXT | {"context"}, f"answers of {self.name}")
         self.cut_prompts += count_cut_prompts(requests, outcomes)
+        replies = [outcome for outcome in outcomes if isinstance(outcome, Reply)]
+        self.inside += sum(reply.begins_inside for reply in replies)
+        self.inside -= sum(not reply.thinking and reply.finish_reason != "length" for reply in replies)
         responses = [
             # A failure without text is an empty answer, and judged as one; one without room is none.
             Response("", finished=outcome.kind != "context", tokens=0)

@@ -62,7 +62,14 @@ def _flag_lines(scores: Mapping[CellKey, Score], benchmark: str) -> list[tuple[s
             counts = {name: int(count) for name, count in score.detail.items() if name.startswith("flag:")}
             by_entrant[row, seed] = by_entrant.get((row, seed), Counter()) | Counter(counts)
     total = sum(by_entrant.values(), Counter[str]())
-    return [("Verdicts", flag_text(name.removeprefix("flag:"), count)) for name, count in sorted(total.items())]
+    lines = [("Verdicts", flag_text(name.removeprefix("flag:"), count)) for name, count in sorted(total.items())]
+    masses = [
+        float(score.detail["mean_mass"])
+        for (_, metric, _), score in scores.items()
+        if metric.partition(".")[0] == benchmark and "mean_mass" in score.detail
+    ]
+    mean = [("Mean probability of the tokens asked for", f"{sum(masses) / len(masses):.3f}")] if masses else []
+    return lines + mean
 
 
 def _protocol(

@@ -12,10 +12,12 @@ import pytest
 import harness.thinking
 from harness.contracts.judge import AskOptions
 from harness.contracts.model import Sampling
+from harness.models.server_model import ServerModel, ServerOptions
 from harness.stages.kinds.answer import ThinkingSeparator
 from harness.stages.kinds.judge import read_judgment
 from harness.thinking import (
     CUT,
+    cut_short,
     final_opening,
     is_mark,
     separate,
@@ -178,6 +180,29 @@ def test_a_cut_text_without_any_mark_is_told_by_the_others() -> None:
     assert [(reply.text, reply.is_cut) for reply in separate_replies(replies)] == [("[[9]]", False), ("", True)]
     beside = [replies[0], Reply("[[3]] so", "length", "j", 1, 1, thinking="x")]
     assert separate_replies(beside)[1].text == "[[3]] so"
+
+
+def test_a_served_model_that_begins_inside_of_thinking_is_known_after_all_its_calls() -> None:
+    """One question a call, as MT-Bench's temperatures want it: two whole replies, then one that was cut."""
+    replies = iter([("a</think>b", "stop"), ("[[3]] so", "length"), ("c</think>d", "stop")])
+
+    def ask_server(kind: str, config: Any, requests: Any, progress: Any) -> list[Reply]:
+        return separate_replies([Reply(text, end, "m", 1, 1) for text, end in [next(replies)]])
+
+    model: Any = ServerModel(ServerOptions(), ask_server)
+    questions = [Question(name, ("x",)) for name in "123"]
+    answers = [
+        answer
+        for question in questions
+        for answer in ask_turns(ThinkingSeparator(model), [question], lambda question: Sampling(9), 0)
+    ]
+    assert model.inside == 2 and [answer.turns for answer in answers] == [("b",), ("[[3]] so",), ("d",)]
+    assert [(answer.turns, answer.is_cut) for answer in map(cut_short, answers)] == [
+        (("b",), False),
+        (("",), True),
+        (("d",), False),
+    ]
+    assert cut_short(answers[1]).thinking == ("[[3]] so",)
 
 
 def test_empty_thinking_is_no_part_of_the_answer() -> None:

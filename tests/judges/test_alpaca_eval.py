@@ -53,7 +53,8 @@ def test_without_log_probabilities_the_text_decides_and_says_so() -> None:
     assert read_token(reply(' "m".')).value == 1.0
     lost = read_token(reply("Both are fine"))
     assert lost.value is None and "neither m nor M" in (lost.reason or "")
-    assert read_token(reply("m", Both=0.9, The=0.1)).value is None  # log-probabilities win over text
+    absent = read_token(reply("m", Both=0.9, The=0.1))  # log-probabilities win over text
+    assert absent.value is None and absent.flags == ("no-mass",) and "thinking_tokens" in (absent.reason or "")
 
 
 @given(st.text(max_size=30), st.dictionaries(st.text(max_size=3), st.floats(allow_nan=True), max_size=5))

@@ -38,6 +38,16 @@ DELTAS = [
         [PLAIN],
         {"success": True, "errors": [], "result": PLAIN},
         {"data": PLAIN},
+        ": KEEP-ALIVE\n\n: KEEP-ALIVE\n\n" + json.dumps(PLAIN),
+        "\n".join(map(json.dumps, DELTAS)),  # one object a line
+        "\n".join(
+            json.dumps({"model": "m", "message": {"content": text}, "done": not text, "prompt_eval_count": 3})
+            for text in ("Good. ", "[[8]]", "")
+        ),
+        completion(json.dumps([{"type": "thinking", "thinking": "[[3]]"}, {"type": "text", "text": "Good. [[8]]"}])),
+        completion(str([{"type": "thinking", "thinking": "[[3]]"}, {"type": "text", "text": "Good. [[8]]"}])),
+        {"model": "m", "message": {"content": [{"type": "text", "text": "Good. [[8]]"}]}, "finish_reason": "stop"},
+        {"model": "m", "output": {"message": {"content": [{"text": "Good. [[8]]"}]}}, "stopReason": "stop"},
         ": ping\n\n" + events(*DELTAS),
         {"model": "m", "choices": [{"text": "Good. [[8]]", "finish_reason": "stop"}]},
         completion([{"type": "text", "text": "Good. "}, {"type": "text", "text": "[[8]]"}]),
@@ -77,6 +87,7 @@ def test_a_complete_reply_is_read_in_any_wrapping(body):
     "fields",
     [
         {"reasoning": {"content": "[[2]]?"}},
+        {"provider_specific_fields": {"reasoning_content": "[[2]]?"}},
         {"reasoning_details": [{"type": "reasoning.text", "text": "[[2]]?"}]},
         {"thinking_blocks": [{"type": "thinking", "thinking": "[[2]]?", "signature": "c2lnbmVk"}]},
     ],

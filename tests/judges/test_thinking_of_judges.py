@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,6 +79,24 @@ def test_the_verdict_is_read_after_the_thinking(make_judge: Callable[[str], Judg
     assert judgment.thinking == "a [[3]]"
     assert judgment.verdict == (None if form == "cut" else 9.0)
     assert judgment.flags == (("thinking-cut",) if form == "cut" else ())
+
+
+def test_a_stop_at_the_token_limit_is_a_cut(tmp_path: Path) -> None:
+    """Some servers say "stop" of every reply; of thinking without a mark, others of the model tell what it is."""
+    texts = iter([("a</think>Rating: [[9]]", 5), ("[[3]]", REQUEST.max_tokens)])
+
+    def answer(asked: Any) -> Reply:
+        text, count = next(texts)
+        return Reply(text, "stop", "fake", 1, count)
+
+    with FakeServer(answer) as server:
+        judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=server.base_url))
+        requests = [replace(REQUEST, repeat=number) for number in range(2)]
+        replies = ask(judge, requests, tmp_path / "l.sqlite", AskOptions(concurrency=1, max_concurrency=1))
+    assert [(reply.text, reply.finish_reason) for reply in replies if isinstance(reply, Reply)] == [
+        ("Rating: [[9]]", "stop"),
+        ("", "length"),
+    ]
 
 
 def test_a_batch_line_may_hold_thinking_in_a_field_or_a_part() -> None:

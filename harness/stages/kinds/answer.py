@@ -21,7 +21,7 @@ from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
 from harness.stages.kind import PlanIssue, StageContext, StageKind, TextLength
 from harness.stats import seed_of
 from harness.text import format_count
-from harness.thinking import separate_answers, separate_response
+from harness.thinking import cut_short, separate_answers, separate_response
 from harness.types import Answer, Messages, Question, Response, is_plain
 
 ANSWER_TOKENS = 512  # assumed limit of an answer where a benchmark leaves it to its protocol
@@ -126,6 +126,8 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
             model = context.model(stage, "model")
         speaker = ThinkingSeparator(model)
         answers = benchmark.benchmark.answer(speaker, questions, benchmark.config, stage.params["seed"])
+        if getattr(model, "inside", 0) > 0:  # only now: each call knows its own questions alone
+            answers = list(map(cut_short, answers))
         cut_count = speaker.cut_by_context
     if [answer.question for answer in answers] != [question.id for question in questions]:
         raise AssertionError(f"{benchmark.name}: answers and questions do not match one to one")

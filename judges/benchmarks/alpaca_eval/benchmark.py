@@ -123,14 +123,14 @@ def read_token(reply: Reply) -> Verdict:
                 flags = ("stripped-token",) * strip_blanks + ("little-mass",) * (total < LITTLE_MASS)
                 return Verdict(mass["m"] / total, None, flags, min(total, 1.0))
         tokens = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
-        if highest_mass:
-            return Verdict(
-                None,
-                f"m and M have probability {highest_mass:.1g} together, below {LEAST_MASS:g} (first tokens: {tokens}): "
-                "rounding would decide. Set logprobs=false of this judge to read its text, or thinking_tokens",
-                ("no-mass",),
-            )
-        return Verdict(None, f"neither m nor M among the first tokens ({tokens})")
+        finding = (
+            f"m and M have probability {highest_mass:.1g} together, below {LEAST_MASS:g} (first tokens: {tokens}): "
+            "rounding would decide"
+            if highest_mass
+            else f"neither m nor M among the first tokens ({tokens})"
+        )
+        remedy = "set logprobs=false of this judge to read its text, and thinking_tokens if it thinks"
+        return Verdict(None, f"{finding}; {remedy}", ("no-mass",))
     letter = reply.text.strip().strip("\"'`.*").strip()
     if letter in ("m", "M"):
         return Verdict(float(letter == "m"), None, ("no-logprobs",))
@@ -258,7 +258,9 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         return ["Both orders are asked and averaged; official asks one."] if config.order == "both" else []
 
     def parameters(self, config: AlpacaEvalConfig) -> dict[str, object]:
-        return {"judge_max_tokens": ANNOTATORS[config.judge_prompt].max_tokens}
+        annotator = ANNOTATORS[config.judge_prompt]
+        mass = {"least_mass": LEAST_MASS, "little_mass": LITTLE_MASS} if annotator.top_logprobs else {}
+        return {"judge_max_tokens": annotator.max_tokens, **mass}
 
     def card(self, config: AlpacaEvalConfig) -> Card:
         return replace(super().card(config), official_judge=ANNOTATORS[config.judge_prompt].judge)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from harness.contracts.judge import JudgeError
@@ -12,6 +13,8 @@ from harness.contracts.judge import JudgeError
 _MAX_TOKENS: Final = 10**9  # of one call; more is a broken counter
 _WRAPPERS: Final = ("data", "result", "response", "body", "output")  # where gateways put a completion that they wrap
 # Types and names of parts: thinking, redacted_thinking, reasoning, reasoning.text, reasoningContent, summary_text, ...
+_PART: Final = re.compile("(output_)?text|(redacted_)?thinking|reasoning")
+_REMARKS: Final = re.compile("^:.*$", re.MULTILINE)
 _THINKING: Final = re.compile("think|thought|reason|summary", re.IGNORECASE)
 
 
@@ -35,11 +38,13 @@ def unwrap(body: object) -> Mapping[str, Any]:
 
 
 def _foreign(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A reply in another interface's form (Ollama, Anthropic, Gemini, OpenAI's Responses) as a chat completion."""
+    """A reply in another interface's form (Ollama, Anthropic, Gemini, Cohere, OpenAI's Responses) as a completion."""
     candidates, output = body.get("candidates"), body.get("output")
     usage, reason = body.get("usage") or body.get("usageMetadata") or body, body.get("stop_reason")
-    if isinstance(body.get("message"), Mapping) and "done" in body:
-        message, reason = body["message"], body.get("done_reason")
+    if isinstance(body.get("message"), Mapping) and {"done", "finish_reason"} & set(body):  # the latter: Cohere
+        message, reason = body["message"], body.get("done_reason") or body.get("finish_reason")
+    elif isinstance(output, Mapping) and isinstance(output.get("message"), Mapping):  # Amazon Bedrock
+        message, reason = output["message"], body.get("stopReason")
     elif isinstance(body.get("content"), list) and "stop_reason" in body:
         message = {"content": body["content"]}
     elif isinstance(candidates, list) and candidates and isinstance(candidates[0], Mapping):
@@ -56,19 +61,25 @@ def _foreign(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _parse(text: str) -> object:
+    if text.startswith(":"):  # remarks that keep a connection open, before an answer or within a stream
+        rest = _REMARKS.sub("", text).lstrip()
+        text = rest if rest.startswith("{") else text
     if text.startswith(("data:", "event:", "id:", ":")):
-        return _join_events(text)
+        lines = text.replace("\r\n", "\n").split("\n")
+        return _join_events(line[5:] for line in lines if line.startswith("data:"))
     if not text.startswith(("{", "[", '"')):
         return {}
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
+        if text.count("\n") and text.startswith("{") and text.endswith("}"):
+            return _join_events(text.split("\n"))  # one object a line
         raise JudgeError("truncated", "the reply's body is not valid JSON; it was cut on the way") from None
 
 
-def _join_events(text: str) -> dict[str, object]:
+def _join_events(data: Iterable[str]) -> dict[str, object]:
     """The completion in a stream of server-sent events, which some gateways send without being asked to."""
-    lines = [line[5:].strip() for line in text.replace("\r\n", "\n").split("\n") if line.startswith("data:")]
+    lines = [line.strip() for line in data]
     completion: dict[str, object] = {}
     choice: dict[str, Any] = {}
     message: dict[str, Any] = {}
@@ -76,7 +87,10 @@ def _join_events(text: str) -> dict[str, object]:
     try:
         for chunk in (json.loads(line) for line in lines if line not in ("", "[DONE]")):
             completion |= {name: value for name, value in chunk.items() if value and name != "choices"}
-            for part in (chunk.get("choices") or [])[:1]:
+            # Ollama's own: the message stands outside
+            done = chunk.get("done_reason") or ("stop" if chunk.get("done") is True else None)
+            own = [{"delta": chunk["message"], "finish_reason": done}] if "message" in chunk else []
+            for part in (chunk.get("choices") or own)[:1]:
                 for name, value in (part.get("delta") or part.get("message") or {}).items():
                     if isinstance(value, str | list):
                         message[name] = message[name] + value if name in message else value
@@ -97,6 +111,8 @@ def text_and_thinking(content: object) -> tuple[str, str]:
 
     Raises JudgeError ``refused`` for a part that is a refusal.
     """
+    if isinstance(content, str) and content.startswith(('[{"type":', "[{'type':")):
+        content = _parts(content)
     if content is None or isinstance(content, str):
         return content or "", ""
     if isinstance(content, Mapping):
@@ -114,6 +130,16 @@ def text_and_thinking(content: object) -> tuple[str, str]:
     if content and None in texts[False] and not any(texts[False]):
         raise TypeError(f"no part of the content is text: {str(content)[:80]}")
     return "".join(filter(None, texts[False])), "".join(filter(None, texts[True]))
+
+
+def _parts(text: str) -> object:
+    """The typed parts that a gateway turned into text, as JSON or as Python prints them; else the text itself."""
+    try:
+        parts = json.loads(text) if text.startswith('[{"') else ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    is_content = all(isinstance(part, Mapping) and _PART.fullmatch(str(part.get("type"))) for part in parts)
+    return parts if is_content else text
 
 
 def part_text(part: object, is_thinking: bool) -> str | None:
@@ -140,14 +166,17 @@ def token_counts(counts: object) -> tuple[int, int]:
     if not isinstance(counts, Mapping):
         return 0, 0
 
+    counts = counts["tokens"] if isinstance(counts.get("tokens"), Mapping) else counts
+
     def count(fields: Mapping[str, Any], *names: str) -> int:
         return next(filter(None, (whole_number(fields.get(name)) for name in names)), 0)
 
-    read_count = count(counts, "prompt_tokens", "promptTokenCount", "prompt_eval_count")
+    read_count = count(counts, "prompt_tokens", "promptTokenCount", "prompt_eval_count", "inputTokens")
     if not read_count:  # Anthropic's own counter leaves out what its cache took and gave
-        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-        read_count = sum(whole_number(counts.get(name)) for name in names)
-    written_count = count(counts, "completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count")
+        parts = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        read_count = sum(whole_number(counts.get(name)) for name in parts)
+    names = "completion_tokens", "output_tokens", "candidatesTokenCount", "eval_count", "outputTokens"
+    written_count = count(counts, *names)
     details = counts.get("completion_tokens_details") or counts.get("output_tokens_details")
     # Perplexity counts them beside the others.
     thinking_names = "reasoning_tokens", "thinking_tokens", "thoughtsTokenCount", "thoughts_token_count"

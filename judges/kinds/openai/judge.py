@@ -143,8 +143,13 @@ class OpenAIJudge:
             # The SDK's plain ``post``: ``chat.completions.create`` also walks the whole request by its type hints and
             # builds a model of the reply, which takes a third of a call's processor time (all of it on one core).
             route = PLAIN_ROUTE if is_plain(request.messages) else ROUTE
-            body = await self._client().post(route, cast_to=object, body=self.body(request))
-        return read_body(body, self._key)
+            sent = self.body(request)
+            body = await self._client().post(route, cast_to=object, body=sent)
+        reply = read_body(body, self._key)
+        # Some servers say "stop" of a reply that they cut: their count tells.
+        limit = sent.get(self.quirks.max_tokens_field)
+        is_cut = reply.finish_reason == "stop" and reply.completion_tokens == limit != 1
+        return replace(reply, finish_reason="length") if is_cut else reply
 
     def body(self, request: Request) -> dict[str, object]:
         quirks = self.quirks

@@ -294,6 +294,7 @@ def _thinking(message: Mapping[str, Any]) -> str:
     llama.cpp, vLLM to 0.11), ``reasoning`` (OpenRouter, Groq, Ollama, vLLM later), ``thinking``; or in parts
     (OpenRouter's ``reasoning_details``, LiteLLM's ``thinking_blocks``)."""
     names = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "reasoning_details", "thinking_blocks")
+    message = {**(message.get("provider_specific_fields") or {}), **message}  # LiteLLM
     texts = ((part_text(message.get(name), True) or "").strip() for name in names)
     return replace_surrogates(next(filter(None, texts), ""))
 
