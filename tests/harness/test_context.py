@@ -132,8 +132,8 @@ def test_lengths_above_the_context_are_named() -> None:
 
 
 def reader(kind: str, place: Path) -> Any:
-    """A model that reads 256 tokens."""
-    from transformers import GPT2Config, GPT2LMHeadModel
+    """A model that reads 256 tokens; Phi-3 with LongRoPE says 512 and reads longer rows in another way."""
+    from transformers import GPT2Config, GPT2LMHeadModel, Phi3Config, Phi3ForCausalLM
 
     from tests.tiny import tiny_checkpoint, tiny_tokenizer
 
@@ -144,10 +144,17 @@ def reader(kind: str, place: Path) -> Any:
         GPT2LMHeadModel(
             GPT2Config(**size, vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=4)
         ).save_pretrained(folder)
+    if kind == "phi3":
+        rope = {"rope_type": "longrope", "short_factor": [1.0] * 2, "long_factor": [4.0] * 2, "factor": 2.0}
+        sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+        sizes |= {"num_key_value_heads": 2, "intermediate_size": 8, "max_position_embeddings": 512, "pad_token_id": 0}
+        sizes |= {"original_max_position_embeddings": 256, "rope_parameters": {"rope_theta": 1e4, **rope}}
+        sizes |= {"vocab_size": len(tiny_tokenizer()), "bos_token_id": None, "eos_token_id": 4}
+        Phi3ForCausalLM(Phi3Config(**sizes)).save_pretrained(folder)
     return load_model(str(folder), LoadOptions(device="cpu"))
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "phi3"])
 def test_a_model_does_not_score_what_it_cannot_read(kind: str, tmp_path: Path) -> None:
     """Rotary positions would go on without a word; learned ones (GPT-2) used to end in an IndexError."""
     model = reader(kind, tmp_path)
@@ -172,7 +179,7 @@ def talk(*contents: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": content} for content in contents]
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "phi3"])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_an_answer_ends_where_the_context_does(kind: str, temperature: float, tmp_path: Path) -> None:
     """The model reads 256. Prompts of 4 and 250 tokens (3 of the template): room for 48 and 6; 256 and 300: none."""

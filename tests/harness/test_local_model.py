@@ -73,9 +73,10 @@ def test_mean_logps_equal_a_dense_forward_pass(model: Any) -> None:
 
 
 def scaled(kind: str, folder: Path) -> Path:
-    """A tiny model whose logits are not its head's: divided by 8 (Granite), or multiplied by 1/16 (Cohere)."""
+    """A tiny model whose logits are not its head's: divided by 8 (Granite), multiplied by 1/16 (Cohere), capped softly
+    at 2 under a name of its own (RecurrentGemma)."""
     import torch
-    from transformers import CohereConfig, CohereForCausalLM, GraniteConfig, GraniteForCausalLM
+    import transformers
 
     tiny_checkpoint(folder)
     tokenizer = tiny_tokenizer()
@@ -84,16 +85,17 @@ def scaled(kind: str, folder: Path) -> Path:
     sizes["vocab_size"] = len(tokenizer)
     ids: dict[str, Any] = {"bos_token_id": None, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": 0}
     torch.manual_seed(0)
-    made: Any = (
-        GraniteForCausalLM(GraniteConfig(**sizes, **ids, logits_scaling=8.0))
-        if kind == "granite"
-        else CohereForCausalLM(CohereConfig(**sizes, **ids, logit_scale=0.0625))
-    )
-    made.save_pretrained(folder)
+    family, option = {
+        "granite": ("Granite", {"logits_scaling": 8.0}),
+        "cohere": ("Cohere", {"logit_scale": 0.0625}),
+        "recurrent-gemma": ("RecurrentGemma", {"logits_soft_cap": 2.0, "lru_width": 16, "num_hidden_layers": 3}),
+    }[kind]
+    config = getattr(transformers, family + "Config")(**sizes | ids | option)
+    getattr(transformers, family + "ForCausalLM")(config).save_pretrained(folder)
     return folder
 
 
-@pytest.mark.parametrize("kind", ["granite", "cohere"])
+@pytest.mark.parametrize("kind", ["granite", "cohere", "recurrent-gemma"])
 def test_models_that_scale_their_logits_are_read_as_they_are(kind: str, tmp_path: Path) -> None:
     """A teacher's mean log-probability with the scale forgotten is another number."""
     reader = load_model(str(scaled(kind, tmp_path)))
@@ -107,6 +109,9 @@ def test_logits_that_are_not_known_are_refused(tmp_path: Path, monkeypatch: pyte
     known = harness.models.load.logits_of
     monkeypatch.setattr(harness.models.load, "logits_of", lambda model, *rest: 2 * known(model, *rest))
     with pytest.raises(UserError, match="GraniteForCausalLM transforms its logits"):
+        load_model(str(folder))
+    monkeypatch.setattr(harness.models.load, "logits_of", lambda model, *rest: known(None, *rest))
+    with pytest.raises(UserError, match="GraniteForCausalLM cannot be run on three tokens: AttributeError"):
         load_model(str(folder))
 
 
