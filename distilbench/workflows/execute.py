@@ -42,8 +42,17 @@ def execute(
     refuse(work.findings, force)
     if work.pending_stages:
         # A run that is killed can be reported too: its record names the scores that it was to have.
-        for target, plan in work.plans.items():
-            write_run(work.record(target), edit(describe(plan, work.store)))
+        try:
+            for target, plan in work.plans.items():
+                write_run(work.record(target), edit(describe(plan, work.store)))
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            raise UserError(
+                f"{work.runs}: {(error.strerror or '').lower()}, and {format_count(len(work.pending_stages), 'stage')} "
+                "are still to be made. Name a folder that can be written with --runs; a copy of this one keeps what is "
+                "done."
+            ) from error
     setup = partial(set_up_worker, work.plugins, work.store.root, log.getEffectiveLevel())
     plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
     if work.pending_stages and (message := recover_ledger(ledger)):

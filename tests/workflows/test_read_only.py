@@ -14,7 +14,7 @@ import pytest
 
 import distilbench
 from distilbench.cli import main
-from harness.errors import system_error
+from harness.errors import UserError, system_error
 from harness.records import write_records
 from harness.types import Answer, Reply
 from judges import BENCHMARKS
@@ -78,6 +78,8 @@ def test_tables_are_printed_and_files_go_elsewhere(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert f"error: {read_only / 'out'}: read-only file system. Name a folder elsewhere" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"and 2 stages are still to be made.*with --runs; a copy of this one keeps"):
+        distilbench.compare_judges("mine", ["n={kind: pocket, noise: 3}"], runs=read_only, out=tmp_path / "judges")
     # Nothing is left to be made, so the same evaluation prints its table again.
     run = distilbench.evaluate([f"mine=answers:{root / 'mine'}"], "pocket", runs=read_only, **OPTIONS)
     assert run.unwritten and run.outcome is not None and not run.outcome.completed_keys
