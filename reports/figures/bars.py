@@ -11,6 +11,7 @@ from reports.figures.style import (
     TEXT_BOX,
     add_headings,
     canvas,
+    explain_marks,
     label_axes,
     look,
     point_style,
@@ -54,9 +55,10 @@ def _marks(summary: Summary) -> str:
             cell.value is not None for cell in cells if cell.row.id == reference
         ),
         "*: significantly different from it (Holm-adjusted p < 0.05).": any(c.change.significant for c in cells),
+        "Bold: best.": any(cell.best for cell in cells),
         "Diamonds: the paper. Numbers: ours.": any(_papers(summary, column) for column in summary.columns),
     }
-    return " ".join(text for text, is_there in texts.items() if is_there)
+    return explain_marks(texts)
 
 
 def _papers(summary: Summary, column: ColumnSummary) -> dict[str, float]:

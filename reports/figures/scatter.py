@@ -11,6 +11,7 @@ from reports.figures.style import (
     add_headings,
     add_legend,
     canvas,
+    explain_marks,
     label_axes,
     point_style,
     scatter,
@@ -42,19 +43,20 @@ def lengths(summary: Summary, run: Run) -> Figure:
     """Score against mean answer length: a judge that likes long answers shows as points on a rising line."""
     columns = length_columns(summary)
     figure, axes = canvas(0.9 + 3.3 * len(columns) + _KEY, 3.8, len(columns))
-    rows = set()
+    rows, has_intervals = set(), False
     for axis, column in zip(axes, columns, strict=True):
         for cell in summary.column(column.metric.id):
             if cell.lengths is not None and cell.value is not None:
                 scatter(axis, cell.row.id, cell.lengths[0], cell.value, (cell.low, cell.high))
                 baseline = cell.lengths[1]
+                has_intervals |= cell.low is not None
                 rows.add(cell.row.id)
         axis.axvline(baseline, color="#555555", linewidth=0.9, linestyle=DASHED, zorder=1)
         label_axes(axis, _title(column), "Mean answer length, characters")
         axis.margins(x=0.12)
     add_legend(figure, [row for row in summary.rows if row.id in rows], point_style)
-    note = "Lines: 95% intervals. Dashed: length of the baseline's answers."
-    add_headings(figure, summary, run, "score and answer length", note)
+    marks = {"Lines: 95% intervals.": has_intervals, "Dashed: length of the baseline's answers.": True}
+    add_headings(figure, summary, run, "score and answer length", explain_marks(marks))
     set_margins(figure, 0.65, _KEY, 0.82, 0.8, wspace=0.28)
     return figure
 
@@ -90,12 +92,15 @@ def costs(summary: Summary, results: Results) -> Figure:
     add_legend(figure, [row for row in summary.rows if row.id in points], point_style)
     kinds = sorted({kind for training in results.trainings.values() for kind in training.seconds})
     builds = ", ".join(sorted({training.torch for training in results.trainings.values() if training.torch}))
-    note = (
-        f"Lines: 95% intervals. Black line, rings: Pareto front. Wall time of the stages {', '.join(kinds)}\n"
-        f"behind one student, mean over seeds; a stage that several rows share counts in full for each;\n"
-        f"other work on the machine counts too. torch {builds}."
-    )
-    add_headings(figure, summary, results.run, "score and training cost", note)
+    has_intervals = any(cell.low is not None for cell in summary.column(column.metric.id) if cell.row.id in points)
+    marks = {
+        "Lines: 95% intervals.": has_intervals,
+        f"Black line, rings: Pareto front. Wall time of the stages {', '.join(kinds)}\n"
+        "behind one student, mean over seeds; a stage that several rows share counts in full for each;\n"
+        "other work on the machine counts too.": True,
+        f"torch {builds}.": bool(builds),
+    }
+    add_headings(figure, summary, results.run, "score and training cost", explain_marks(marks))
     set_margins(figure, 0.65, _KEY, 0.62, 1.1)
     return figure
 

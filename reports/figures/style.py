@@ -71,6 +71,11 @@ def shorten(title: str, limit: int = 28) -> str:
     return title if len(title) <= limit else title[: limit - 1] + "…"
 
 
+def explain_marks(texts: Mapping[str, bool]) -> str:
+    """Of what marks mean, those that a figure has."""
+    return " ".join(text for text, is_there in texts.items() if is_there)
+
+
 def add_headings(figure: Figure, summary: Summary, run: Run, title: str, note: str) -> None:
     # models as they are have no teacher: they are the rows
     models = (

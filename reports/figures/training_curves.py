@@ -65,7 +65,11 @@ def training_curves(summary: Summary, results: Results) -> Figure:
         axis.set_visible(False)
     for axis in axes[max(0, len(panels) - _COLUMNS) : len(panels)]:
         axis.set_xlabel("optimiser step", fontsize=8)
-    note = "Thick: mean over seeds, smoothed over a twelfth of the steps. Thin: each seed, as it was logged."
+    several_seeds = any(frame.shape[1] > 1 for frame in frames.values())
+    thick = ["mean over seeds"] if several_seeds else []
+    thick += ["smoothed over a twelfth of the steps"] if any(_window(frame) > 1 for frame in frames.values()) else []
+    thin = "each seed, as it was logged" if several_seeds else "as it was logged"
+    note = f"Thick: {', '.join(thick)}. Thin: {thin}." if thick else ""
     add_headings(figure, summary, results.run, "training curves", note)
     if len(panels) > len(curve_rows):  # beside the panels: names inside of one would hide its lines
         add_legend(figure, curve_rows, _pen)
@@ -96,10 +100,13 @@ def _draw(axis: Axes, row: str, frame: pd.DataFrame) -> None:
     marker = "o" if len(steps) <= _FEW_POINTS else None  # a line of one point has no length: nothing would be seen
     thin: dict[str, Any] = {"color": look(row).colour, "linewidth": 0.6, "alpha": 0.55, "markersize": 2}
     axis.plot(steps, frame.to_numpy(), zorder=1, marker=marker, **thin)
-    # a window that grows with the run: short curves keep their shape, long ones lose their noise
-    window = 2 * (len(steps) // 24) + 1
-    thick = frame.mean(axis=1).rolling(window, center=True, min_periods=1).mean()
+    thick = frame.mean(axis=1).rolling(_window(frame), center=True, min_periods=1).mean()
     axis.plot(steps, thick.to_numpy(), zorder=3, marker=marker, markersize=4, **_pen(row))
+
+
+def _window(frame: pd.DataFrame) -> int:
+    """Steps that are smoothed over: it grows with the run, so short curves keep their shape, long ones lose noise."""
+    return 2 * (len(frame) // 24) + 1
 
 
 def _pen(row: str) -> dict[str, Any]:

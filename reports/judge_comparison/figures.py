@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from reports.figures.scatter import front
-from reports.figures.style import shorten
+from reports.figures.style import explain_marks, shorten
 from reports.judge_comparison.compare import JudgeComparison
 from reports.judge_comparison.panel import Number
 
@@ -84,7 +84,11 @@ def cost_figure(comparison: JudgeComparison) -> Figure | None:
     axis.margins(x=0.15)
     axis.set_xlabel(label)
     axis.set_ylabel(f"agrees with {comparison.reference.basis} (%)")
-    axis.set_title("Filled: no other is both cheaper and better. Lines: 95% intervals.", fontsize=8, loc="left")
+    marks = {
+        "Filled: no other is both cheaper and better.": True,
+        "Lines: 95% intervals.": any(accuracies[name].low is not None for name in points),
+    }
+    axis.set_title(explain_marks(marks), fontsize=8, loc="left")
     axis.grid(color="#dddddd", linewidth=0.6)
     return figure
 

@@ -332,7 +332,7 @@ def test_a_list_that_fails_does_not_hide_a_server_that_answers(names, token, say
         return call
 
     monkeypatch.setattr(OpenAIJudge, "_listed_models", play(names))
-    monkeypatch.setattr(OpenAIJudge, "_ask_one_token", play(token))
+    monkeypatch.setattr(OpenAIJudge, "_ask_once", play(token))
     problem = OpenAIJudge(OpenAIConfig(model="m", base_url="http://h/v1")).check()
     assert problem is None if says is None else re.search(says, str(problem))
 
@@ -468,6 +468,24 @@ def test_a_field_is_left_out_where_null_would_be_refused():
     assert set(OpenAIJudge(config).body(REQUEST)) == {"model", "messages", "logprobs", "top_logprobs"}
     with pytest.raises(ValueError, match="which every request needs"):
         OpenAIConfig(model="m", leave_out=("messages",))
+
+
+def test_the_check_asks_as_the_judging_does_and_names_the_option(monkeypatch):
+    sent = []
+
+    def call(judge, route, body=None):
+        if body is None:
+            raise JudgeError("model", "HTTP 404: no list")
+        sent.append(body)
+        raise status_failure(400, {"message": "`temperature` is deprecated for this model."}, ApiKey("JUDGE_KEY"))
+
+    monkeypatch.setattr(OpenAIJudge, "_call_once", call)
+    config = OpenAIConfig(model="m", base_url="http://h/v1", extra_body={"think": False}, leave_out=("top_p",))
+    problem = OpenAIJudge(config).check()
+    assert "leave_out: [temperature]" in problem and "does not serve" not in problem
+    assert sent[0]["max_tokens"] >= 16 and sent[0]["think"] is False
+    OpenAIJudge(replace(config, leave_out=("temperature",))).check()
+    assert "temperature" not in sent[1]
 
 
 def test_azures_version_stands_in_the_address_and_nothing_else_does(monkeypatch):

@@ -182,3 +182,18 @@ def test_a_figure_explains_the_marks_that_it_has() -> None:
     texts = texts_of(world.make(("student", "pad-ppd"), (0, 1), questions=20), "table1")
     assert "Dashed: Student." in texts and "*:" not in texts  # too few questions for any test
     assert "Bars: 95%" in texts_of(world.make(("pad-ppd",), (0,)), "figure4")
+
+
+def test_no_note_speaks_of_seeds_intervals_or_smoothing_that_a_figure_has_not() -> None:
+    """Scores without intervals; and one seed of three logged steps, whose curve is neither a mean nor smoothed."""
+    results = full_results()
+    texts = texts_of(results, "table1")
+    assert "Thick: mean over seeds" in texts and "Lines: 95% intervals. Black line" in texts
+    assert "Lines: 95% intervals. Dashed: length" in texts
+    scores = {key: replace(score, low=None, high=None, replicates=()) for key, score in results.scores.items()}
+    lines = tuple(curve(0.0, "margin")[:3])
+    trainings = {key: replace(training, curve=lines) for key, training in results.trainings.items() if key[1] == 0}
+    scores = {key: score for key, score in scores.items() if key[2] == 0}
+    texts = texts_of(Results(results.run, scores, trainings=trainings), "table1")
+    assert "Pareto front" in texts and "training curves" in texts and "answer length" in texts
+    assert not any(word in texts for word in ("95% intervals", "Thick", "Thin", "smoothed"))

@@ -35,6 +35,7 @@ PLAIN_ROUTE: Final = "/completions"
 OPENAI_URL: Final = "https://api.openai.com/v1"
 _CHECK_SECONDS: Final = 30.0  # a small server that answers one call at a time may be busy with one
 _NOT_OF_ROLES: Final = frozenset({"auth", "rate-limit", "timeout", "connection", "refused", "empty", "truncated"})
+_CHECK_TOKENS: Final = 16  # some endpoints take no lower limit
 _CONNECTIONS: Final = 512  # the client bounds the calls; the pool must only not be narrower than it
 
 
@@ -170,7 +171,7 @@ class OpenAIJudge:
         return {name: value for name, value in body.items() if name not in self.config.leave_out}
 
     def check(self) -> str | None:
-        """By the list of models, or by one token where that does not help: servers answer to unlisted names too."""
+        """By the list of models, or by a short question where that does not help: servers answer to unlisted names too."""
         if (key_problem := self._key.problem()) is not None:
             return f"judge model {self.model!r}: {key_problem}"
         if self.config.base_url is None and self._key.value == "none":
@@ -190,9 +191,9 @@ class OpenAIJudge:
             if error.kind in ("timeout", "auth", "connection"):
                 return self._problem(error, names)
         try:
-            self._ask_one_token()
+            self._ask_once()
         except JudgeError as error:
-            # Without a list, a server may refuse the one token for a reason of its own; "not found" and keys count.
+            # Without a list, a server may refuse the question for a reason of its own; "not found" and keys count.
             return None if has_no_list and error.kind not in ("model", "auth") else self._problem(error, names)
         return None
 
@@ -204,7 +205,9 @@ class OpenAIJudge:
             "connection": f" cannot be reached ({error}). Start the server, or correct base_url.",
             "server": f" is failing ({error}). Try again when it is well.",
         }
-        texts |= dict.fromkeys(["model", "bad-reply"], f": the endpoint does not serve this model ({error}).{models}")
+        absence = f"the endpoint does not serve this model ({error}).{models}"
+        is_option = error.remedy.startswith("set ")  # which it would not name for a model that is not there
+        texts |= dict.fromkeys(["model", "bad-reply"], f": {f'{error}.' if is_option else absence}")
         slow = f" did not answer ({error}). It may be busy or still loading the model: try again."
         texts |= dict.fromkeys(["timeout", "truncated"], slow)
         if error.kind not in texts:
@@ -218,9 +221,9 @@ class OpenAIJudge:
         model_entries = entries if isinstance(entries, list) else []
         return [str(entry["id"]) for entry in model_entries if isinstance(entry, Mapping) and "id" in entry]
 
-    def _ask_one_token(self) -> None:
-        messages = [{"role": "user", "content": "m or M?"}]
-        self._call_once(ROUTE, {"model": self.model, "messages": messages, self.quirks.max_tokens_field: 1})
+    def _ask_once(self) -> None:
+        request = Request("check", "", ({"role": "user", "content": "m or M?"},), _CHECK_TOKENS)
+        self._call_once(ROUTE, self.body(request))
 
     def _call_once(self, route: str, body: Mapping[str, object] | None = None) -> object:
         """One call outside of any event loop, which waits as long as a busy small server may need."""
