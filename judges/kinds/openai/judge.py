@@ -171,7 +171,7 @@ class OpenAIJudge:
         return {name: value for name, value in body.items() if name not in self.config.leave_out}
 
     def check(self) -> str | None:
-        """By the list of models, or by a short question where that does not help: servers answer to unlisted names too."""
+        """By the list of models, or by a question where that does not help: servers answer to unlisted names too."""
         if (key_problem := self._key.problem()) is not None:
             return f"judge model {self.model!r}: {key_problem}"
         if self.config.base_url is None and self._key.value == "none":
