@@ -135,7 +135,8 @@ class OpenAIJudge:
             except JudgeError as error:
                 if error.kind in _NOT_OF_ROLES or not NO_SYSTEM.search(error.message):
                     raise
-        reply = await self._post(replace(request, messages=tuple(fold_system_text(request.messages))))
+        folded_messages = tuple(dict(message) for message in fold_system_text(request.messages))
+        reply = await self._post(replace(request, messages=folded_messages))
         self._folds_system = True  # from now on, without the call that is refused
         return replace(reply, flags=("system-folded",))
 
