@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # JSON can hold half of a character ("\ud83d", of an emoji that was cut); UTF-8 cannot. Such a text can be read, paid
 # for and stored, but never written to a file.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+_DETAIL = re.compile(r"'.*'|\".*\"|\b\w*\d\w*\b", re.DOTALL)
 
 
 def format_count(count: int, noun: str) -> str:
@@ -40,6 +43,18 @@ def clean(text: str) -> str:
     if line.isascii() and line.isprintable():  # nearly all text: no look at every character
         return line
     return "".join("\ufffd" if unicodedata.category(char).startswith("C") else char for char in line)
+
+
+def first_of_each_kind(sentences: Sequence[str], most: int = 3) -> list[str]:
+    """At most so many of each kind, and how many more there are; one kind differs in numbers, ids and quoted text."""
+    kinds: dict[str, list[str]] = {}
+    for sentence in sentences:
+        kinds.setdefault(_DETAIL.sub("", sentence), []).append(sentence)
+    lines = []
+    for alike in kinds.values():
+        shown = most if len(alike) > most + 1 else len(alike)
+        lines += [*alike[:shown], *([f"  ... and {len(alike) - shown:,} more like this"] if alike[shown:] else [])]
+    return lines
 
 
 def percent(share: float) -> str:

@@ -9,11 +9,12 @@ import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
 from harness.errors import UserError
-from harness.text import format_count
+from harness.text import first_of_each_kind, format_count
 
 app = typer.Typer()
 _BENCHMARK = "alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants."
-_PARTIAL = "Accept missing, doubled and foreign rows; they are listed and counted."
+_PARTIAL = "Accept missing, doubled, foreign and contradicting rows; they are listed and counted."
+_KEEP_FAILED = "Take what reads like a failed generation ('nan', '$ERROR$') for the answer."
 _LEFT_OUT = "Leave out questions without an answer; they are counted and listed."
 _TARGET = "Which target of the run; default: table1, or the only one."
 
@@ -25,6 +26,7 @@ def import_(
     out: Annotated[Path, typer.Option(help="Folder to write answers.jsonl and judgments.jsonl to.")],
     model: Annotated[str | None, typer.Option(help="Which model, where the files hold several.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help=_PARTIAL)] = False,
+    keep_failed: Annotated[bool, typer.Option("--keep-failed", help=_KEEP_FAILED)] = False,
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap resamples behind each interval.")] = 1000,
     overrides: Overrides = None,
     plugins: Plugins = None,
@@ -36,11 +38,11 @@ def import_(
     from distilbench.workflows.answers import import_answers
 
     report = import_answers(
-        files, benchmark, out, model=model, partial=partial, replicates=replicates,
+        files, benchmark, out, model=model, partial=partial, keep_failed=keep_failed, replicates=replicates,
         set=overrides or [], plugins=plugins or [],
     )  # fmt: skip
     answers = report.answers
-    for problem in report.problems:
+    for problem in first_of_each_kind(report.problems):
         typer.echo(problem, err=True)
     count = f"{format_count(len(answers.answers), 'answer')}, {format_count(len(answers.judgments), 'judgment')}"
     typer.echo(f"{answers.model}: {count} to {format_count(report.questions, 'question')} in {out}")
@@ -56,6 +58,8 @@ def import_(
         typer.echo(f"protocol: {report.card.version}; judge prompt {report.card.prompt_hash}; official judge {judge}")
         for deviation in report.card.deviations:
             typer.echo(f"  differs: {deviation}")
+    for note in report.notes:
+        typer.echo(f"note: {note}")
 
 
 @app.command(epilog="Example: distilbench export my-model --out official  (or: --run runs/pocket --row dpo -b gsm8k)")

@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.recipe.sections import split_judge
 from harness.records import read_records, write_records
 from harness.stats import seed_of
-from harness.text import format_count
+from harness.text import first_of_each_kind, format_count
 from harness.types import Answer, Judgment, Reply, Request, Score
 from judges.formats import ExportedResults, export_files, import_files
 
@@ -50,15 +50,17 @@ class ImportReport:
     problems: Sequence[str]  # rows that do not fit the questions, and questions without a row
     scores: Sequence[Score]
     card: Card
+    notes: Sequence[str] = ()
 
 
-def import_answers(
+def import_answers(  # noqa: PLR0913, the options of the command
     files: Sequence[Path],
     benchmark: str,
     out: Path,
     *,
     model: str | None = None,
     partial: bool = False,
+    keep_failed: bool = False,
     replicates: int = 1000,
     set: Mapping[str, object] | Sequence[str] = (),  # noqa: A002, as in the other workflows
     plugins: Sequence[str] = (),
@@ -67,22 +69,32 @@ def import_answers(
     unless ``set`` has ``questions=pocket``), score the judgments, and store both in ``out``.
 
     ``model``: which one, where the files hold several. Raises UserError that lists missing, doubled and foreign rows,
-    unless ``partial`` accepts them.
+    unless ``partial`` accepts them. ``keep_failed``: what reads like a generator's failure is the answer.
     """
     adapter = find_benchmark(benchmark, load_registry(plugins))
     # The official tools ask the official questions, whatever a benchmark's own default is.
     config = parse_options(adapter.config, set, {"questions": "official"})
     questions = adapter.questions(config)
-    imported = import_files(files, benchmark, questions, model)
-    imported = replace(imported, problems=(*imported.problems, *other_verdicts(adapter, config, imported.judgments)))
-    if not imported.answers and not imported.judgments:
-        raise UserError("\n".join(["nothing in these files belongs to the questions:", *imported.problems]))
-    if imported.problems and not partial:
-        head = (
-            f"{format_count(len(imported.problems), 'problem')} with these rows; --partial takes the rest all the same:"
-        )
-        raise UserError("\n".join([head, *imported.problems]))
-    judgments = imported.judgments
+    imported = import_files(files, benchmark, questions, model, keep_failed)
+    # What the files show of how they were made goes before the defaults, and what was set before both.
+    config = parse_options(adapter.config, set, {"questions": "official", **imported.options})
+    problems = list(imported.problems)
+    problems += [
+        f"the files' prompts show {name} {value}; the card states {getattr(config, name)}, as you set"
+        for name, value in imported.options.items()
+        if getattr(config, name) != value
+    ]
+    judgments = _without_odd_verdicts(imported.judgments, adapter.verdicts, problems)
+    problems += other_verdicts(adapter, config, judgments)
+    ids = [question.id for question in questions]
+    asked = f"{format_count(len(ids), 'question')} asked: {', '.join(ids[:5])}{', ...' if ids[5:] else ''}"
+    if not imported.answers and not judgments:
+        head = f"nothing in these files belongs to the questions ({asked}):"
+        raise UserError("\n".join([head, *first_of_each_kind(problems)]))
+    if problems and not partial:
+        count = format_count(len(problems), "problem")
+        head = f"{count} with these rows ({asked}); --partial takes the rest all the same:"
+        raise UserError("\n".join([head, *first_of_each_kind(problems)]))
     if not judgments:  # a benchmark that needs no judge grades by rule; the others give nothing here
         texts = {answer.question: answer for answer in imported.answers}
         answered_questions = [question for question in questions if question.id in texts]
@@ -98,13 +110,27 @@ def import_answers(
     hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     note: ImportNote = {
         "benchmark": benchmark, "config": json_data(config), "model": name, "baseline": imported.baseline,
-        "files": hashes, "problems": list(imported.problems),
+        "files": hashes, "problems": problems,
     }  # fmt: skip
     (out / IMPORT_NOTE).write_text(json.dumps(note, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     entrants = {name: Entrant(imported.answers, judgments)} if judgments else {}
     scores = adapter.score(questions, entrants, config, seed_of("bootstrap", adapter.name), replicates)
     answers = AnswerSet(benchmark, json_data(config), name, imported.answers, judgments, baseline=imported.baseline)
-    return ImportReport(answers, len(questions), imported.problems, scores.get(name, ()), adapter.card(config))
+    card, notes = adapter.card(config), imported.notes
+    return ImportReport(answers, len(questions), problems, scores.get(name, ()), card, notes)
+
+
+def _without_odd_verdicts(
+    judgments: Sequence[Judgment], limits: tuple[float, float], problems: list[str]
+) -> tuple[Judgment, ...]:
+    """One beyond the benchmark's verdicts loses it, with a sentence in ``problems``."""
+    low, high = limits
+    odd_judgments = [j for j in judgments if j.verdict is not None and not low <= j.verdict <= high]
+    reason = f"the verdict is not {low:g} to {high:g}"
+    problems += [
+        f"question {j.question} ({j.part}): {reason}, but {j.verdict:g}; it counts as none" for j in odd_judgments
+    ]
+    return tuple(replace(j, verdict=None, reason=reason) if j in odd_judgments else j for j in judgments)
 
 
 def other_verdicts(benchmark: AnyBenchmark, config: object, judgments: Sequence[Judgment]) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,17 +56,19 @@ class RowMatcher(Generic[T]):
         self.problems: list[str] = []
         self.reported: set[tuple[str, str]] = set()
         self.by_id = {question.id: question for question in questions}
-        # Some tools write ids, others the instruction itself.
-        self.ids = {question.turns[0]: question.id for question in questions if question.turns}
-        self.ids |= {question.id: question.id for question in questions}
+        # Some tools write ids, others the instruction itself, with other white space.
+        texts = [(question.turns[0], question.id) for question in questions if question.turns]
+        compact_texts = Counter(compact(text) for text, _ in texts)
+        self.ids = {compact(text): name for text, name in texts if compact_texts[compact(text)] == 1}
+        self.ids |= {**dict(texts), **{question.id: question.id for question in questions}}
 
     def offer(self, name: str, location: str, row: T, slot: str = "", source_row: Row = {}) -> None:  # noqa: B006, only read
         """Take one row of the question that has this id or text; one per ``slot`` (a turn, a filter).
 
         ``source_row``: the row as it is in the file.
         """
-        question = self.ids.get(name)
-        if question is None:
+        question = self.find(name)
+        if not question:
             self.problems.append(f"{location}: {self.content} for a question that is not asked here: {shorten(name)}")
         elif (question, slot) in self.rows:
             place = f"question {question}" + (f" ({slot})" if slot else "")
@@ -81,6 +84,10 @@ class RowMatcher(Generic[T]):
                         f"the {field} of question {question} differs (file: {shorten(theirs)}, ours: {shorten(ours)})"
                     )
                     self.problems.append(f"{location}: {text}; ours counts")
+
+    def find(self, name: str) -> str:
+        """The id of the question that has this id or text; empty where none has."""
+        return self.ids.get(name) or self.ids.get(compact(name), "")
 
     def in_order(self, slots: Sequence[str] = ("",)) -> list[tuple[Question, str, T]]:
         places = [(question, slot) for question in self.questions for slot in slots]
@@ -107,10 +114,13 @@ def contradictions(row: Row, question: Question) -> list[tuple[str, str, str]]:
     user_texts = [dig(turn, "content") for turn in turns if dig(turn, "role") == "user"][:1]
     texts = dig(row, "doc", "question"), row.get("instruction"), row.get("prompt"), *user_texts
     golds = dig(row, "doc", "answer"), row.get("target")
+    # Where the baseline's answer stands beside its name, the answer is compared.
+    baselines = row.get("baseline"), None if "output_1" in row else row.get("generator_1")
     comparisons: tuple[tuple[str, tuple[object, ...], Sequence[object]], ...] = (
         ("text", texts, question.turns[:1]),
         ("gold answer", golds, question.reference[:1]),
-        ("baseline", (row.get("baseline"),), [question.meta[key] for key in ("baseline",) if key in question.meta]),
+        ("baseline", baselines, [question.meta[key] for key in ("baseline",) if key in question.meta]),
+        ("category", (row.get("dataset"),), [question.category] if question.category else []),
     )
     differences = []
     for field, file_values, our_values in comparisons:
@@ -118,18 +128,25 @@ def contradictions(row: Row, question: Question) -> list[tuple[str, str, str]]:
             # A gold answer may come with its working, which ends in "#### N".
             pairs = [
                 [text.rpartition("####")[2].strip() for text in (theirs, ours)]
-                for theirs in map(str, filter(_is_text, file_values))
+                for theirs in map(str, filter(_is_written, file_values))
             ]
-            unequal = [(theirs, own) for theirs, own in pairs if _compact(theirs) != _compact(own)]
+            unequal = [(theirs, own) for theirs, own in pairs if not _is_same(theirs, own)]
             differences += [(field, *unequal[0])] if unequal else []
     return differences
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
+def _is_written(value: object) -> bool:
+    return value != "" and isinstance(value, str | int | float) and not is_missing(value)
 
 
-def _compact(text: str) -> str:
+def _is_same(first: str, second: str) -> bool:
+    """Whether two texts are the same, as texts or as numbers (``$18`` and ``18.0``)."""
+    texts = [compact(text) for text in (first, second)]
+    numbers = [number_of(text.strip("$").removesuffix(".")) for text in texts]
+    return texts[0] == texts[1] or (numbers[0] is not None and numbers[0] == numbers[1])
+
+
+def compact(text: str) -> str:
     """Without white space and commas, which differ between copies of one text."""
     return "".join(text.replace(",", "").split())
 
@@ -177,7 +194,14 @@ def read_answers(
 
 def own_answer(row: Row, location: str) -> tuple[str, Answer]:
     """A row of our own ``answers.jsonl``, as ``ReadAnswer``."""
-    return "", record(row, Answer, location)
+    return "", own_record(row, Answer, location)
+
+
+def own_record(row: Row, kind: type[T], location: str) -> T:
+    """A record of ours, also as pandas writes it: ids that became numbers, NaN in empty cells. Raises UserError."""
+    values = {key: value for key, value in row.items() if not is_missing(value) or key == "verdict"}
+    verdict = {"verdict": None} if "verdict" in row and is_missing(row["verdict"]) else {}
+    return record({**values, **verdict, "question": name_of(row["question"])}, kind, location)
 
 
 def match_answers(
@@ -196,7 +220,7 @@ def match_answers(
     chosen = model or (models[0] if models else "")
     for location, row, name, answer in read_rows:
         if name in ("", chosen):  # a row that names no model belongs to every one
-            question = answers.ids.get(answer.question, "")
+            question = answers.find(answer.question)
             answers.offer(answer.question, location, replace(answer, question=question), source_row=row)
     return chosen, answers
 
@@ -205,9 +229,9 @@ def whole_answers(answers: Sequence[Answer], questions: Sequence[Question]) -> t
     """The answers with all turns, none a mark of failure; a problem for each of the others."""
     complete_answers, problems = [], []
     for question, answer in pair_answers(questions, answers):
-        failures = [text for text in answer.turns if is_failure(text)]
-        if failures:
-            reason = f"is {shorten(failures[0].strip())}, the mark of a generator that failed"
+        if mark := failure_mark(answer):
+            way_on = "`distilbench import --keep-failed` takes it for an answer"
+            reason = f"is {shorten(mark)}, the mark of a generator that failed ({way_on})"
         elif len(answer.turns) != len(question.turns):
             reason = f"has {format_count(len(answer.turns), 'turn')}, not {len(question.turns)}"
         else:
@@ -217,9 +241,11 @@ def whole_answers(answers: Sequence[Answer], questions: Sequence[Question]) -> t
     return complete_answers, problems
 
 
-def is_failure(text: str) -> bool:
-    """Whether an answer is no answer, but what a generator writes where it failed."""
-    return _FAILURE.fullmatch(" ".join(text.split()) if len(text) < 2000 else "") is not None
+def failure_mark(answer: Answer) -> str:
+    """What a generator wrote where it failed, instead of an answer; empty where there is none, or someone said that it
+    is the answer (``meta.verbatim``)."""
+    texts = [" ".join(text.split()) for text in answer.turns if len(text) < 2000 and "verbatim" not in answer.meta]
+    return next((text for text in texts if _FAILURE.fullmatch(text)), "")
 
 
 def is_own(row: Row) -> bool:
@@ -230,6 +256,35 @@ def is_own(row: Row) -> bool:
 def is_missing(value: object) -> bool:
     """``null``, or the NaN that pandas writes for it."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def has(row: Row, key: str) -> bool:
+    """Whether a field is there and not empty: pandas gives every row the columns of all."""
+    return not is_missing(row.get(key))
+
+
+def is_no_verdict(value: object) -> bool:
+    """Whether a cell of verdicts is empty; spreadsheets and ``str()`` write it as a word."""
+    return is_missing(value) or (isinstance(value, str) and value.strip().lower() in ("nan", "none", "null", "<na>"))
+
+
+def number_of(value: object) -> float | None:
+    """A number, also where it is written as text; ``None`` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def name_of(value: object) -> str:
+    """A name (of a model, a judge, a question) as text: the first of a list, 81 for 81.0; empty where there is none."""
+    if isinstance(value, list | tuple):
+        return name_of(value[0]) if value else ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if is_missing(value) else str(value)
 
 
 def shorten(value: object) -> str:
@@ -295,8 +350,9 @@ def require_field(row: Row, key: str, kind: type[T], location: str) -> T:
     if key not in row:
         raise UserError(f"{location}: no field {key!r} (there are: {', '.join(sorted(map(str, row))) or 'none'})")
     value: Any = row[key]
-    if kind is int and isinstance(value, float) and value.is_integer():
-        value = int(value)  # pandas turns whole numbers into 81.0 where a column has a gap
+    number = number_of(value) if kind is int else None
+    if number is not None and number.is_integer():
+        value = int(number)  # pandas turns whole numbers into 81.0 where a column has a gap, and tables into text
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise UserError(f"{location}: {key} must be a {kind.__name__}, got {shorten(value)}")
     return value

@@ -23,7 +23,7 @@ from harness.contracts.options import PathText, Repeats, Temperature, Tokens, op
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import Row, dig, read_jsonl, require_field, shorten
+from judges.benchmarks.answer_files import Row, dig, has, name_of, read_jsonl, require_field, shorten
 from judges.benchmarks.arena_hard.score import GAMES, read_label
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
 from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
@@ -147,7 +147,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
 
     @staticmethod
     def read_answer(row: Row, location: str) -> tuple[str, Answer] | None:
-        if "choices" not in row:  # a judgment
+        if not has(row, "choices"):  # a judgment
             return None
         choices = require_field(row, "choices", list, location)
         if not isinstance(dig(choices, 0), Mapping):
@@ -156,7 +156,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         if not isinstance(turns, list) or not turns or not all(isinstance(text, str) for text in turns):
             raise UserError(f"{location}: choices[0].turns must be a list of texts, got {shorten(turns)}")
         question = str(require_field(row, "question_id", int, location))
-        return str(row.get("model_id", "")), Answer(question, tuple(turns), (), ())
+        return name_of(row.get("model_id")), Answer(question, tuple(turns), (), ())
 
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
         prompt, limits = self.sets[config.questions].prompt, (config.judge_max_tokens, config.judge_temperature)

@@ -6,23 +6,25 @@ The benchmark decides the format; whether a row holds an answer or a judgment is
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError, unknown_choice
-from harness.records import record
 from harness.text import replace_in_json, replace_surrogates
 from harness.thinking import separate_answers, separate_judgment
 from harness.types import Judgment, Question
 from judges.benchmarks.answer_files import (
     RowMatcher,
     Rows,
-    is_failure,
+    failure_mark,
+    has,
     is_own,
     locate_rows,
     match_answers,
     own_answer,
+    own_record,
     parse_rows,
     whole_answers,
 )
@@ -47,12 +49,13 @@ def _format(benchmark: str) -> Format:
 
 
 def import_files(
-    files: Sequence[Path], benchmark: str, questions: Sequence[Question], model: str | None = None
-) -> ImportedResults:
+    files: Sequence[Path], benchmark: str, questions: Sequence[Question], model: str | None = None,
+    keep_failed: bool = False,
+) -> ImportedResults:  # fmt: skip
     """What files of the official tool, or our own JSON lines, hold of one model; ``problems`` list what does not fit.
 
-    A row that cannot be read is a problem. Raises UserError: no row can be, a file cannot, or there are several models,
-    none named.
+    A row that cannot be read is a problem. ``keep_failed``: marks of failed generators are answers. Raises UserError:
+    no row can be read, a file cannot, or there are several models, none named.
     """
     if not files:
         raise UserError("name at least one file to import")
@@ -64,25 +67,35 @@ def import_files(
         raise UserError(f"{own_files[0]} is distilbench's own, {foreign} is not: import them one after the other.")
     results = (_read_own if own_files else _format(benchmark).read)(rows, questions, model)
     all_answers = separate_answers(results.answers)
+    failed_questions = {answer.question for answer in all_answers if failure_mark(answer)}
+    if keep_failed:
+        all_answers = [
+            replace(answer, meta={**answer.meta, "verbatim": True}) if answer.question in failed_questions else answer
+            for answer in all_answers
+        ]
+        failed_questions = set()
     answers, problems = whole_answers(all_answers, questions)
-    failed_questions = {answer.question for answer in all_answers if any(map(is_failure, answer.turns))}
     judgments = [
         replace(judgment, verdict=None, reason="the answer is the mark of a generator that failed")
         if judgment.question in failed_questions
         else separate_judgment(judgment)
         for judgment in results.judgments
     ]
+    counts = Counter(judgment.judge_model for judgment in judgments if judgment.verdict is not None)
+    if len(counts) > 1:
+        shares = ", ".join(f"{count} of {name or 'no name'}" for name, count in counts.most_common(5))
+        problems.append(f"the verdicts are of several judges ({shares}); all count")
     all_problems = (*results.problems, *problems)
     return replace(results, answers=tuple(answers), judgments=tuple(judgments), problems=all_problems)
 
 
 def _read_own(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
-    answer_rows = [(location, row) for location, row in rows if "turns" in row]
+    answer_rows = [(location, row) for location, row in rows if has(row, "turns")]
     _, answers = match_answers(answer_rows, own_answer, (), None, questions)
     matcher = RowMatcher[Judgment](questions, "judgments")
-    judgment_rows = [(location, row) for location, row in rows if "turns" not in row]
+    judgment_rows = [(location, row) for location, row in rows if not has(row, "turns")]
     records = parse_rows(
-        judgment_rows, lambda row, location: (location, record(row, Judgment, location)), matcher.problems
+        judgment_rows, lambda row, location: (location, own_record(row, Judgment, location)), matcher.problems
     )
     for location, judgment in records:
         matcher.offer(judgment.question, location, judgment, f"{judgment.part} {judgment.repeat}")

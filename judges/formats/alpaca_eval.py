@@ -17,8 +17,12 @@ from judges.benchmarks.answer_files import (
     Row,
     RowMatcher,
     Rows,
-    is_missing,
+    compact,
+    has,
+    is_no_verdict,
     match_answers,
+    name_of,
+    number_of,
     parse_rows,
     require_field,
     shorten,
@@ -30,18 +34,18 @@ ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
 
 
 def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
-    annotations = [(location, row) for location, row in rows if "preference" in row]
-    names = [str(row["generator_2"]) for _, row in annotations if "generator_2" in row]
+    annotations = [(location, row) for location, row in rows if "preference" in row and not has(row, "output")]
+    names = [name for _, row in annotations if (name := name_of(row.get("generator_2")))]
     chosen, outputs = match_answers(rows, AlpacaEval.read_answer, names, model, questions)
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "annotations")
-    model_rows = [(location, row) for location, row in annotations if row.get("generator_2", chosen) == chosen]
+    model_rows = [(location, row) for location, row in annotations if name_of(row.get("generator_2")) in ("", chosen)]
     instructions = parse_rows(
         model_rows,
         lambda row, location: (require_field(row, "instruction", str, location), location, row),
         matcher.problems,
     )
     for text, location, row in instructions:
-        matcher.offer(text, location, (row, location))
+        matcher.offer(text, location, (row, location), source_row=row)
     problems = outputs.problems + matcher.problems
     problems += outputs.missing_rows() if len(annotations) < len(rows) else []
     problems += matcher.missing_rows() if annotations else []
@@ -51,7 +55,7 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
         question, row = pair
         # Annotations hold the answer that was judged; where outputs came along, both must be the same text.
         answer = Answer(question.id, (require_field(row, "output_2", str, location),), (), ())
-        if answers.get(question.id, answer).turns != answer.turns:
+        if compact(answers.get(question.id, answer).turns[0]) != compact(answer.turns[0]):
             raise UserError(
                 f"{location}, question {question.id}: the annotations judge another answer than the outputs hold"
             )
@@ -61,29 +65,29 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
 
     judgments = parse_rows([(place, (q, row)) for q, _, (row, place) in matcher.in_order()], read_pair, problems)
     in_order = tuple(answer for _, answer in pair_answers(questions, list(answers.values())))
-    baselines = {str(row.get("generator_1", "")) for _, row in annotations}
+    baselines = {name_of(row.get("generator_1")) for _, row in annotations}
     return ImportedResults(chosen, in_order, tuple(judgments), tuple(problems), single_name(baselines))
 
 
 def _judgment(row: Row, question: Question, location: str) -> Judgment:
-    if question.baseline and row.get("output_1", question.baseline[0]) != question.baseline[0]:
+    if question.baseline and compact(str(row.get("output_1", question.baseline[0]))) != compact(question.baseline[0]):
         raise UserError(
             f"{location}: output_1 is not the baseline's answer to question {question.id}. Annotations against another "
             "baseline need that baseline: --set baseline=ITS_OUTPUTS."
         )
-    preference = row["preference"]
-    blank = Judgment(question.id, "preference", None, judge_model=str(row.get("annotator", "")))
-    if is_missing(preference):
+    blank = Judgment(question.id, "preference", None, judge_model=name_of(row.get("annotator")))
+    if is_no_verdict(row["preference"]):
         return replace(blank, reason="no preference in the annotations")
-    if isinstance(preference, bool) or not isinstance(preference, int | float):
-        raise UserError(f"{location}: preference must be a number, got {shorten(preference)}")
+    preference = number_of(row["preference"])
+    if preference is None:
+        raise UserError(f"{location}: preference must be a number, got {shorten(row['preference'])}")
     if preference == -1:  # how alpaca_eval's own store of annotations writes that the annotator failed
         return replace(blank, reason="the annotator failed (preference -1)")
     if preference == 0:  # how alpaca_eval wrote a tie before 0.3
         return replace(blank, verdict=0.5)
     if not 1 <= preference <= 2:
         raise UserError(f"{location}: preference must lie between 1 and 2, got {shorten(preference)}")
-    return replace(blank, verdict=float(preference) - 1.0, reply=text_or_empty(row.get("raw_completion")))
+    return replace(blank, verdict=preference - 1.0, reply=text_or_empty(row.get("raw_completion")))
 
 
 def write(results: ExportedResults, benchmark: str) -> Files:

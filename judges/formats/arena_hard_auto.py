@@ -16,8 +16,10 @@ from judges.benchmarks.answer_files import (
     RowMatcher,
     Rows,
     dig,
-    is_missing,
+    has,
+    is_no_verdict,
     match_answers,
+    name_of,
     parse_rows,
     require_field,
     shorten,
@@ -36,7 +38,7 @@ PLACES = {
 
 
 def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
-    games = [(location, row) for location, row in rows if "games" in row]
+    games = [(location, row) for location, row in rows if has(row, "games")]
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
     model_rows = parse_rows(
         games,
@@ -49,11 +51,11 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
     chosen, answers = match_answers(rows, ArenaHard.read_answer, names, model, questions)
     for location, row, name in model_rows:
         if name == chosen:
-            matcher.offer(str(row.get("uid", row.get("question_id"))), location, (row, location), source_row=row)
+            matcher.offer(name_of(row.get("uid", row.get("question_id"))), location, (row, location), source_row=row)
     problems = answers.all_problems() + matcher.all_problems()
     pairs = [(location, (question, row)) for question, _, (row, location) in matcher.in_order()]
     judgments = parse_rows(pairs, lambda pair, location: _judgments(*pair, location, problems), problems)
-    baselines = {str(row["baseline"]) for _, row in games if "baseline" in row}
+    baselines = {name_of(row["baseline"]) for _, row in games if has(row, "baseline")}
     complete_answers = tuple(answer for *_, answer in answers.in_order())
     all_judgments = tuple(judgment for game_pair in judgments for judgment in game_pair)
     return ImportedResults(chosen, complete_answers, all_judgments, tuple(problems), single_name(baselines))
@@ -62,25 +64,37 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
 def _judgments(question: Question, row: Row, location: str, problems: list[str]) -> list[Judgment]:
     games = require_field(row, "games", list, location)
     judgments = []
+    if len(games) > len(GAMES):
+        problems.append(f"{location}: {len(games)} games; the first {len(GAMES)} count")
     for number, part in enumerate(GAMES):
         label, text = dig(games, number, "score"), dig(games, number, "judgment")
         reply = dig(text, "answer") if isinstance(text, Mapping) else text
         blank = Judgment(
             question.id, part, None, "no verdict in the file", reply=text_or_empty(reply),
-            judge_model=str(row.get("judge", "")), meta={"model_first": bool(number)},
+            judge_model=name_of(row.get("judge")), meta={"model_first": bool(number)},
             thinking=text_or_empty(dig(text, "thought")),
         )  # fmt: skip
-        if is_missing(label):
+        official_label = _label(label)
+        if is_no_verdict(label):
             judgments.append(blank)
-        elif isinstance(label, str) and (label in LABELS or label in MIRRORED_LABELS):
-            margin = {**LABELS, **MIRRORED_LABELS}[label] * (1 if number else -1)
-            flags = (MIRRORED_FLAG,) if label in MIRRORED_LABELS else ()
+        elif official_label:
+            margin = {**LABELS, **MIRRORED_LABELS}[official_label] * (1 if number else -1)
+            flags = (MIRRORED_FLAG,) if official_label in MIRRORED_LABELS else ()
             judgments.append(replace(blank, verdict=margin + 0.0, reason=None, flags=flags))
+            if label != official_label:
+                problems.append(f"{location}: game {number + 1} has {shorten(label)}; it counts as {official_label}")
         else:  # the script of 2025 stores whatever letters stood in the brackets; it does not count them either
             reason = f"no such verdict label: {shorten(label)}"
             judgments.append(replace(blank, reason=reason))
             problems.append(f"{location}: game {number + 1} has {reason}; it counts as no verdict")
     return judgments
+
+
+def _label(value: object) -> str:
+    """The official label, in whatever case, brackets and white space it stands; empty where it is none."""
+    text = "".join(value.split()).strip("[]").upper() if isinstance(value, str) else ""
+    label = "A=B" if text == "TIE" else text
+    return label if label in LABELS or label in MIRRORED_LABELS else ""
 
 
 def write(results: ExportedResults, benchmark: str) -> Files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,10 @@ class ImportedResults:
     problems: tuple[str, ...] = ()
     """What does not fit, one sentence each: other questions, duplicates, missing rows."""
     baseline: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Of the benchmark, as the files show them: how their answers were asked for."""
+    notes: tuple[str, ...] = ()
+    """What the files leave open."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,11 @@ from judges.benchmarks.answer_files import (
     Row,
     RowMatcher,
     Rows,
-    is_missing,
+    has,
+    is_no_verdict,
     match_answers,
+    name_of,
+    number_of,
     parse_rows,
     require_field,
     shorten,
@@ -31,10 +34,10 @@ _SLOTS = {1: TURNS[0], 2: TURNS[1]}
 
 
 def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
-    judgment_rows = [(location, row) for location, row in rows if "choices" not in row]
-    names = [str(row.get("model", row.get("model_1", ""))) for _, row in judgment_rows]
+    judgment_rows = [(location, row) for location, row in rows if not has(row, "choices")]
+    names = [name_of(row["model"] if has(row, "model") else row.get("model_1")) for _, row in judgment_rows]
     if model is not None:  # a named model may be the second of its pairs; the one to read unasked is the first
-        names += [str(row["model_2"]) for _, row in judgment_rows if "model_2" in row]
+        names += [name_of(row.get("model_2")) for _, row in judgment_rows]
     names = [name for name in names if name]
     chosen, answers = match_answers(rows, MTBenchPairwise.read_answer, names, model, questions)
     matcher: RowMatcher[tuple[Row, str]] = RowMatcher(questions, "judgments")
@@ -51,6 +54,11 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
     if len(opponents) > 1:
         raise UserError(f"{chosen} is compared with several models ({', '.join(sorted(opponents))}): keep one's rows.")
     problems = answers.all_problems() + matcher.all_problems(TURNS)
+    problems += [
+        f"{location}: {len(choices)} choices; the first counts"
+        for location, row in rows
+        if isinstance(choices := row.get("choices"), list) and len(choices) > 1
+    ]
     turns = [(location, (q, turn, row)) for q, turn, (row, location) in matcher.in_order(TURNS)]
     judgments = parse_rows(turns, lambda turn, location: _judgments(*turn, chosen, location, problems), problems)
     complete_answers = tuple(answer for *_, answer in answers.in_order())
@@ -62,12 +70,12 @@ def _game_turn(row: Row, location: str, model: str) -> tuple[str, Row, list[str]
     """(location, row, whom the model is compared with, turn: 0 for a row of other models)."""
     require_field(row, "question_id", int, location)
     opponent = []
-    if "g1_winner" in row:
+    if has(row, "model_1"):
         pair = require_field(row, "model_1", str, location), require_field(row, "model_2", str, location)
         if model not in pair:
             return location, row, [], 0
         opponent = [pair[1] if pair[0] == model else pair[0]]
-    elif row.get("model") != model:
+    elif name_of(row.get("model")) not in ("", model):
         return location, row, [], 0
     turn = require_field(row, "turn", int, location)
     if turn not in _SLOTS:
@@ -83,26 +91,25 @@ def _judgments(
         problems.append(
             f"{location}: the judge's prompt does not hold {turn} of question {question.id}; the verdict counts"
         )
-    if "g1_winner" in row:
+    if has(row, "model_1"):
         return _games(question.id, turn, row, model, location, problems)
-    return [_rating(question.id, turn, row, location)]
+    return [_rating(question.id, turn, row, location, problems)]
 
 
-def _judge(row: Row) -> str:
-    judge = row.get("judge", "")
-    return str(judge[0]) if isinstance(judge, list | tuple) and judge else str(judge)
-
-
-def _rating(question: str, turn: str, row: Row, location: str) -> Judgment:
-    score = row.get("score")
-    blank = Judgment(question, turn, None, reply=text_or_empty(row.get("judgment")), judge_model=_judge(row))
-    if is_missing(score) and "score" in row:
-        return replace(blank, reason="no rating in the file")
-    if isinstance(score, bool) or not isinstance(score, int | float):
-        raise UserError(f"{location}: score must be a number, got {shorten(score)}")
+def _rating(question: str, turn: str, row: Row, location: str, problems: list[str]) -> Judgment:
+    reply, judge = text_or_empty(row.get("judgment")), name_of(row.get("judge"))
+    blank = Judgment(question, turn, None, "no rating in the file", reply=reply, judge_model=judge)
+    if "score" in row and is_no_verdict(row["score"]):
+        return blank
+    score = number_of(row.get("score"))
+    if score is None:
+        raise UserError(f"{location}: score must be a number, got {shorten(row.get('score'))}")
+    if score == -1:  # FastChat's sign of a missing rating
+        return blank
     if not 1 <= score <= 10:
-        return replace(blank, reason="no rating in the file" if score == -1 else f"rating {score}")
-    return replace(blank, verdict=float(score))
+        problems.append(f"{location}: rating {score:g} is not 1 to 10; it counts as no verdict")
+        return replace(blank, reason=f"rating {score:g}")
+    return replace(blank, verdict=score, reason=None)
 
 
 def _games(question: str, turn: str, row: Row, model: str, location: str, problems: list[str]) -> list[Judgment]:
@@ -111,14 +118,15 @@ def _games(question: str, turn: str, row: Row, model: str, location: str, proble
     for number, game in enumerate(GAMES, 1):
         winner, reply = row.get(f"g{number}_winner"), text_or_empty(row.get(f"g{number}_judgment"))
         values = {"model_1": 1.0 if first else -1.0, "model_2": -1.0 if first else 1.0, "tie": 0.0}
-        value, reason = values.get(winner) if isinstance(winner, str) else None, "no verdict in the file"
-        if value is None and winner != "error" and not is_missing(winner):
+        word = winner.strip().lower() if isinstance(winner, str) else ""
+        value, reason = values.get(word), "no verdict in the file"
+        if value is None and word != "error" and not is_no_verdict(winner):
             reason = f"g{number}_winner must be model_1, model_2, tie or error, got {shorten(winner)}"
             problems.append(f"{location}: {reason}; it counts as no verdict")
         no_verdict = None if value is not None else reason
         judgments.append(
             Judgment(
-                question, f"{turn}:{game}", value, no_verdict, reply=reply, judge_model=_judge(row),
+                question, f"{turn}:{game}", value, no_verdict, reply=reply, judge_model=name_of(row.get("judge")),
                 meta={"model_first": first == (number == 1)},
             )
         )  # fmt: skip

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,42 +16,104 @@ from harness.errors import UserError
 from harness.text import format_count
 from harness.thinking import separate_answers
 from harness.types import Answer, Question
-from judges.benchmarks.answer_files import Row, RowMatcher, Rows, dig, parse_rows, require_field, shorten
+from judges.benchmarks.answer_files import (
+    Row,
+    RowMatcher,
+    Rows,
+    dig,
+    is_missing,
+    number_of,
+    parse_rows,
+    require_field,
+    shorten,
+)
 from judges.benchmarks.gsm8k.benchmark import (
     FILTERS,
+    FORMS,
     INVALID,
     JSON_PART,
+    extract,
     extract_answer,
     filter_answer,
     mark_json,
     mark_of,
 )
+from judges.benchmarks.gsm8k.stops import cut_at_stop
 from judges.formats.base import ExportedResults, Files, ImportedResults, file_name
 
 FILTER_NAMES = (*FILTERS, JSON_PART, "none")  # none: ``--predict_only``, which marks nothing
+_UNKNOWN = 0, ""
 
 
 def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
     matcher: RowMatcher[tuple[str, str | None, object]] = RowMatcher(questions, "responses")
     filters: list[str] = []
+    prompts: Counter[tuple[int, str]] = Counter()
     for location, row, name, response, number in parse_rows(rows, _sample, matcher.problems):
         filters += [] if name in filters else [name]
         problem = str(dig(row, "doc", "question"))
         matcher.offer(problem, location, (response, number, row.get("exact_match")), name, source_row=row)
+        prompts[_prompt_form(row)] += 1
     answers: dict[str, Answer] = {}
+    problems = matcher.problems + matcher.missing_rows(filters)
     contents = [((q, name), content) for q, name, content in matcher.in_order(filters)]
     for (question, name), (response, number, _) in contents:
         answer = answers.setdefault(question.id, Answer(question.id, (response,), (), ()))
         if answer.turns != (response,):
-            raise UserError(f"question {question.id}: the filters' rows hold different responses.")
-        if number is not None:
+            problems.append(f"question {question.id}: the filters' rows hold different responses; the first counts")
+        elif number is not None:
             answers[question.id] = replace(answer, meta={**answer.meta, name: number})
     answers = dict(zip(answers, separate_answers(list(answers.values())), strict=True))  # before our marks
-    problems = matcher.problems + matcher.missing_rows(filters)
     for name in FILTERS:
         marks = [(q, answers[q.id], mark) for (q, slot), (*_, mark) in contents if slot == name]
-        problems += _other_marks(name, [(q, a, float(mark)) for q, a, mark in marks if isinstance(mark, int | float)])
-    return ImportedResults(model or "", tuple(answers.values()), (), tuple(problems))
+        problems += _other_marks(name, [(q, a, value) for q, a, mark in marks if (value := _mark(mark)) is not None])
+        problems += _other_extractions(name, list(answers.values()))
+    options: Mapping[str, object] = {}
+    notes: tuple[str, ...] = ()
+    if len(prompts) > 1:
+        forms = "; ".join(f"{count} x {_form_text(*form)}" for form, count in prompts.most_common(4))
+        problems.append(f"the prompts differ ({forms}); the card states one form for all")
+    elif (form := next(iter(prompts), _UNKNOWN)) != _UNKNOWN:
+        options = {"fewshot": form[0], "prompt_form": form[1]}
+    else:
+        notes = ("the files do not show their prompts: worked examples and prompt form are those of the options",)
+    return ImportedResults(model or "", tuple(answers.values()), (), tuple(problems), options=options, notes=notes)
+
+
+def _mark(value: object) -> float | None:
+    return float(value) if isinstance(value, bool) else None if is_missing(value) else number_of(value)
+
+
+def _prompt_form(row: Row) -> tuple[int, str]:
+    """(worked examples, ``prompt_form``) of a row; ``_UNKNOWN`` where its ``arguments`` hold no prompt of the task."""
+    arguments = row.get("arguments")
+    prompt = dig(arguments, "gen_args_0", "arg_0") or dig(arguments, 0, 0)
+    problem = str(dig(row, "doc", "question"))
+    parts = prompt.split("\nAnswer:") if isinstance(prompt, str) and problem.strip() in prompt else []
+    if len(parts) < 2:
+        return _UNKNOWN
+    # What a chat template puts behind a user turn stands behind each of them.
+    *examples, end = parts[1:]
+    if not end.strip():
+        return len(examples), "plain"
+    is_turn = all(example.lstrip().startswith(end.split()[0]) for example in examples)
+    return len(examples), "turns" if is_turn else "one-turn"
+
+
+def _form_text(shots: int, form: str) -> str:
+    return f"{shots}-shot {FORMS[form]}" if form else "not shown"
+
+
+def _other_extractions(name: str, answers: Sequence[Answer]) -> list[str]:
+    """One sentence where the file took other numbers from the responses than the task's rule takes: another task's."""
+    numbers = [(a.question, a.meta[name], extract(cut_at_stop(a.turns[0]), name)) for a in answers if name in a.meta]
+    different = [(question, taken, ours) for question, taken, ours in numbers if taken != ours]
+    if not different:
+        return []
+    question, taken, ours = different[0]
+    count = f"{len(different)} of {format_count(len(answers), 'response')}"
+    example = f"question {question}: {shorten(taken)}, by the task's rule {shorten(ours)}"
+    return [f"{name}: the file takes another number from {count} than lm-eval's gsm8k ({example}); the file's counts"]
 
 
 def _sample(row: Row, location: str) -> tuple[str, Row, str, str, str | None]:
@@ -78,6 +141,8 @@ def _other_marks(name: str, rows: Sequence[tuple[Question, Answer, float]]) -> l
 
 def _first_text(value: object, location: str) -> str:
     """``[["text"]]`` and ``["text"]`` alike."""
+    if isinstance(value, str) and value.startswith(("[[", "['", '["')):
+        raise UserError(f"{location}: a list that was saved as text: {shorten(value)}; save it as JSON")
     while isinstance(value, list) and value:
         if len(value) > 1:
             raise UserError(f"{location}: {len(value)} responses to one problem; files with one each can be read")

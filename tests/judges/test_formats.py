@@ -140,7 +140,7 @@ def test_files_of_several_models_need_a_name(tmp_path: Path) -> None:
         ("arena_hard", {"uid": "81", "model": "m", "choices": [{"turns": {"a": 1}}]}, "no answer text"),
         ("mt_bench", {"model_id": "m", "choices": [{"turns": ["x"]}]}, "question_id"),
         ("mt_bench", {"question_id": 81, "model_id": "m", "choices": [{"turns": "x"}]}, "must be a list of texts"),
-        ("mt_bench", {"question_id": 81, "model": "m", "score": "7", "turn": 1}, "score must be a number"),
+        ("mt_bench", {"question_id": 81, "model": "m", "score": "7/10", "turn": 1}, "score must be a number"),
         ("mt_bench", {"question_id": 81, "model": "m", "score": 5, "turn": 3}, "turn must be 1 or 2"),
         ("mt_bench_pairwise", {"question_id": 81, "model_1": "m", "g1_winner": "A"}, "no field 'model_2'"),
         ("gsm8k", {"doc": {"question": "x"}, "filter": "other"}, "is none of"),
@@ -505,7 +505,8 @@ def test_answers_about_errors_are_answers(text: str) -> None:
 
 def sample(question: Question, gold: str, mark: float, name: str = "strict-match", taken: str = "4") -> dict[str, Any]:
     doc = {"question": question.turns[0], "answer": f"other words\n#### {gold}"}
-    row = {"doc_id": 0, "doc": doc, "target": gold, "resps": [["so #### 4"]], "filtered_resps": [taken]}
+    row = {"doc_id": 0, "doc": doc, "target": gold, "resps": [[f"so #### {taken.rsplit(maxsplit=1)[-1]}"]]}
+    row |= {"filtered_resps": [taken]}
     return row | {"filter": name, "exact_match": mark}
 
 

@@ -26,7 +26,7 @@ from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
-from judges.benchmarks.answer_files import Row, require_field
+from judges.benchmarks.answer_files import Row, has, name_of, require_field
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
 from judges.benchmarks.scoring import Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
@@ -206,10 +206,10 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
 
     @staticmethod
     def read_answer(row: Row, location: str) -> tuple[str, Answer] | None:
-        if "preference" in row:  # an annotation, which holds two answers
+        if "preference" in row and not has(row, "output"):  # an annotation, which holds two answers
             return None
         turns = (require_field(row, "output", str, location),)
-        return str(row.get("generator", "")), Answer(require_field(row, "instruction", str, location), turns, (), ())
+        return name_of(row.get("generator")), Answer(require_field(row, "instruction", str, location), turns, (), ())
 
     def requests(self, question: Question, answer: Answer, config: AlpacaEvalConfig) -> list[Request]:
         """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""

@@ -21,7 +21,7 @@ from harness.contracts.options import PathText, Repeats, Temperature, Tokens, op
 from harness.errors import UserError
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.answer_files import Row, dig, read_jsonl, require_field, shorten
+from judges.benchmarks.answer_files import Row, dig, has, name_of, number_of, read_jsonl, require_field, shorten
 from judges.benchmarks.arena_hard import score as rules
 from judges.benchmarks.arena_hard.score import read_label, read_last_label
 from judges.benchmarks.arena_hard.style_control import Scorer, style_control
@@ -140,13 +140,14 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     @staticmethod
     def read_answer(row: Row, location: str) -> tuple[str, Answer] | None:
         """A row of a ``model_answer`` file, of 2025 (``uid``, ``messages``) or of v0.1's time (``choices``)."""
-        if "games" in row:
+        if has(row, "games"):
             return None
-        uid = str(row.get("uid", row.get("question_id")))
+        uid = name_of(row.get("uid", row.get("question_id")))
         model = require_field(row, "model" if "model" in row else "model_id", str, location)
         thinking: tuple[str, ...] = ()
-        if "messages" in row:
-            content = dig(require_field(row, "messages", list, location)[-1:], 0, "content")
+        if has(row, "messages"):
+            turn = dig(require_field(row, "messages", list, location)[-1:], 0)
+            content = None if dig(turn, "role") == "user" else dig(turn, "content")
             text = dig(content, "answer") if isinstance(content, Mapping) else content
             if isinstance(thought := dig(content, "thought"), str) and thought:
                 thinking = (thought,)
@@ -159,9 +160,10 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
             text, tokens = dig(turn, "content"), dig(turn, "token_len")
         if not isinstance(text, str):
             raise UserError(f"{location}: no answer text in this row")
-        if not isinstance(tokens, int) or isinstance(tokens, bool):
+        count = number_of(tokens)
+        if count is None or not count.is_integer():
             return model, Answer(uid, (text,), (), (), thinking=thinking)
-        return model, Answer(uid, (text,), (), (tokens,), {"token_len": tokens}, thinking)
+        return model, Answer(uid, (text,), (), (int(count),), {"token_len": int(count)}, thinking)
 
     def questions(self, config: ArenaHardConfig) -> list[Question]:
         if config.count_tokens:
