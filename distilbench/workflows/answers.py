@@ -19,7 +19,7 @@ from harness.recipe.sections import split_judge
 from harness.records import read_records, write_records
 from harness.stats import seed_of
 from harness.text import first_of_each_kind, format_count
-from harness.types import Answer, Judgment, Reply, Request, Score
+from harness.types import Answer, Judgment, Question, Reply, Request, Score
 from judges.formats import ExportedResults, export_files, import_files
 
 if TYPE_CHECKING:
@@ -86,15 +86,11 @@ def import_answers(  # noqa: PLR0913, the options of the command
     ]
     judgments = _without_odd_verdicts(imported.judgments, adapter.verdicts, problems)
     problems += other_verdicts(adapter, config, judgments)
-    ids = [question.id for question in questions]
-    asked = f"{format_count(len(ids), 'question')} asked: {', '.join(ids[:5])}{', ...' if ids[5:] else ''}"
     if not imported.answers and not judgments:
-        head = f"nothing in these files belongs to the questions ({asked}):"
-        raise UserError("\n".join([head, *first_of_each_kind(problems)]))
+        raise _refusal("nothing in these files belongs to the questions", problems, questions)
     if problems and not partial:
         count = format_count(len(problems), "problem")
-        head = f"{count} with these rows ({asked}); --partial takes the rest all the same:"
-        raise UserError("\n".join([head, *first_of_each_kind(problems)]))
+        raise _refusal(f"{count} with these rows; --partial takes the rest all the same", problems, questions)
     if not judgments:  # a benchmark that needs no judge grades by rule; the others give nothing here
         texts = {answer.question: answer for answer in imported.answers}
         answered_questions = [question for question in questions if question.id in texts]
@@ -116,8 +112,13 @@ def import_answers(  # noqa: PLR0913, the options of the command
     entrants = {name: Entrant(imported.answers, judgments)} if judgments else {}
     scores = adapter.score(questions, entrants, config, seed_of("bootstrap", adapter.name), replicates)
     answers = AnswerSet(benchmark, json_data(config), name, imported.answers, judgments, baseline=imported.baseline)
-    card, notes = adapter.card(config), imported.notes
-    return ImportReport(answers, len(questions), problems, scores.get(name, ()), card, notes)
+    return ImportReport(answers, len(questions), problems, scores.get(name, ()), adapter.card(config), imported.notes)
+
+
+def _refusal(reason: str, problems: Sequence[str], questions: Sequence[Question]) -> UserError:
+    ids = [question.id for question in questions]
+    asked = f"{format_count(len(ids), 'question')} asked: {', '.join(ids[:5])}{', ...' if ids[5:] else ''}"
+    return UserError("\n".join([f"{reason} ({asked}):", *first_of_each_kind(problems)]))
 
 
 def _without_odd_verdicts(

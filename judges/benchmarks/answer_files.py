@@ -269,13 +269,14 @@ def is_no_verdict(value: object) -> bool:
 
 
 def number_of(value: object) -> float | None:
-    """A number, also where it is written as text; ``None`` for anything else."""
+    """A number, also where it is written as text; ``None`` for anything else, and for NaN."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        return float(value)
+        number = float(value)
     except (ValueError, OverflowError):
         return None
+    return None if math.isnan(number) else number
 
 
 def name_of(value: object) -> str:

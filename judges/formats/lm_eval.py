@@ -21,7 +21,6 @@ from judges.benchmarks.answer_files import (
     RowMatcher,
     Rows,
     dig,
-    is_missing,
     number_of,
     parse_rows,
     require_field,
@@ -46,13 +45,13 @@ _UNKNOWN = 0, ""
 
 
 def read(rows: Rows, questions: Sequence[Question], model: str | None) -> ImportedResults:
-    matcher: RowMatcher[tuple[str, str | None, object]] = RowMatcher(questions, "responses")
+    matcher: RowMatcher[tuple[str, str | None, float | None]] = RowMatcher(questions, "responses")
     filters: list[str] = []
     prompts: Counter[tuple[int, str]] = Counter()
     for location, row, name, response, number in parse_rows(rows, _sample, matcher.problems):
         filters += [] if name in filters else [name]
         problem = str(dig(row, "doc", "question"))
-        matcher.offer(problem, location, (response, number, row.get("exact_match")), name, source_row=row)
+        matcher.offer(problem, location, (response, number, number_of(row.get("exact_match"))), name, source_row=row)
         prompts[_prompt_form(row)] += 1
     answers: dict[str, Answer] = {}
     problems = matcher.problems + matcher.missing_rows(filters)
@@ -65,23 +64,22 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
             answers[question.id] = replace(answer, meta={**answer.meta, name: number})
     answers = dict(zip(answers, separate_answers(list(answers.values())), strict=True))  # before our marks
     for name in FILTERS:
-        marks = [(q, answers[q.id], mark) for (q, slot), (*_, mark) in contents if slot == name]
-        problems += _other_marks(name, [(q, a, value) for q, a, mark in marks if (value := _mark(mark)) is not None])
+        marks = [(q, answers[q.id], mark) for (q, slot), (_, _, mark) in contents if slot == name and mark is not None]
+        problems += _other_marks(name, marks)
         problems += _other_extractions(name, list(answers.values()))
     options: Mapping[str, object] = {}
     notes: tuple[str, ...] = ()
     if len(prompts) > 1:
-        forms = "; ".join(f"{count} x {_form_text(*form)}" for form, count in prompts.most_common(4))
+        counts = prompts.most_common(4)
+        forms = "; ".join(
+            f"{n} x {shots}-shot {FORMS[form]}" if form else f"{n} x unknown" for (shots, form), n in counts
+        )
         problems.append(f"the prompts differ ({forms}); the card states one form for all")
-    elif (form := next(iter(prompts), _UNKNOWN)) != _UNKNOWN:
-        options = {"fewshot": form[0], "prompt_form": form[1]}
+    elif (only := next(iter(prompts), _UNKNOWN)) != _UNKNOWN:
+        options = {"fewshot": only[0], "prompt_form": only[1]}
     else:
         notes = ("the files do not show their prompts: worked examples and prompt form are those of the options",)
     return ImportedResults(model or "", tuple(answers.values()), (), tuple(problems), options=options, notes=notes)
-
-
-def _mark(value: object) -> float | None:
-    return float(value) if isinstance(value, bool) else None if is_missing(value) else number_of(value)
 
 
 def _prompt_form(row: Row) -> tuple[int, str]:
@@ -98,10 +96,6 @@ def _prompt_form(row: Row) -> tuple[int, str]:
         return len(examples), "plain"
     is_turn = all(example.lstrip().startswith(end.split()[0]) for example in examples)
     return len(examples), "turns" if is_turn else "one-turn"
-
-
-def _form_text(shots: int, form: str) -> str:
-    return f"{shots}-shot {FORMS[form]}" if form else "not shown"
 
 
 def _other_extractions(name: str, answers: Sequence[Answer]) -> list[str]:
