@@ -10,6 +10,7 @@ from harness.contracts.options import PathText, options
 from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
 from harness.prompts.layouts import to_prompt_row
+from harness.text import replace_in_json
 from harness.types import Json, Message, Prompt
 
 RULE = 'one JSON object with "prompt" (text, or messages ending in a user turn), "golden", "rejected", "id" (text)'
@@ -89,12 +90,14 @@ def _rows(content: bytes) -> list[bytes]:
 def _prompt(path: str, number: int, row: Json) -> Prompt:
     if not isinstance(row, dict):
         raise ValueError(f"a {type(row).__name__}, not an object")  # noqa: TRY004, all mistakes are reported alike
-    row = to_prompt_row(row)
+    row = to_prompt_row(replace_in_json(row))
     if "prompt" not in row:
         raise ValueError('there is no "prompt"')
     texts: dict[str, str | None] = {}
     for name in ("id", "golden", "rejected"):
         value = row.get(name)
+        if name == "id" and isinstance(value, int) and not isinstance(value, bool):
+            value = str(value)  # of a table
         if not (value is None or isinstance(value, str)):
             raise ValueError(f'"{name}" is {value!r}, not text')
         texts[name] = value

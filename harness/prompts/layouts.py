@@ -1,7 +1,8 @@
 """Prompt files in the layouts of other trainers, turned into ours: ``prompt``, ``golden``, ``rejected``, ``id``.
 
 Read are TRL's preference rows (``prompt``, ``chosen``, ``rejected``, texts or messages, the prompt also only inside of
-them), chats (``messages``), ShareGPT (``conversations``) and Alpaca (``instruction``, ``input``, ``output``).
+them) and completions, chats (``messages``), ShareGPT (``conversations``) and Alpaca (``instruction``, ``input``,
+``output``).
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ LAYOUTS: Mapping[str, tuple[str, ...]] = {
     "conversations": ("conversations", "id"),
     "instruction": ("instruction", "input", "output", "system", "id"),
     "chosen": ("prompt", "chosen", "rejected", "id"),
+    "completion": ("prompt", "completion", "id"),
 }
 """The key that tells a layout, and all keys that it may have."""
 
@@ -31,8 +33,8 @@ def to_prompt_row(row: Mapping[str, Json]) -> dict[str, Json]:
                 f'unknown key "{key}"{hint}' + (f' (with "{layout}" go {", ".join(keys)})' if layout else "")
             )
     result = {key: row[key] for key in OUR_KEYS if key in row}
-    if layout == "chosen":
-        return result | _preference(row)
+    if layout in ("chosen", "completion"):
+        return result | _answers(row, layout)
     if layout == "instruction":
         texts = [text for key in ("instruction", "input") if isinstance(text := row.get(key), str) and text]
         user: Json = {"role": "user", "content": "\n\n".join(texts)}
@@ -63,10 +65,10 @@ def _chat(turns: list[Json]) -> dict[str, Json]:
     return {"prompt": turns}
 
 
-def _preference(row: Mapping[str, Json]) -> dict[str, Json]:
+def _answers(row: Mapping[str, Json], best: str) -> dict[str, Json]:
     openings: list[list[Json]] = []
     result: dict[str, Json] = {}
-    for key, name in (("chosen", "golden"), ("rejected", "rejected")):
+    for key, name in ((best, "golden"), ("rejected", "rejected")):
         value = row.get(key)
         if isinstance(value, list):
             chat = _chat(_turns(value, key))
@@ -81,5 +83,5 @@ def _preference(row: Mapping[str, Json]) -> dict[str, Json]:
     if shared_turns and any(turns != shared_turns[0] for turns in shared_turns):
         raise ValueError('"chosen" and "rejected" begin with different turns')
     if shared_turns and prompt_turns is not None and shared_turns[0] != prompt_turns:
-        raise ValueError('"chosen" begins with other turns than "prompt"')
+        raise ValueError(f'"{best}" begins with other turns than "prompt"')
     return result | {"prompt": shared_turns[0]} if shared_turns and prompt is None else result

@@ -104,8 +104,9 @@ def read_annotations(path: Path, benchmark: str, annotator: str = "") -> tuple[p
     frame["benchmark"], frame["part"], frame["repeat"], frame["seed"] = benchmark, "preference", 0, seeds
     frame["turn"] = frame["turn"].fillna("")  # two baselines are two comparisons, never one
     frame["model_first"] = float("nan")  # alpaca_eval's files do not keep the order that was shown
-    frame["verdict"] = _verdicts(table, path)
-    failures = int((_numbers(table, "preference", path)[complete] == -1).sum())
+    frame["verdict"], odd_cells = _verdicts(table, path)
+    notes += [f"{path.name}: {text}." for text in odd_cells]
+    failures = int((table["preference"][complete].map(_number) == -1).sum())
     notes += [f"{path.name}: {format_count(failures, 'annotation')} failed (preference -1)."] if failures else []
     for column in COSTS:
         frame[column] = _numbers(table, column, path)
@@ -168,16 +169,27 @@ def _numbers(table: pd.DataFrame, column: str, path: Path) -> pd.Series[float]:
     return numbers.astype(float)
 
 
-def _verdicts(table: pd.DataFrame, path: Path) -> pd.Series[float]:
-    """0..1 from alpaca_eval's 1..2 (0: its other code for a tie; -1: it failed). Raises UserError for one outside."""
-    numbers = _numbers(table, "preference", path)
-    numbers = numbers.where(numbers != -1)
-    out_of_range = table["preference"][numbers.notna() & (numbers != 0) & ~numbers.between(1, 2)]
-    if len(out_of_range):
-        raise UserError(
-            f"annotations {path}: preference {out_of_range.iloc[0]} is not 1 (baseline) to 2 (model), nor 0 (tie)."
-        )
-    return numbers.where(numbers != 0, 1.5) - 1.0
+def _verdicts(table: pd.DataFrame, path: Path) -> tuple[pd.Series[float], list[str]]:
+    """0..1 from alpaca_eval's 1..2 (0: its other code for a tie; -1: it failed); NaN with a sentence where it is no
+    such number. Raises UserError where none is."""
+    texts = table["preference"].fillna("")
+    numbers = texts.map(_number)
+    is_empty = texts.str.strip().str.lower().isin(_MISSING_WORDS) | (numbers == -1)
+    is_odd = ~is_empty & (numbers != 0) & ~numbers.between(1, 2)
+    rule = "not 1 (baseline) to 2 (model), nor 0 (tie)"
+    if is_odd.any() and (is_odd | is_empty).all():
+        raise UserError(f"annotations {path}: preference {texts[is_odd].iloc[0][:40]!r} is {rule}.")
+    examples = ", ".join(f"row {place + 1}: {text[:40]!r}" for place, text in texts[is_odd].head(3).items())
+    count = format_count(int(is_odd.sum()), "annotation")
+    notes = [f"{count} without a verdict, {rule}: {examples}"] if is_odd.any() else []
+    return numbers.where(~is_odd & ~is_empty).where(numbers != 0, 1.5) - 1.0, notes
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
 
 
 def _features(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -117,6 +117,9 @@ def test_lines_become_prompts(tmp_path: Path) -> None:
     assert (first.id, first.messages, first.golden) == ("line-1", ({"role": "user", "content": "a"},), "b")
     assert second.id == "t" and second.rejected is None
     assert second.messages[1]["content"] == "u\u2028v", "a line separator inside of a text ends no line"
+    file.write_bytes(b'{"prompt": "cut \\ud83d", "completion": [{"role": "assistant", "content": "b"}], "id": 7}')
+    _, (prompt,) = read_file(str(file))
+    assert (prompt.id, prompt.messages[0]["content"], prompt.golden) == ("7", "cut \ufffd", "b")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,8 @@ def test_lines_become_prompts(tmp_path: Path) -> None:
         (b'{"promt": "a"}', 'unknown key "promt"; did you mean "prompt"?'),
         (b'{"golden": "a"}', 'there is no "prompt"'),
         (b'{"prompt": "a", "goldn": "b"}', 'unknown key "goldn"; did you mean "golden"?'),
-        (b'{"prompt": "a", "completion": "b"}', 'unknown key "completion"'),
+        (b'{"prompt": "a", "response": "b"}', 'unknown key "response"'),
+        (b'{"prompt": "a", "completion": "b", "label": true}', 'unknown key "label" (with "completion" go prompt'),
         (b'{"prompt": "a", "chosen": "b", "score_chosen": 5}', 'unknown key "score_chosen"; did you mean "chosen"?'),
         (b'{"prompt": "a", "chosen": [{"role": "user", "content": "a"}]}', "does not end in an assistant turn"),
         (b'{"conversations": [{"from": "bot", "value": "a"}]}', 'not an object with "from" of human'),

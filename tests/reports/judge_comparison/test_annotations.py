@@ -38,9 +38,7 @@ def with_first(**values):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (with_first(preference=True), "preference 'True' is not a number"),
-        (with_first(preference=3), "preference 3 is not 1"),
-        (with_first(preference=[1]), r"preference '\[1\]' is not a number"),
+        ([{**annotation, "preference": True} for annotation in PLAIN], "preference 'True' is not 1"),
         (with_first(annotator=None), "some rows have no annotator"),
         ([{**annotation, "seed": "one"} for annotation in PLAIN], "seed 'one' is not a number"),
         ([{**annotation, "seed": 1.5} for annotation in PLAIN], "seed must be a whole number"),
@@ -65,6 +63,19 @@ def test_values_without_a_meaning_are_refused(write, rows, message):
 def test_files_of_another_kind_are_refused(write, name, content):
     with pytest.raises(UserError, match=r"cannot be read|need rows with a column 'preference'"):
         annotation_panel([write(content, name)])
+
+
+def test_odd_preferences_are_no_verdicts_and_are_named(write):
+    """One of them refuses no file."""
+    odd = [True, 3, [1], "tie", float("inf"), "nan", -1, "1.25"]
+    rows = [{**annotation, "preference": value} for annotation, value in zip(PLAIN, odd, strict=False)]
+    panel = annotation_panel([write([*rows, *PLAIN[len(odd) :]])])
+    verdicts = panel.judgments["verdict"]
+    assert verdicts.isna().tolist() == [True] * 7 + [False] * 5 and verdicts.iloc[7] == 0.25
+    (note,) = [note for note in panel.notes if "without a verdict" in note]
+    assert note.startswith("a.json: 5 annotations without a verdict, not 1 (baseline) to 2 (model), nor 0 (tie): row 1")
+    assert "row 1: 'True', row 2: '3', row 3: '[1]'" in note
+    assert any("1 annotation failed (preference -1)" in note for note in panel.notes)
 
 
 def test_rows_without_a_question_are_left_out_and_counted(write):
