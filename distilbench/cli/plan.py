@@ -147,6 +147,8 @@ def show_power(console: Console, work: WorkPlan, target: str, columns: Sequence[
     elif not all(column.knows_seeds for column in columns):
         remedy = "--pilot RUN, or --spread METRIC=SD/SD_OF_SEEDS"
         console.print(f"without the variance of training seeds, which is not known ({remedy})", soft_wrap=True)
+    if any(column.basis.startswith("assumed") for column in columns):
+        console.print("assumed, not measured here: --pilot RUN takes those of a run, however short", soft_wrap=True)
 
 
 def cost_line(cost: Cost, stored_calls: int) -> str:

@@ -70,7 +70,7 @@ def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] |
             result[name] = f"no benchmark {name!r} is known here; name its file with --plugin"
             continue
         try:
-            result[name] = adapter.questions(options_from(adapter.config, split_judge(spec)[1]))
+            result[name] = adapter.questions(adapter.stored_config(split_judge(spec)[1]))
         except UserError as error:
             result[name] = str(error)
     return result

@@ -253,7 +253,8 @@ def _columns(
         else:
             variances, basis = [] if spread is None else [Variances(spread**2)], "assumed" if spread else "not known"
         if basis in ("stated", "assumed"):
-            basis += f": {variances[0].question ** 0.5:g} per question"
+            source = plan.graph.registry.benchmarks[name].spread_source if basis == "assumed" else ""
+            basis += f": {variances[0].question ** 0.5:g} per question" + (f", from {source}" if source else "")
             basis += "" if variances[0].seed is None else f", {variances[0].seed ** 0.5:g} per seed"
         questions, sides = len(plan.graph.benchmarks[name].questions), 1 if target.reference in MODELS else 2
         # In the row with the largest error, as under a table.

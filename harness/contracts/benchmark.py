@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
 from harness.contracts.model import GeneratesText
-from harness.contracts.options import json_data
+from harness.contracts.options import json_data, options_from
 from harness.errors import UserError
 from harness.text import format_count
 from harness.types import Answer, Judgment, Question, Reply, Request, Score, Verdict
@@ -108,6 +108,8 @@ class Benchmark(ABC, Generic[C]):
     spreads: tuple[float, ...] = ()
     """By metric, the standard deviation over questions of the change from one row to another, in the metric's unit: a
     plan reckons with it until a run has measured one. Empty: not known."""
+    spread_source: str = ""
+    """What ``spreads`` were measured on, in words for a plan."""
     pairwise: bool = False
     """Whether the judge sees the baseline's answers (``Question.baseline``): other ones make other requests."""
     version: int = 1
@@ -120,6 +122,10 @@ class Benchmark(ABC, Generic[C]):
     @abstractmethod
     def questions(self, config: C) -> list[Question]:
         """All questions. Raises UserError with what to pull, from where."""
+
+    def stored_config(self, values: Mapping[str, object]) -> C:
+        """The options of a stored run, by their names of then. Raises UserError."""
+        return options_from(self.config, values)
 
     def size(self, config: C) -> QuestionSetSize | None:
         """Size of the set that ``questions`` would load; ``None``: not known without its files."""

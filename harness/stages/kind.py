@@ -100,7 +100,7 @@ class StageContext:
 
     def benchmark(self, name: str, options: Mapping[str, object]) -> ConfiguredBenchmark:
         benchmark = self.registry.benchmarks[name]
-        config = options_from(benchmark.config, options)
+        config = benchmark.stored_config(options)
         return ConfiguredBenchmark(benchmark, config, benchmark.questions(config))
 
     def model(self, stage: Stage, role: str) -> Any:

@@ -124,7 +124,8 @@ def read_rating(text: str) -> Verdict:
 class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     name = "mt_bench"
     metrics: tuple[Metric, ...] = (Metric("mt_bench.score", "Score", "MT-Bench", unit="1-10", margin=0.2),)
-    spreads: tuple[float, ...] = (3.3,)  # on pocket up to 3.3
+    spreads: tuple[float, ...] = (3.3,)
+    spread_source = "pocket alone"
     config = MTBenchConfig
     verdicts = (1.0, 10.0)
     judge_fields: tuple[str, ...] = ("references", "judge_max_tokens", "judge_temperature", "repeats")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.contracts.benchmark import Entrant
+from harness.errors import UserError
 from harness.types import Answer, Judgment, Question, Reply, Score
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.alpaca_eval.benchmark import (
@@ -308,3 +309,11 @@ def test_official_prompt_and_the_baseline_against_itself(assets) -> None:
     judgments = [Judgment(question.id, "preference", 0.5) for question in questions]
     lc, _ = BENCHMARK.score(questions, {"base": Entrant(same, judgments)}, config, 0, 3)["base"]
     assert lc.value == 50 and lc.replicates == (50.0,) * 3
+
+
+@pytest.mark.parametrize(("before", "now"), [(True, "row"), (False, "instruction")])
+def test_options_of_runs_of_before_have_their_names_of_today(before: bool, now: str) -> None:
+    config = BENCHMARK.stored_config({"limit": 7, "compat_leaderboard": before, "order_seed": 0})
+    assert (config.difficulty_by, config.limit) == (now, 7)
+    with pytest.raises(UserError, match="order_seed is an unknown key"):  # another order than the official one
+        BENCHMARK.stored_config({"order_seed": 3})

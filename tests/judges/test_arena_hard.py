@@ -30,6 +30,7 @@ from judges.benchmarks.arena_hard.style_control import (
     Battles,
     follow_official_steps,
     markdown_breakdown,
+    standardise,
     style_difference,
 )
 from judges.benchmarks.arena_hard.token_counts import token_counter
@@ -255,9 +256,21 @@ def test_a_model_that_wins_everything_has_a_finite_style_fit() -> None:
         assert np.isfinite([float(value) for key, value in score.detail.items() if key.startswith("style_contr")]).all()
 
 
+def test_the_penalty_of_the_script_of_v01_is_in_its_style_fit() -> None:
+    """One style, 40 lost games: minus their log likelihood, 40 ln(1 + e^t), and the penalty t^2 / (8 ln(10)^2) of two
+    strengths are least where 40 sigmoid(t) = -t / (4 ln(10)^2), at t = -5.1067: 0.602%, where the script of 2025 has 0.
+    """
+    questions = [Question(str(n), ("q",), baseline=("b",)) for n in range(20)]
+    answers = [Answer(str(n), ("a",), (True,), (1,)) for n in range(20)]
+    lost = [each for n in range(20) for each in judged(str(n), (-1.0, -1.0))]
+    (score,) = BENCHMARK.score(questions, {"x": Entrant(answers, lost)}, ArenaHardConfig(), 0, 0)["x"]
+    assert score.detail["style_controlled"] == pytest.approx(0.602, abs=1e-3)
+
+
 @pytest.mark.assets
 def test_style_control_equals_the_official_script_of_v01(assets) -> None:
-    """Counts of 1,500 answers are the official ones; win rates within 0.02 of the official fit, coefficients 0.001.
+    """Counts of 1,500 answers are the official ones; win rates within 0.01 of the official fit, coefficients 0.0004
+    (its solver stops that far from its optimum).
 
     The baseline's file has no token counts: ours are those that the script makes.
     """
@@ -285,10 +298,10 @@ def test_style_control_equals_the_official_script_of_v01(assets) -> None:
     names = {"length": "sum_assistant_a_tokens", "headers": "header_count_a", "lists": "list_count_a"}
     names["bold"] = "bold_count_a"
     for name, (score,) in scored.items():
-        assert score.value == pytest.approx(expected["win_rate"][name], abs=0.02)
+        assert score.value == pytest.approx(expected["win_rate"][name], abs=0.01)
         assert "length in tokens" in score.note
         for feature, official in names.items():
-            assert score.detail[f"style:{feature}"] == pytest.approx(expected["style_coef"][official], abs=1e-3)
+            assert score.detail[f"style:{feature}"] == pytest.approx(expected["style_coef"][official], abs=4e-4)
 
 
 def stylish_judgments(metadata: dict[str, dict[str, dict[str, int]]], name: str, skill: float) -> list[Judgment]:
@@ -370,11 +383,10 @@ def test_the_later_script_stops_before_its_maximum(
     rng = np.random.default_rng(5)
     features = rng.normal(size=(2, 60, 4)) * [0.4, 0, 0.01, 0.2]
     wins = (rng.random((2, 60)) < win_share).astype(float)
-    battles = Battles(("a", "b"), features, wins, np.ones((2, 60)), True)
-    centre, spread = features.reshape(-1, 4).mean(axis=0), features.reshape(-1, 4).std(axis=0)
-    found_strengths, coef = follow_official_steps(battles, centre, spread)
-    assert found_strengths - centre @ coef == pytest.approx(strengths, abs=1e-5)
-    assert coef * spread == pytest.approx(coefficients, abs=1e-5)
+    battles, _ = standardise(Battles(("a", "b"), features, wins, np.ones((2, 60)), True))
+    found_strengths, coef = follow_official_steps(battles)
+    assert found_strengths == pytest.approx(strengths, abs=1e-5)
+    assert coef == pytest.approx(coefficients, abs=1e-5)
 
 
 def test_count_tokens_counts_all_answers_with_the_encoding_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -538,6 +550,30 @@ def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: 
     )
     (creative,) = V2_WRITING_BENCHMARK.questions(ArenaHardV2Config())
     assert (creative.id, creative.category, creative.meta["baseline"]) == ("u2", "poem", "gemini-2.0-flash-001")
+
+
+def test_without_the_official_baseline_another_one_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The baseline of v2.0's creative prompts cannot be had: the message says what serves, and ``baseline`` does."""
+
+    def locate(name: str) -> Path:
+        if "model_answer" in name and not (tmp_path / name).exists():
+            raise UserError(f"asset {name!r} is missing.")
+        return tmp_path / name
+
+    monkeypatch.setattr("judges.benchmarks.arena_hard.benchmark.locate", locate)
+    questions = [{"uid": f"u{n}", "category": "creative_writing", "prompt": "write"} for n in (1, 2)]
+    write_rows(tmp_path / "arena_hard_v2.0/question.jsonl", questions)
+    with pytest.raises(UserError, match=r"is missing\. Or let baseline name a file"):
+        V2_WRITING_BENCHMARK.questions(ArenaHardV2Config())
+    messages = [{"role": "assistant", "content": {"answer": "BASE"}}]
+    rows = [{"uid": f"u{n}", "model": "mine", "messages": messages} for n in (1, 2)]
+    write_rows(tmp_path / "mine.jsonl", rows)
+    config = ArenaHardV2Config(baseline=str(tmp_path / "mine.jsonl"))
+    assert [q.meta["baseline"] for q in V2_WRITING_BENCHMARK.questions(config)] == ["mine"] * 2
+    assert "head-to-head" in " ".join(V2_WRITING_BENCHMARK.card(config).deviations)
+    write_rows(tmp_path / "arena_hard_v2.0/model_answer/gemini-2.0-flash-001.jsonl", rows[:1])
+    with pytest.raises(UserError, match=r"has no answer to 1 of 2 questions \(u2\)"):
+        V2_WRITING_BENCHMARK.questions(ArenaHardV2Config())
 
 
 @pytest.mark.assets

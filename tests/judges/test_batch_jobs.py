@@ -1,7 +1,9 @@
 """Batch jobs against the fake server: submit, leave, collect; untidy result files; a job whose making got lost."""
 
+import asyncio
 import json
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +66,31 @@ def test_waiting_instead_of_leaving(tmp_path):
     with FakeServer(respond) as server:
         server.batches.looks = 3
         assert kinds(run(server, 3, tmp_path / "l.sqlite", wait=30)) == ["reply"] * 3
+
+
+@pytest.mark.parametrize(
+    ("role", "url", "field"), [("user", "chat/completions", "messages"), ("plain", "completions", "prompt")]
+)
+def test_a_job_goes_to_the_route_of_its_requests(monkeypatch, role, url, field):
+    """Text without a chat template (GSM8K's prompt_form=plain) is continued, by a job as by a call."""
+    sent = {}
+
+    class Files:
+        async def create(self, file, purpose):
+            sent["line"] = json.loads(file[1])
+            return SimpleNamespace(id="file-1")
+
+    class Batches:
+        async def create(self, **fields):
+            sent["endpoint"] = fields["endpoint"]
+            return SimpleNamespace(id="batch_1")
+
+    client = SimpleNamespace(with_options=lambda **_: SimpleNamespace(files=Files(), batches=Batches()))
+    judge = OpenAIJudge(OpenAIConfig(model="fake", batch=True))
+    monkeypatch.setattr(judge.jobs, "_client", lambda: client)
+    request = Request("q", "answer", ({"role": role, "content": "2 + 2 ="},), 8)
+    assert asyncio.run(judge.jobs.submit({"key": request}, "token")) == "batch_1"
+    assert sent["endpoint"] == sent["line"]["url"] == f"/v1/{url}" and field in sent["line"]["body"]
 
 
 def test_untidy_result_files_lose_nothing(tmp_path):

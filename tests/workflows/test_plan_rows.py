@@ -65,7 +65,7 @@ def test_a_plan_says_what_each_column_will_detect(tmp_path: Path, capsys: pytest
     show_plan(work, power=power)
     text = capsys.readouterr().out
     assert "smallest change from student" in text and "12.58" in text and "stated: 2 per question, 0.1 per seed" in text
-    assert "another seed may differ by more" in text
+    assert "another seed may differ by more" in text and "35 per question, from pocket alone" in text
     for wrong, words in (("gsm.acc=3", "Did you mean 'gsm8k.acc'"), ("gsm8k.acc=x", "write METRIC=SD")):
         with pytest.raises(UserError, match=words):
             work.power(spreads=[wrong])

@@ -180,7 +180,8 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     )
     config = AlpacaEvalConfig
     verdicts = (0.0, 1.0)
-    spreads = (55.0, 35.0)  # medians over pairs of ten models of the leaderboard: 54 and 27; up to 35 and 34 on pocket
+    spreads = (55.0, 35.0)  # medians over pairs of ten models: 54 and 27; up to 35 and 34 on pocket
+    spread_source = "models of the leaderboard"
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_prompt", "order", "judge_temperature", "repeats")
     sets = {  # noqa: RUF012, a table of contents
@@ -210,6 +211,15 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             return None
         turns = (require_field(row, "output", str, location),)
         return name_of(row.get("generator")), Answer(require_field(row, "instruction", str, location), turns, (), ())
+
+    def stored_config(self, values: Mapping[str, object]) -> AlpacaEvalConfig:
+        """``compat_leaderboard`` was the name of ``difficulty_by: row``; ``order_seed`` is always the official 0."""
+        names = dict(values)
+        if names.get("order_seed") == 0:
+            del names["order_seed"]
+        if "compat_leaderboard" in names:
+            names["difficulty_by"] = "row" if names.pop("compat_leaderboard") else "instruction"
+        return super().stored_config(names)
 
     def requests(self, question: Question, answer: Answer, config: AlpacaEvalConfig) -> list[Request]:
         """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""

@@ -78,19 +78,28 @@ class ArenaHardVersion:
     size: QuestionSetSize | None = None
 
     def load(self, config: ArenaHardConfig) -> list[Question]:
-        rows = read_jsonl(locate(f"{self.folder}/question.jsonl"))
+        questions = [
+            Question(row["uid"], (row["prompt"],), row.get("cluster") or row.get("subcategory") or row["category"])
+            for row in read_jsonl(locate(f"{self.folder}/question.jsonl"))
+            if self.category in (None, row["category"])
+        ]
+        if config.baseline is not None:  # the answers in that file stand in for the protocol's, which may not be here
+            return questions
         file = f"{self.folder}/model_answer/{self.baseline}.jsonl"
-        answer_rows = read_jsonl(locate(file))
+        try:
+            answer_rows = read_jsonl(locate(file))
+        except UserError as error:
+            raise UserError(
+                f"{error} Or let baseline name a file of other answers: a head-to-head comparison."
+            ) from error
         for row, count in zip(answer_rows, baseline_counts().get(self.baseline, ()), strict=False):
             row["metadata"] = {"token_len": count}
-        answers = {row["uid"]: ArenaHard.read_answer(row, file) for row in answer_rows}
-        questions = []
-        for row in rows:
-            if self.category in (None, row["category"]) and (answer := answers[row["uid"]]) is not None:
-                category = row.get("cluster") or row.get("subcategory") or row["category"]
-                baseline = replace(answer[1], question=row["uid"])
-                questions += against([Question(row["uid"], (row["prompt"],), category)], [baseline], self.baseline)
-        return questions
+        answers = [
+            replace(answer[1], question=row["uid"])
+            for row in answer_rows
+            if (answer := ArenaHard.read_answer(row, file)) is not None
+        ]
+        return against(questions, answers, self.baseline)
 
     def prompt(self, question: Question, first: str, second: str) -> tuple[Message, ...]:
         system, template = _official_prompt()
@@ -124,7 +133,8 @@ def _pocket_prompt(question: Question, first: str, second: str) -> tuple[Message
 
 class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     verdicts = (-2.0, 2.0)
-    spreads = (35.0,)  # on pocket up to 33
+    spreads = (35.0,)  # up to 33
+    spread_source = "pocket alone"
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
 

@@ -9,9 +9,11 @@ short steps, up to half a point from the maximum. That is in the numbers that it
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
@@ -33,7 +35,13 @@ _RULES = {
     },
     "bold_count": {"**": re.compile(r"\*\*[^*\n]+\*\*"), "__": re.compile(r"__[^_\n]+__")},
 }
-_RIDGE = 1e-6  # keeps a model that won or lost everything finite; moves no other printed digit
+_RIDGES: Final[Mapping[Scorer, tuple[float, ...]]] = {
+    # scikit-learn's default penalty (C = 1, every game twice, strengths in units of ln 10) is in the script's numbers.
+    "v0.1": (0.5 / math.log(10) ** 2,) * 2 + (0.5,) * 4,
+    # That of 2025 has none: a trace keeps a model that won or lost everything finite; the baseline's strength is 0.
+    "2025-06": (1e-6, 1e12, *(1e-6,) * 4),
+}
+"""Of an entrant's strength, of the baseline's, of each coefficient."""
 _CHUNK = 64  # replicates solved at once: bounds memory
 # torch.optim.LBFGS as ``utils/math_utils.py`` of the 2025 script sets it up.
 _STEPS: Final = 50
@@ -70,6 +78,11 @@ class Battles:
     wins: Array
     weight: Array
     by_tokens: bool
+
+    @cached_property
+    def shared_features(self) -> Array:
+        """[entrants, questions, 5]: the baseline's strength is the coefficient of a feature that is 1 in every game."""
+        return np.concatenate([np.ones((*self.weight.shape, 1)), self.features], axis=2)
 
 
 @dataclass(frozen=True)
@@ -127,22 +140,24 @@ def _gather(
     return Battles(names, features, wins, weight, count is not None or (bool(names) and have_counts))
 
 
-def _solve(battles: Battles, counts: Array, start: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Strengths [replicates, entrants] and coefficients [replicates, 4] by Newton's method; rows weigh ``counts``.
+def _solve(battles: Battles, counts: Array, ridge: Sequence[float], start: Array) -> Array:
+    """[replicates, entrants + 5] by Newton's method; rows weigh ``counts``. All entrants share the last five, the
+    baseline's strength and the coefficients.
 
     Only an entrant's own rows hold its strength, so the Hessian is an arrow: strengths are eliminated first.
     """
-    x, size = battles.features, len(FEATURES)
-    theta, coef = (np.tile(values, (len(counts), 1)) for values in start)
-    products = (x[..., :, None] * x[..., None, :]).reshape(*x.shape[:2], size * size)
+    x, models = battles.shared_features, len(battles.names)
+    n, size = x.shape[1:]
+    theta, shared = (np.tile(values, (len(counts), 1)) for values in np.split(start, [models]))
+    products, penalty = (x[..., :, None] * x[..., None, :]).reshape(models, n, size * size), np.array(ridge[1:])
     for _ in range(50):
         # Gradient and Hessian of the ridge first; each entrant adds its own games below.
-        down, down_shared = -_RIDGE * theta, -_RIDGE * coef
-        curve = np.full(theta.shape, _RIDGE)
-        cross = np.zeros((len(counts), len(battles.names), size))
-        block = np.tile(_RIDGE * np.eye(size), (len(counts), 1, 1))
-        for m in range(len(battles.names)):
-            p = sigmoid(theta[:, m : m + 1] - coef @ x[m].T)
+        down, down_shared = -ridge[0] * theta, -penalty * shared
+        curve = np.full(theta.shape, ridge[0])
+        cross = np.zeros((len(counts), models, size))
+        block = np.tile(np.diag(penalty), (len(counts), 1, 1))
+        for m in range(models):
+            p = sigmoid(theta[:, m : m + 1] - shared @ x[m].T)
             residual = counts * (battles.wins[m] - battles.weight[m] * p)
             spread = counts * battles.weight[m] * p * (1 - p)
             down[:, m] += residual.sum(axis=1)
@@ -155,10 +170,10 @@ def _solve(battles: Battles, counts: Array, start: tuple[Array, Array]) -> tuple
         # Steps are bounded: separable games would send Newton far out before the ridge pulls it back.
         step = np.clip(np.linalg.solve(block, rhs[..., None])[..., 0], -5, 5)
         step_theta = np.clip((down - np.einsum("bmi,bi->bm", cross, step)) / curve, -2, 2)
-        theta, coef = theta + step_theta, coef + step
+        theta, shared = theta + step_theta, shared + step
         if max(np.abs(step_theta).max(), np.abs(step).max()) < 1e-9:
             break
-    return theta, coef
+    return np.concatenate([theta, shared], axis=1)
 
 
 def _centre(battles: Battles, counts: Array) -> Array:
@@ -168,11 +183,9 @@ def _centre(battles: Battles, counts: Array) -> Array:
     return np.asarray(totals / np.maximum(weight.sum(axis=0), 1e-12)[:, None])
 
 
-def follow_official_steps(battles: Battles, centre: Array, spread: Array) -> tuple[Array, Array]:
+def follow_official_steps(battles: Battles) -> tuple[Array, Array]:
     """Strengths and coefficients where the script of 2025 stops: L-BFGS without a line search, from 0.5."""
-    scale = np.where(spread > 1e-9, 1 / np.maximum(spread, 1e-9), 0.0)  # a style that all share has no coefficient
-    z = (battles.features - centre) * scale
-    models = len(battles.names)
+    z, models = battles.features, len(battles.names)
 
     def gradient(x: Array) -> Array:
         p = sigmoid((x[:models] - x[models])[:, None] - z @ x[models + 1 :])
@@ -202,29 +215,37 @@ def follow_official_steps(battles: Battles, centre: Array, spread: Array) -> tup
             direction = direction + s * (share - y @ direction / (s @ y))
         step = _STEP_SIZE * direction
     x = x + step
-    coef = scale * x[models + 1 :]
-    return x[:models] - x[models] + centre @ coef, coef
+    return x[:models] - x[models], np.where(z.any(axis=(0, 1)), x[models + 1 :], 0.0)  # 0.5 of what all share is none
 
 
-def _influence(battles: Battles, theta: Array, coef: Array, centre: Array) -> list[Array]:
+def _influence(battles: Battles, fit: Array, ridge: Sequence[float]) -> list[Array]:
     """What each question adds to the official win rates: infinitesimal jackknife, percent, one array per entrant."""
-    models, n, size = battles.features.shape
-    hessian, pull = _RIDGE * np.eye(models + size), np.zeros((n, models + size))
+    models, n = battles.weight.shape
+    hessian, pull = np.diag([ridge[0]] * models + list(ridge[1:])), np.zeros((n, fit.size))
     for m in range(models):
-        x = np.zeros((n, models + size))
-        x[:, m], x[:, models:] = 1.0, -battles.features[m]
-        p = sigmoid(x @ np.concatenate([theta, coef]))
+        x = np.zeros((n, fit.size))
+        x[:, m], x[:, models:] = 1.0, -battles.shared_features[m]
+        p = sigmoid(x @ fit)
         hessian += (x * (battles.weight[m] * p * (1 - p))[:, None]).T @ x
         pull += (battles.wins[m] - battles.weight[m] * p)[:, None] * x
-    mean_features = np.einsum("mn,mnf->nf", battles.weight, battles.features - centre) / battles.weight.sum()
+    mean_features = np.einsum("mn,mnf->nf", battles.weight, battles.features) / battles.weight.sum()
     influences = []
-    for row, q in enumerate(sigmoid(theta - centre @ coef)):
+    for row, q in enumerate(sigmoid(fit[:models] - fit[models])):
         # The logit of the win rate is the strength less the mean style, which moves with the questions too.
-        gradient = np.concatenate([np.eye(models)[row], -centre])
-        coef_shift = pull @ np.linalg.solve(hessian, gradient)
-        influence = 100 * q * (1 - q) * n * (coef_shift - mean_features @ coef)
+        gradient = np.eye(fit.size)[row] - np.eye(fit.size)[models]
+        fit_shift = pull @ np.linalg.solve(hessian, gradient)
+        influence = 100 * q * (1 - q) * n * (fit_shift - mean_features @ fit[models + 1 :])
         influences.append(influence - influence.mean())
     return influences
+
+
+def standardise(battles: Battles) -> tuple[Battles, Array]:
+    """Features of mean 0 and standard deviation 1 over the weighted games, and what equal style is in these units."""
+    weight = battles.weight.ravel() / battles.weight.sum()
+    centre = weight @ battles.features.reshape(-1, len(FEATURES))
+    spread = np.sqrt(weight @ (battles.features - centre).reshape(-1, len(FEATURES)) ** 2)
+    scale = np.where(spread > 1e-9, 1 / np.maximum(spread, 1e-9), 0.0)  # a style that all share has no coefficient
+    return replace(battles, features=(battles.features - centre) * scale), -centre * scale
 
 
 def style_control(
@@ -238,31 +259,28 @@ def style_control(
     battles = _gather(questions, entrants, ratios, scorer, count)
     if not battles.names or not battles.weight.any():
         return {}
-    n = len(questions)
-    all_questions = np.ones((1, n))
-    theta, coef = _solve(battles, all_questions, (np.zeros(len(battles.names)), np.zeros(len(FEATURES))))
-    centre = _centre(battles, all_questions)[0]
-    features, weight = battles.features.reshape(-1, len(FEATURES)), battles.weight.ravel()
-    spread = np.sqrt(weight @ (features - centre) ** 2 / weight.sum())
-    strengths, slopes = theta[0], coef[0]
+    battles, equal_style = standardise(battles)
+    n, models, ridge = len(questions), len(battles.names), _RIDGES[scorer]
+    (fit,) = _solve(battles, np.ones((1, n)), ridge, np.zeros(models + 1 + len(FEATURES)))
+    optimum = fit[:models] - fit[models]
+    strengths, slopes = optimum, fit[models + 1 :]
     if scorer == "2025-06":
-        strengths, slopes = follow_official_steps(battles, centre, spread)
-    shortfall = strengths - centre @ slopes - (theta[0] - centre @ coef[0])
+        strengths, slopes = follow_official_steps(battles)
     draws = []
     # The same resamples as the plain win rates, so that their difference is paired.
     counts = resample_counts(n, replicates, seed) if replicates else np.zeros((0, n))
     for first in range(0, len(counts), _CHUNK):
         chunk = counts[first : first + _CHUNK]
-        chunk_theta, chunk_coef = _solve(battles, chunk, (theta[0], coef[0]))
-        shift = np.einsum("bf,bf->b", _centre(battles, chunk), chunk_coef)
+        chunk_fit = _solve(battles, chunk, ridge, fit)
+        shift = chunk_fit[:, models] + np.einsum("bf,bf->b", _centre(battles, chunk), chunk_fit[:, models + 1 :])
         # Resamples are solved whole, and moved by what the script's own fit falls short (0 for v0.1).
-        draws.append(100 * sigmoid(chunk_theta - shift[:, None] + shortfall))
-    draws_of_rows = np.concatenate(draws) if draws else np.zeros((0, len(battles.names)))
-    influences = _influence(battles, theta[0], coef[0], centre)
-    official, equal = 100 * sigmoid(strengths - centre @ slopes), 100 * sigmoid(strengths)
+        draws.append(100 * sigmoid(chunk_fit[:, :models] - shift[:, None] + strengths - optimum))
+    draws_of_rows = np.concatenate(draws) if draws else np.zeros((0, models))
+    influences = _influence(battles, fit, ridge)
+    official, equal = 100 * sigmoid(strengths), 100 * sigmoid(strengths - equal_style @ slopes)
     return {
         name: StyleFit(
-            float(official[row]), float(equal[row]), dict(zip(FEATURES, (slopes * spread).tolist(), strict=True)),
+            float(official[row]), float(equal[row]), dict(zip(FEATURES, slopes.tolist(), strict=True)),
             tuple(draws_of_rows[:, row].tolist()), influences[row], battles.by_tokens,
         )
         for row, name in enumerate(battles.names)

@@ -247,7 +247,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     config = GSM8KConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
-    spreads = (55.0,)  # between the four example systems 49 to 54; on pocket up to 57
+    spreads = (55.0,)  # 49 to 54; on pocket up to 57
+    spread_source = "its four example systems"
     answer_fields: tuple[str, ...] = (*BenchmarkBase.answer_fields, "fewshot", "protocol", "prompt_form")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": QuestionProtocol(

@@ -23,7 +23,6 @@ MOST_REQUESTS: Final = 50_000
 MOST_BYTES: Final = 190_000_000  # of 200 MB
 _END_STATES: Final = frozenset({"completed", "failed", "expired", "cancelled"})
 _TAG: Final = "distilbench"
-_URL: Final = "/v1/chat/completions"
 _MAX_LISTED: Final = 500  # jobs that are looked through for a token; newest first
 
 
@@ -36,16 +35,19 @@ class OpenAIBatchJobs:
         self,
         client: Callable[[], AsyncOpenAI],
         body: Callable[[Request], Mapping[str, object]],
+        route: Callable[[Request], str],
         key: ApiKey,
         wait: float,
     ) -> None:
-        self._client, self._body, self._key = client, body, key
+        self._client, self._body, self._route, self._key = client, body, route, key
         self.wait, self.poll = wait, POLL_SECONDS
 
     async def submit(self, requests: Mapping[str, Request], token: str) -> str:
         """Upload the lines and make the job; one whose reply got lost is found. Raises JudgeError."""
+        # A job is of one route; all requests of a stage are chats, or none is.
+        url = "/v1" + self._route(next(iter(requests.values())))
         lines = [
-            json.dumps({"custom_id": key, "method": "POST", "url": _URL, "body": self._body(request)})
+            json.dumps({"custom_id": key, "method": "POST", "url": url, "body": self._body(request)})
             for key, request in requests.items()
         ]
         data = ("\n".join(lines) + "\n").encode()
@@ -58,7 +60,7 @@ class OpenAIBatchJobs:
             with errors_named(self._key):
                 batches = self._client().with_options(timeout=60).batches
                 batch = await batches.create(
-                    input_file_id=file.id, endpoint=_URL, completion_window="24h", metadata={_TAG: token}
+                    input_file_id=file.id, endpoint=url, completion_window="24h", metadata={_TAG: token}
                 )
         except JudgeError as error:
             # The call failed, but did the job come into being? Making it again would be paid twice.

@@ -106,6 +106,10 @@ class OpenAIConfig:
         return replace(base, **{name: value for name, value in overrides.items() if value is not None})
 
 
+def route_of(request: Request) -> str:
+    return PLAIN_ROUTE if is_plain(request.messages) else ROUTE
+
+
 class OpenAIJudge:
     """One endpoint and model. ``complete`` may be called from several event loops, each with connections of its own."""
 
@@ -121,7 +125,7 @@ class OpenAIJudge:
             self.base_url + separator + query + _suffix(config)
         )  # the address and what else decides replies. Never the key.
         self._key = ApiKey(config.api_key_env)
-        jobs = OpenAIBatchJobs(self._client, self.body, self._key, config.batch_wait)
+        jobs = OpenAIBatchJobs(self._client, self.body, route_of, self._key, config.batch_wait)
         self.jobs: BatchJobs | None = jobs if config.batch else None
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = weakref.WeakKeyDictionary()
 
@@ -144,9 +148,8 @@ class OpenAIJudge:
         with errors_named(self._key):
             # The SDK's plain ``post``: ``chat.completions.create`` also walks the whole request by its type hints and
             # builds a model of the reply, which takes a third of a call's processor time (all of it on one core).
-            route = PLAIN_ROUTE if is_plain(request.messages) else ROUTE
             sent = self.body(request)
-            body = await self._client().post(route, cast_to=object, body=sent)
+            body = await self._client().post(route_of(request), cast_to=object, body=sent)
         reply = read_body(body, self._key)
         # Some servers say "stop" of a reply that they cut: their count tells.
         limit = sent.get(self.quirks.max_tokens_field)
