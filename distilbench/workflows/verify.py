@@ -69,7 +69,7 @@ def verify(folder: str | Path, *, plugins: Sequence[str] = ()) -> Verification:
         for score, keys in by_score.items():
             try:
                 check_score(evidence, score, keys, verification)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 verification.scores += len(keys)
                 verification.problems.append(f"{cell_names(keys)}: cannot be recomputed: {error}")
         check_table(finished, target, verification)
@@ -151,7 +151,7 @@ def explain(
             origins.append(CellOrigin(seed, (("no score", reason),)))
         elif source := results.sources.get((row, metric, seed)):
             lines = [*cell_origin(evidence, results.scores[row, metric, seed], source)]
-            lines.append(("made again by", command(results.run, target, folder, evidence.registry)))
+            lines.append(("made again by", command(results.run, target, folder, plugins)))
             lines += verdicts(evidence, source, question) if question else []
             origins.append(CellOrigin(seed, tuple(lines)))
     return origins
@@ -172,15 +172,21 @@ def cell_origin(evidence: RunEvidence, score: Score, source: ScoreSource) -> Ite
     yield "made", f"{marker['started']} on {marker['host']}, source {commit}"
 
 
-def command(run: Run, target: str, folder: Path, registry: Registry) -> str:
+def command(run: Run, target: str, folder: Path, plugins: Sequence[str]) -> str:
     """What makes the whole table again. Options of the command that made it are not kept: they may hold a key."""
+    record, rows = folder / target / "run.json", ",".join(row.id for row in run.rows)
+    if "methods" not in run.recipe:
+        return f"distilbench eval with the models of its rows, and the options in {record} (`recipe`)"
+    further = [word for plugin in plugins for word in ("--plugin", plugin)]
+    recipe, before = run.name, ""
     try:
-        shipped = load_recipe(run.name, [], registry, find_target(target)).to_tree()
-    except UserError:
-        return f"the recipe or options in {folder / target / 'run.json'} (`recipe`)"
-    rows = ",".join(row.id for row in run.rows)
-    changes = [word for change in differences(shipped, run.recipe) for word in ("--set", change)]
-    return shlex.join(["distilbench", "reproduce", target, "--recipe", run.name, "--methods", rows, *changes])
+        shipped = load_recipe(run.name, [], load_registry(plugins), find_target(target)).to_tree()
+        further += [word for change in differences(shipped, run.recipe) for word in ("--set", change)]
+    except UserError:  # a file of the user's, which may be another by now
+        recipe = f"{run.name}.yaml"
+        code = f"import json; print(json.dumps(json.load(open({str(record)!r}))['recipe']))"
+        before = f"{shlex.join(['python', '-c', code])} > {shlex.quote(recipe)} && "
+    return before + shlex.join(["distilbench", "reproduce", target, "--recipe", recipe, "--methods", rows, *further])
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:
@@ -245,7 +251,7 @@ def check_files(evidence: RunEvidence, target: str, verification: Verification) 
         except KeyError:
             verification.missing.append(str(ref))
             continue
-        except UserError as error:
+        except (UserError, OSError) as error:
             problems = [str(error)]
         verification.artifacts += 1
         verification.problems += [f"{problem}; behind {cell_names(keys)}" for problem in problems]
@@ -381,7 +387,7 @@ def check_table(finished: FinishedRun, target: str, verification: Verification) 
         table = finished.table(target, stored_table["min_coverage"])
     except FileNotFoundError:
         return
-    except (UserError, ValueError, KeyError, TypeError) as error:
+    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
         verification.problems.append(f"{file} cannot be compared: {error}")
         return
     verification.tables.append(str(file))

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from distilbench.workflows.evaluate import evaluate
-from distilbench.workflows.verify import explain, verify
+from distilbench.workflows.execute import describe
+from distilbench.workflows.plan import plan as plan_targets
+from distilbench.workflows.verify import command, explain, verify
 from harness.errors import UserError
 from harness.records import write_records
 from harness.types import Answer
 from judges import BENCHMARKS
+from results.run.record import read_run, write_run
 from results.store.checksums import checksums, marker_text
+from results.store.store import ArtifactStore
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +157,20 @@ def test_an_artifact_that_is_said_to_be_made_from_others_has_not_their_key(run: 
         marker.write_text(marker_text({**content, "params": {**content["params"], "questions": "others"}}))
 
     assert any("are not those of its key" in problem for problem in damaged(run, tmp_path, damage))
+
+
+def test_the_command_of_a_recipe_of_ones_own_makes_the_same_stages(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("{extends: pocket, name: mine, seeds: [3], train: {learning_rate: 1.0e-4}}")
+    plan = plan_targets("table1", str(tmp_path / "mine.yaml"), methods=["dpo"], runs=tmp_path).plans["table1"]
+    record = write_run(tmp_path / "mine/table1/run.json", describe(plan, ArtifactStore(tmp_path / "store")))
+    before, _, words = command(read_run(record), "table1", tmp_path / "mine", ()).partition(" && ")
+    before = before.replace("python ", f"{shlex.quote(sys.executable)} ", 1)
+    subprocess.run(before, shell=True, check=True, cwd=tmp_path / "mine")  # noqa: S602
+    recipe, rows = re.findall(r"--(?:recipe|methods) (\S+)", words)
+    again = plan_targets("table1", str(tmp_path / "mine" / recipe), methods=rows.split(","), runs=tmp_path).plans[
+        "table1"
+    ]
+    assert [stage.key for stage in again.stages] == [stage.key for stage in plan.stages] and again.stages
 
 
 def test_a_ledger_that_is_gone(run: Path, tmp_path: Path) -> None:
