@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -550,6 +551,20 @@ def test_v2_reads_hard_prompts_with_their_baseline(tmp_path: Path, monkeypatch: 
     )
     (creative,) = V2_WRITING_BENCHMARK.questions(ArenaHardV2Config())
     assert (creative.id, creative.category, creative.meta["baseline"]) == ("u2", "poem", "gemini-2.0-flash-001")
+
+
+@pytest.mark.parametrize("layout", ["messages", "choices"])
+def test_token_counts_are_read_wherever_a_file_has_them(layout: str) -> None:
+    """Files that v0.1's style control takes have ``choices`` and, from add_markdown_info.py, ``conv_metadata``."""
+    row: dict[str, Any] = {"question_id": "u", "model_id": "m"}
+    row[layout] = {
+        "messages": [{"role": "assistant", "content": {"answer": "x"}}], "choices": [{"turns": [{"content": "x"}]}]
+    }[layout]  # fmt: skip
+    for name in ("metadata", "conv_metadata"):
+        found = BENCHMARK.read_answer({**row, name: {"token_len": 7}}, "row 1")
+        assert found is not None and found[1].meta == {"token_len": 7}
+    found = BENCHMARK.read_answer(row, "row 1")
+    assert found is not None and found[1].meta == {}
 
 
 def test_without_the_official_baseline_another_one_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

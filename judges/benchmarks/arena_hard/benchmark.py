@@ -154,20 +154,20 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
             return None
         uid = name_of(row.get("uid", row.get("question_id")))
         model = require_field(row, "model" if "model" in row else "model_id", str, location)
-        thinking: tuple[str, ...] = ()
+        metadata, thinking = row.get("metadata") or row.get("conv_metadata") or {}, tuple[str, ...]()
+        if not isinstance(metadata, Mapping):
+            raise UserError(f"{location}: metadata must be an object, got {shorten(metadata)}")
+        tokens = metadata.get("token_len")
         if has(row, "messages"):
             turn = dig(require_field(row, "messages", list, location)[-1:], 0)
             content = None if dig(turn, "role") == "user" else dig(turn, "content")
             text = dig(content, "answer") if isinstance(content, Mapping) else content
             if isinstance(thought := dig(content, "thought"), str) and thought:
                 thinking = (thought,)
-            metadata = row.get("metadata") or row.get("conv_metadata") or {}
-            if not isinstance(metadata, Mapping):
-                raise UserError(f"{location}: metadata must be an object, got {shorten(metadata)}")
-            tokens = metadata.get("token_len")
         else:
             turn = dig(require_field(row, "choices", list, location), 0, "turns", 0)
-            text, tokens = dig(turn, "content"), dig(turn, "token_len")
+            text = dig(turn, "content")
+            tokens = tokens or dig(turn, "token_len")
         if not isinstance(text, str):
             raise UserError(f"{location}: no answer text in this row")
         count = number_of(tokens)
