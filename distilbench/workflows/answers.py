@@ -205,7 +205,9 @@ def export_answers(
     official = next((str(q.meta["baseline"]) for q in questions if "baseline" in q.meta), "baseline")
     judgments = answers.judgments if adapter.needs_judge else ()
     names = {"judge": judge or answers.judge, "baseline": answers.baseline or official}
-    export = ExportedResults(model or answers.model, questions, answers.answers, judgments, **names, partial=partial)
+    export = ExportedResults(
+        model or answers.model, questions, answers.answers, judgments, **names, partial=partial, options=answers.options
+    )
     return export_files(out, export, answers.benchmark)
 
 

@@ -27,6 +27,7 @@ from judges.benchmarks.answer_files import (
 from judges.benchmarks.arena_hard.benchmark import ArenaHard
 from judges.benchmarks.arena_hard.score import GAMES, LABELS, MIRRORED_FLAG, MIRRORED_LABELS
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
+from judges.benchmarks.arena_hard.token_counts import token_counter
 from judges.formats.base import ExportedResults, Files, ImportedResults, file_name, short_id, single_name, text_or_empty
 
 PLACES = {
@@ -99,7 +100,10 @@ def _label(value: object) -> str:
 
 def write(results: ExportedResults, benchmark: str) -> Files:
     """``data/BENCH/model_answer/MODEL.jsonl``, with judgments also ``model_judgment/JUDGE/MODEL.jsonl``."""
-    rows = results.answered_questions
+    rows, count = results.answered_questions, _token_count
+    if results.options.get("count_tokens"):
+        tokens_in = token_counter(results.options["scorer"])
+        count = lambda answer: tokens_in(answer.turns[0])  # noqa: E731
     subfolder, category = PLACES[benchmark]
     place, stem = Path("data") / subfolder, file_name(results.model)
     lines = [
@@ -110,11 +114,8 @@ def write(results: ExportedResults, benchmark: str) -> Files:
                 {"role": "assistant", "content": {"answer": answer.turns[0]}},
             ],
             "tstamp": 0.0,
-            # Only the official style control reads this: the official count, else the model's own, else an estimate.
-            "metadata": {
-                "token_len": answer.meta.get("token_len", _token_count(answer)),
-                **markdown_breakdown(answer.turns[0]),
-            },
+            # Only the official style control reads this.
+            "metadata": {"token_len": count(answer), **markdown_breakdown(answer.turns[0])},
         }
         for question, answer in rows
     ]  # fmt: skip
@@ -135,8 +136,9 @@ def write(results: ExportedResults, benchmark: str) -> Files:
 
 
 def _token_count(answer: Answer) -> int:
-    """The model's own, which counts its thinking; else an estimate."""
-    return [*(() if any(answer.thinking) else answer.tokens), len(answer.turns[0]) // 4][0]
+    """That of the file it came from; else the model's own, unless that counts its thinking; else an estimate."""
+    own_count = () if any(answer.thinking) else answer.tokens
+    return int(answer.meta.get("token_len", [*own_count, len(answer.turns[0]) // 4][0]))
 
 
 def _game(judgment: Judgment | None, model_first: bool) -> Row | None:

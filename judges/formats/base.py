@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.contracts.benchmark import pair_answers
 from harness.errors import UserError
@@ -42,6 +42,8 @@ class ExportedResults:
     baseline: str = ""
     partial: bool = False
     """Whether questions without an answer are left out."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of the benchmark."""
 
     @property
     def answered_questions(self) -> list[tuple[Question, Answer]]:

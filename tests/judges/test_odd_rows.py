@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.text import first_of_each_kind
 from harness.types import Answer, Judgment, Question
 from judges.benchmarks.answer_files import read_answers
-from judges.formats import import_files
+from judges.formats import ExportedResults, export_files, import_files
 
 NAN = float("nan")
 ASKED = [Question(str(n), (f"ask, {n}?",), "koala", ("BASE",), (f"w\n#### {n}",)) for n in (81, 82, 83)]
@@ -203,6 +203,21 @@ def test_who_says_that_a_mark_of_failure_is_the_answer_is_believed(tmp_path: Pat
         json.dumps({"question": "81", "turns": ["nan"], "finished": [], "tokens": [], "meta": {"verbatim": True}})
     )
     assert read_answers([own_file], ASKED[:1])[2] == []
+
+
+def test_exported_token_counts_are_the_official_ones_where_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [Answer("81", ("x" * 40,), (True,), (7,)), Answer("82", ("y" * 40,), (), (), {"token_len": 5})]
+    answers.append(Answer("83", ("z" * 40,), (), ()))
+
+    def counts(**options: object) -> list[int]:
+        (file,) = export_files(tmp_path, ExportedResults("m", ASKED, answers, options=options), "arena_hard")
+        return [json.loads(line)["metadata"]["token_len"] for line in file.read_text().splitlines()]
+
+    assert counts(count_tokens=False, scorer="v0.1") == [7, 5, 10]
+    monkeypatch.setattr("judges.formats.arena_hard_auto.token_counter", lambda scorer: lambda text: len(scorer + text))
+    assert counts(count_tokens=True, scorer="v0.1") == [44, 44, 44]
 
 
 def test_long_lists_of_problems_are_cut_to_a_few_of_each_kind() -> None:
