@@ -85,10 +85,10 @@ WRAPPERS = (
     ("<|begin_of_solution|>", "<|end_of_solution|>"),
 )
 """What some families put around the answer after their thinking."""
-_TURN_END = re.compile(
-    r"(?:\s*(?:<\|(?:end|return|eom|eot|end_message|im_end)\|>|<\|close\|>message<\|sep\|>"
-    r"|\[END FINAL RESPONSE\]))+\s*$"
-)
+_TURN_ENDS = (
+    *(f"<|{name}|>" for name in ("end", "return", "eom", "eot", "end_message", "im_end")),
+    "<|close|>message<|sep|>", "[END FINAL RESPONSE]",
+)  # fmt: skip
 
 OF_WHOLE_TEXT: Final = frozenset({"token_len", "strict-match", "flexible-extract"})
 """In ``Answer.meta``: the length that a file states, and what lm-eval's filters took."""
@@ -275,7 +275,11 @@ def _is_second_end(text: str, mark: re.Match[str]) -> bool:
 
 
 def _unwrap(answer: str) -> str:
-    answer = _TURN_END.sub("", answer).strip()
+    end = len(answer)
+    # By hand: a pattern that allows white space between the marks is quadratic in a text's line breaks.
+    while end and (size := next((len(m) for m in _TURN_ENDS if answer.endswith(m, 0, end)), answer[end - 1].isspace())):
+        end -= size
+    answer = answer[:end].strip()
     for opening, closing in WRAPPERS:
         if answer[: len(opening)].lower() == opening.lower():
             content = answer[len(opening) :]

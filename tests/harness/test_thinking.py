@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -279,3 +280,12 @@ def test_thinking_in_a_field_of_its_own(field: str) -> None:
     cut = separate_one(read_body(body(None, "length"), ApiKey("K")))
     judgment = read_judgment(BENCHMARK, Request("q", "turn1", (), 9), cut, MTBenchConfig())
     assert (judgment.verdict, judgment.flags, judgment.thinking) == (None, (CUT,), "[[3]]")
+
+
+@pytest.mark.parametrize("filler", ["\n", " ", "<|end|>", "<|end|> ", "<think>\n</think>\n", "[END FINAL RESPONSE]"])
+def test_degenerate_answers_after_thinking_take_linear_time(filler: str) -> None:
+    """32,768 line breaks behind a thinking took 13 seconds."""
+    start = time.process_time()
+    parts = separate("<think>x</think>a" + filler * 32_768 + "b")
+    assert parts.answer.endswith("b") and separate("<think>x</think>a" + filler * 32_768).answer == "a"
+    assert time.process_time() - start < 4
