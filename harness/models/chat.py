@@ -8,10 +8,10 @@ line break after a template that ends in one); templates that write today's date
 from __future__ import annotations
 
 import logging
-import string
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.contracts.options import show
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TODAY = date(2024, 7, 26)  # the day that Llama-3's own template falls back to
+CODES = ("%-d", "%-m", *(f"%{code}" for code in "aAbBcdDeFHIjmMpSTuUVwWxXyY"))
 CLOCK = (
     "{%- macro strftime_now(form) -%}{{ form"
-    + "".join(
-        f" | replace('{code}', '{TODAY.strftime(code)}')" for code in ("%d", "%b", "%B", "%m", "%Y", "%y", "%A", "%a")
-    )
-    + " }}{%- endmacro -%}"
+    + "".join(f" | replace('{code}', '{TODAY.strftime(code)}')" for code in CODES)
+    + " }}{%- endmacro %}\n"  # a template's own first white space stays
 )  # stands before a template that asks: takes the place of the clock that transformers gives it
 
 
 PROBE = "qzx"  # no template changes it, so it can be found again in what one writes
+ANSWERS = ("Hi.", 'x <b> & "y" {z} [1]\n\n- *w*')  # what templates might change: ends, marks, line breaks
+SPACES = "".join(filter(str.isspace, map(chr, range(0x3001))))  # Jinja's trim takes Unicode's too
 
 
 log = logging.getLogger(__name__)
@@ -110,6 +111,8 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     try:
         if not (system and drops_system(tokenizer)):
             return render(tokenizer, turns, prompt=True) + opening(tokenizer).prompt
+    except UserError:
+        raise
     except Exception as error:  # jinja2.TemplateError, raised by templates without a system role
         if not system:
             end = show(turns[-1]["content"] if turns else "")
@@ -132,8 +135,17 @@ class Opening(NamedTuple):
 
 @lru_cache(maxsize=64)
 def opening(tokenizer: PreTrainedTokenizerBase) -> Opening:
-    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": PROBE}]
-    prefix, rendering = render(tokenizer, turns[:1], prompt=True), render(tokenizer, turns, prompt=False)
+    turns = [{"role": "user", "content": PROBE * 2}, {"role": "assistant", "content": PROBE}]
+    try:
+        prefix, rendering = render(tokenizer, turns[:1], prompt=True), render(tokenizer, turns, prompt=False)
+    except Exception as error:
+        name = tokenizer.name_or_path
+        raise UserError(f"the chat template of {name!r} takes no question with its answer: {error}") from error
+    if PROBE * 2 not in prefix or PROBE not in rendering[rendering.rfind(PROBE * 2) + 2 * len(PROBE) :]:
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path!r} does not write the words of a question and its answer as "
+            f"they are ({rendering!r} for {PROBE * 2!r} and {PROBE!r}): it wants content of another form"
+        )
     if not rendering.startswith(prefix):
         pairs = enumerate(zip(prefix, rendering, strict=False))
         surplus = prefix[next((place for place, (left, right) in pairs if left != right), len(rendering)) :]
@@ -170,7 +182,9 @@ def merges_system(tokenizer: PreTrainedTokenizerBase) -> bool:
         return True
 
 
-def template_notes(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Messages]) -> list[str]:
+def template_notes(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Messages], answers: Sequence[str] = ()
+) -> list[str]:
     """What a reader must know of what the template does to these prompts, and to the answers after them."""
     notes, start = [], opening(tokenizer)
     merged_count = sum(talk[0]["role"] == "system" for talk in conversations) if merges_system(tokenizer) else 0
@@ -179,10 +193,29 @@ def template_notes(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[M
             f"the chat template has no system turn: that of {format_count(merged_count, 'prompt')} was put into the "
             "first user turn"
         )
+    contents = [[turn["content"] for turn in talk] for talk in conversations]
+    marked_count = sum(defuse(tokenizer, text) != text for text in [*chain(*contents), *answers])
+    if marked_count:
+        notes.append(f"a special token stands as text in {format_count(marked_count, 'text')}: a space is put into it")
+    prompts = [prompt_text(tokenizer, talk) for talk in conversations]
+    lost = [text for texts, prompt in zip(contents, prompts, strict=True) for text in texts
+            if defuse(tokenizer, text).strip() not in prompt]  # fmt: skip
+    if lost:
+        notes.append(f"the chat template leaves out or changes {format_count(len(lost), 'turn')}: {show(lost[0])}")
+    if "strftime_now" in tokenizer.get_chat_template():
+        notes.append(f"the chat template writes the day: always {TODAY:%d %B %Y} here")
     if start.prompt:
         notes.append(f"the chat template has no generation prompt: {start.prompt!r} ends each prompt")
     if start.lead:
         notes.append(f"an answer begins with {start.lead!r}, as the chat template writes it")
+    asked, end = {"role": "user", "content": "q"}, end_of_turn(tokenizer)
+    wholes = [render(tokenizer, [asked, {"role": "assistant", "content": text}], prompt=False) for text in ANSWERS]
+    if changed := [whole for text, whole in zip(ANSWERS, wholes, strict=True) if text not in whole]:
+        notes.append(f"the chat template changes the words of answers, which are trained as they are: {changed[0]!r}")
+    elif end not in (tail := wholes[0].rpartition(ANSWERS[0])[2]):
+        notes.append(
+            f"after an answer the chat template writes {tail!r}, no token that ends it: answers end in {end!r}"
+        )
     if start.omission:
         notes.append(
             f"before an answer the chat template writes {start.omission!r}, which its generation prompt lacks: answers "
@@ -220,8 +253,8 @@ def trimmed_space(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
         return render(tokenizer, turns, prompt=False)
 
     plain = rendering(PROBE)
-    left = "".join(space for space in string.whitespace if rendering(space + PROBE) == plain)
-    right = "".join(space for space in string.whitespace if rendering(PROBE + space) == plain)
+    left = "".join(space for space in SPACES if rendering(space + PROBE) == plain)
+    right = "".join(space for space in SPACES if rendering(PROBE + space) == plain)
     return left, right
 
 

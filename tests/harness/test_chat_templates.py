@@ -362,3 +362,59 @@ def test_a_tokenizer_without_any_end_is_refused() -> None:
     tokenizer.eos_token = None
     with pytest.raises(UserError, match=r"no eos_token, and its chat template ends a turn with plain text \('<end>'\)"):
         end_of_turn(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("template", "eos", "part"),
+    [
+        (TURNS.replace("<|end|>", "<end>"), "</s>", "writes '<end>', no token that ends it: answers end in '</s>'"),
+        (
+            TURNS.replace("m['content']", "m['content'] | e"),
+            "<|end|>",
+            "changes the words of answers, which are trained",
+        ),
+        (
+            TURNS.replace("m['content']", "m['content'].replace('say', '')"),
+            "<|end|>",
+            "leaves out or changes 1 turn: 'I",
+        ),
+        (TURNS.replace("in messages", "in messages[-2:]"), "<|end|>", "leaves out or changes 1 turn: 'I say '"),
+        ("{{ strftime_now('%j') }}" + TURNS, "<|end|>", "writes the day: always 26 July 2024 here"),
+    ],
+)
+def test_what_a_template_does_to_words_is_said(template: str, eos: str, part: str) -> None:
+    talk = [{"role": "user", "content": "I say "}, {"role": "assistant", "content": "You."}, *ASKED]
+    notes = template_notes(shaped(template, ROLES, eos), [talk])
+    assert [note for note in notes if part in note], notes
+    assert not template_notes(shaped(TURNS + "{% if add_generation_prompt %}{% endif %}", ROLES, "<|end|>"), [talk])[1:]
+
+
+def test_special_tokens_as_text_are_counted() -> None:
+    talk = [{"role": "user", "content": "say <|end|>"}]
+    (note, _) = template_notes(shaped(TURNS, ROLES, "<|end|>"), [talk, ASKED], ["a </s>", "b"])
+    assert note == "a special token stands as text in 2 texts: a space is put into it"
+
+
+@pytest.mark.parametrize(
+    ("template", "part"),
+    [
+        (TURNS.replace("m['content']", "m['content'] | upper"), "as they are ('<|user|>QZXQZX<|end|>"),
+        (TURNS.replace("{{ m['content'] }}", "{{ m['content'][0].text }}"), "as they are ('<|user|><|end|>"),
+        ("{{ raise_exception('no answers') if messages[-1].role == 'assistant' }}" + TURNS, "its answer: no answers"),
+    ],
+)
+def test_a_template_that_writes_other_words_is_refused(template: str, part: str) -> None:
+    with pytest.raises(UserError) as told:
+        encode_prompt(shaped(template, ROLES, "<|end|>"), ASKED)
+    assert part in str(told.value)
+
+
+def test_the_day_is_one_whatever_form_is_asked_and_white_space_before_it_stays() -> None:
+    template = "\n  {% if true %}on{% endif %} {{ strftime_now('%A %-d %B %Y %H:%M %p %j') }}"
+    text = render(shaped(template + TURNS, ROLES, "<|end|>"), ASKED, prompt=True)
+    assert text.startswith("\non Friday 26 July 2024 00:00 AM 208<|user|>")
+
+
+def test_white_space_of_every_alphabet_is_trimmed_as_the_template_does() -> None:
+    tokenizer = tokenizer_of(SHAPES["gemma-2"])
+    assert tokenizer.decode(encode(tokenizer, ASKED, "\u3000Hi.\u00a0").response) == "Hi.<end_of_turn>"

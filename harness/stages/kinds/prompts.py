@@ -48,7 +48,10 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         "with_golden": sum(prompt.golden is not None for prompt in prompts),
         "too_long": usable.too_long,
         "refused": usable.refused,
-        "templates": usable.template_notes([prompt.messages for prompt in prompts]),
+        "templates": usable.template_notes(
+            [prompt.messages for prompt in prompts],
+            [text for prompt in prompts for text in (prompt.golden, prompt.rejected) if text],
+        ),
     }
 
 
@@ -79,12 +82,12 @@ class PromptFilter:
         self.too_long += not is_short
         return is_short
 
-    def template_notes(self, conversations: Sequence[Messages]) -> list[str]:
+    def template_notes(self, conversations: Sequence[Messages], answers: Sequence[str] = ()) -> list[str]:
         """What the templates do to these prompts and to all answers, in sentences that begin with the model."""
         notes = [
             f"{role}: {note}"
             for role, tokenizer in self.tokenizers.items()
-            for note in template_notes(tokenizer, conversations)
+            for note in template_notes(tokenizer, conversations, answers)
         ]
         if "teacher" in self.tokenizers and (
             difference := tokenizer_difference(self.tokenizers["student"], self.tokenizers["teacher"])
