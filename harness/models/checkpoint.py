@@ -259,7 +259,7 @@ def tokenizer_files(folder: Path) -> TokenizerFiles:
     beside = {token["content"]: int(number) for number, token in (settings.get("added_tokens_decoder") or {}).items()}
     beside |= _any_object(folder / "added_tokens.json")
     added, ids = dict.fromkeys(beside, False) | added, beside | ids
-    roles = {}
+    roles: dict[str, str | None] = {}
     for source in (_any_object(folder / "special_tokens_map.json"), settings):
         named = {role: source[f"{role}_token"] for role in ROLES if f"{role}_token" in source}
         roles |= {role: token["content"] if isinstance(token, dict) else token for role, token in named.items()}
@@ -287,7 +287,7 @@ def end_problems(folder: Path, tokenizer: TokenizerFiles) -> list[str]:
     """Why answers would end nowhere, or at an ordinary word."""
     file = folder / "generation_config.json"
     stated = (read_object(file) if file.is_file() else text_config(folder)).get("eos_token_id")
-    ends = stated if isinstance(stated, list) else [] if stated is None else [stated]
+    ends: list[Any] = stated if isinstance(stated, list) else [] if stated is None else [stated]
     name = file.name if file.is_file() else "config.json"
     if not all(isinstance(end, int) for end in ends):
         return [f"{name} says eos_token_id {stated!r}: a number or a list of numbers"]
