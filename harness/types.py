@@ -45,8 +45,9 @@ class Response:
     """The tokens as they were drawn, end-of-turn included; empty where only text is known (a server)."""
 
     def is_cut_before(self, limit: int) -> bool:
-        """Whether the model's context ended before ``limit`` tokens. Servers may not count those of thinking."""
-        return not self.finished and not self.thinking and 0 < self.tokens < limit
+        """Whether the model's context ended well before ``limit`` tokens. Servers may count a few less than they wrote,
+        and none of those of thinking."""
+        return not self.finished and not self.thinking and 0 < 1.05 * self.tokens < limit - 1
 
 
 @dataclass(frozen=True)

@@ -196,6 +196,7 @@ def test_an_answer_ends_where_the_context_does(kind: str, temperature: float, tm
     turns = [Answer("q", (row.text,), (row.finished,), (row.tokens,)) for (row,) in answers]
     assert [bool(turn.absence) for turn in turns] == [False, False, True, True]
     assert [row.is_cut_before(48) for (row,) in answers] == [False, True, False, False]
+    assert not Response("", finished=False, tokens=47).is_cut_before(48), "a server's count"
 
 
 def test_a_refused_conversation_has_no_answer_and_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
