@@ -67,6 +67,9 @@ _OF_REQUEST: Final = tuple(
         ("context", r"max_(completion_|new_|output_)?tokens.{0,40}(too large|exceed|at most| > |less than|be <|range)"),
         ("context", r"tokens.{0,40}(be greater|requested exceed)|exceed.{0,20}tokens|have less than \d+ tokens"),
         ("context", r"(prompt|input).{0,60}(exceed|is too long|too large)|range of (input length|max_tokens)"),
+        # xAI and vLLM; Groq and Cerebras; Moonshot.
+        ("context", r"maximum (prompt|model|input) length|reduce the length of|exceeded model token limit"),
+        ("context", r"too many (input|prompt) tokens|sequence length.{0,20}exceed"),
         ("auth", r"api.?key.{0,20}(not valid|invalid|expired)|location is not supported|" + _CREDIT.pattern),
         ("model", r"model.{0,80}(not.(found|exist|loaded|available)|does not exist|unknown)|no such model"),
         ("model", r"(unknown|invalid|not a valid) model|no models? loaded|chat template"),
