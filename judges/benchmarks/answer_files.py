@@ -200,8 +200,9 @@ def own_answer(row: Row, location: str) -> tuple[str, Answer]:
 def own_record(row: Row, kind: type[T], location: str) -> T:
     """A record of ours, also as pandas writes it: ids that became numbers, NaN in empty cells. Raises UserError."""
     values = {key: value for key, value in row.items() if not is_missing(value) or key == "verdict"}
-    verdict = {"verdict": None} if "verdict" in row and is_missing(row["verdict"]) else {}
-    return record({**values, **verdict, "question": name_of(row["question"])}, kind, location)
+    if "verdict" in row and is_missing(row["verdict"]):
+        values = {"reason": "no verdict in the file", **values, "verdict": None}
+    return record({**values, "question": name_of(row["question"])}, kind, location)
 
 
 def match_answers(

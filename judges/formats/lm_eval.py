@@ -51,7 +51,9 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
     for location, row, name, response, number in parse_rows(rows, _sample, matcher.problems):
         filters += [] if name in filters else [name]
         problem = str(dig(row, "doc", "question"))
-        matcher.offer(problem, location, (response, number, number_of(row.get("exact_match"))), name, source_row=row)
+        mark = row.get("exact_match")
+        mark_number = float(mark) if isinstance(mark, bool) else number_of(mark)
+        matcher.offer(problem, location, (response, number, mark_number), name, source_row=row)
         prompts[_prompt_form(row)] += 1
     answers: dict[str, Answer] = {}
     problems = matcher.problems + matcher.missing_rows(filters)
@@ -64,7 +66,9 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
             answers[question.id] = replace(answer, meta={**answer.meta, name: number})
     answers = dict(zip(answers, separate_answers(list(answers.values())), strict=True))  # before our marks
     for name in FILTERS:
-        marks = [(q, answers[q.id], mark) for (q, slot), (_, _, mark) in contents if slot == name and mark is not None]
+        marks = [
+            (q, answers[q.id], value) for (q, slot), (_, _, value) in contents if slot == name and value is not None
+        ]
         problems += _other_marks(name, marks)
         problems += _other_extractions(name, list(answers.values()))
     options: Mapping[str, object] = {}

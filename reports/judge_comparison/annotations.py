@@ -179,7 +179,8 @@ def _verdicts(table: pd.DataFrame, path: Path) -> tuple[pd.Series[float], list[s
     rule = "not 1 (baseline) to 2 (model), nor 0 (tie)"
     if is_odd.any() and (is_odd | is_empty).all():
         raise UserError(f"annotations {path}: preference {texts[is_odd].iloc[0][:40]!r} is {rule}.")
-    examples = ", ".join(f"row {place + 1}: {text[:40]!r}" for place, text in texts[is_odd].head(3).items())
+    places = [place for place, odd in enumerate(is_odd) if odd][:3]
+    examples = ", ".join(f"row {place + 1}: {texts.iloc[place][:40]!r}" for place in places)
     count = format_count(int(is_odd.sum()), "annotation")
     notes = [f"{count} without a verdict, {rule}: {examples}"] if is_odd.any() else []
     return numbers.where(~is_odd & ~is_empty).where(numbers != 0, 1.5) - 1.0, notes

@@ -95,7 +95,7 @@ def test_answers_and_verdicts_in_one_table_of_pandas(tmp_path: Path) -> None:
     judged = {"question": 81.0, "part": "preference", "verdict": NAN, "turns": None, "reason": NAN, "repeat": 0.0}
     imported = read(tmp_path, [own, judged], "alpaca_eval", ASKED[:1])
     assert imported.answers == (Answer("81", ("x",), (True,), (2,)),) and imported.problems == ()
-    assert imported.judgments == (Judgment("81", "preference", None),)
+    assert imported.judgments == (Judgment("81", "preference", None, "no verdict in the file"),)
 
 
 def test_white_space_does_not_hide_a_question_and_what_contradicts_it_is_told(tmp_path: Path) -> None:
@@ -144,6 +144,8 @@ def test_samples_of_another_task_are_told(tmp_path: Path) -> None:
     rows = [sample(n, resps=[[f"The answer is {n}."]]) for n in (81, 82, 83)]
     (problem,) = read(tmp_path, rows, "gsm8k").problems
     assert "takes another number from 3 of 3 responses" in problem and "'81', by the task's rule '[invalid]'" in problem
+    (problem,) = read(tmp_path, [sample(81, exact_match=False)], "gsm8k", ASKED[:1]).problems
+    assert "exact_match is 0.00 in the file, 100.00 by our gold answers" in problem
     with pytest.raises(UserError, match="a list that was saved as text"):
         read(tmp_path, [sample(81, resps="[['so #### 81']]")], "gsm8k")
     rows = [sample(81), sample(81, resps=[["other"]], filter="flexible-extract"), sample(82), sample(83)]
