@@ -16,6 +16,7 @@ from harness.contracts.options import options
 from harness.errors import UserError
 from harness.types import Messages, Reply, Request, Response
 
+HIDDEN = "[not sent by the server]"  # thinking that took all tokens
 # Kinds of failure that are answers without text: the endpoint's filter, or the model's silence.
 NO_TEXT = frozenset({"refused", "empty"})
 
@@ -78,7 +79,10 @@ class ServerModel:
             Response("", finished=outcome.kind != "context", tokens=0)
             if isinstance(outcome, JudgeError)
             else Response(
-                outcome.text, outcome.finish_reason != "length", outcome.completion_tokens, thinking=outcome.thinking
+                outcome.text,
+                outcome.finish_reason != "length",
+                outcome.completion_tokens,
+                thinking=outcome.thinking or HIDDEN * outcome.is_cut,
             )
             for outcome in outcomes
         ]

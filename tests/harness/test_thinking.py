@@ -206,6 +206,13 @@ def test_a_served_model_that_begins_inside_of_thinking_is_known_after_all_its_ca
     assert cut_short(answers[1]).thinking == ("[[3]] so",)
 
 
+def test_hidden_thinking_that_took_all_tokens_is_no_empty_answer() -> None:
+    ask_server: Any = lambda *asked: [Reply("", "length", "o3", 9, 512)]  # noqa: E731
+    model = ServerModel(ServerOptions(), ask_server)
+    (answer,) = ask_turns(ThinkingSeparator(model), [Question("1", ("x",))], lambda question: Sampling(512), 0)
+    assert answer.is_cut and answer.thinking == ("[not sent by the server]",)
+
+
 def test_empty_thinking_is_no_part_of_the_answer() -> None:
     text = "<think>\n\n</think>\n\nm"
     assert separate_one(Reply(text, "stop", "j", 1, 1)).text == "m"

@@ -349,3 +349,11 @@ def test_problems_from_a_folder_or_the_hub(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(UserError, match="cannot load openai/gsm8k"):
         BENCHMARK.questions(GSM8KConfig(questions="official", source="hub"))
+
+
+@pytest.mark.parametrize(("text", "is_flagged"), [("#### 9\nno, #### 4", True), ("#### 4\n#### 4", False)])
+def test_several_final_numbers_are_told(text: str, is_flagged: bool) -> None:
+    """lm-eval takes the first ``#### N``."""
+    question = Question("q", ("q",), reference=("w\n#### 4",))
+    strict = BENCHMARK.grade(question, Answer("q", (text,), (True,), (9,)), GSM8KConfig())[0]
+    assert (strict.verdict, strict.flags) == ((0.0, ("several-labels",)) if is_flagged else (1.0, ()))

@@ -292,13 +292,14 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     def grade(self, question: Question, answer: Answer, config: GSM8KConfig) -> list[Judgment]:
         if config.protocol == "json":
             return [mark_json(question, answer)]
-        judgments = []
+        judgments, text = [], cut_at_stop(answer.turns[0])
         for name in FILTERS:
             number = filter_answer(answer, name)
             flags = ("no-number",) * (number == INVALID)
-            if not answer.meta.get(name) and cut_at_stop(answer.turns[0]) != answer.turns[0]:
+            if not answer.meta.get(name) and text != answer.turns[0]:
                 flags += ("cut-at-stop",)
             mark = mark_of(number, question.reference[0])
+            flags += ("several-labels",) * (name == "strict-match" and len(set(_STRICT.findall(text))) > 1)
             flags += ("right-as-number",) * (not mark and is_right_number(answer, name, question.reference[0]))
             judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule"))
         return judgments
