@@ -272,7 +272,7 @@ def test_answers_of_a_server_are_kept_and_keyed_by_the_seed(tmp_path: Path) -> N
 
 def test_missing_answers_stop_the_stage_and_refusals_are_empty_answers(tmp_path: Path) -> None:
     with FakeServer(say, script(["server-500"])) as server:
-        with pytest.raises(UserError, match=r"1 of 5 answers of fake failed .1 server; the first: "):
+        with pytest.raises(UserError, match=r"1 of 5 answers of fake failed .1 server.: the first: "):
             endpoint(server, tmp_path / "l.sqlite", concurrency=1, max_concurrency=1).generate(TALKS, Sampling(9), 0)
         assert len(endpoint(server, tmp_path / "l.sqlite").generate(TALKS, Sampling(9), 0)) == 5
         assert server.calls.total() == 6
