@@ -154,6 +154,8 @@ def check_contents(name: str, folder: Path) -> None:
         problems += end_problems(folder, tokenizer) if tokenizer else []
     except UserError as error:
         problems = [str(error)]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        problems = [f"one of its JSON files has another form than a loader reads ({error!r})"]
     if problems:
         raise UserError(f"model {name!r} would not be the model that its files say: {'; '.join(problems)}.")
 

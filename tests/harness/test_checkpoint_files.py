@@ -232,6 +232,7 @@ def tokenizer_settings(
         ("generation_config.json", {"eos_token_id": [2, 1]}, "eos_token_id 1, and that is 'b', an ordinary token"),
         ("generation_config.json", {"eos_token_id": "2"}, "eos_token_id '2': a number or a list of numbers"),
         ("config.json", CONFIG | {"eos_token_id": 0}, "config.json says eos_token_id 0, and that is 'a'"),
+        ("special_tokens_map.json", {"pad_token": {"id": 1}}, "one of its JSON files has another form than a loader"),
         ("added_tokens.json", {"<new>": 6}, "makes ids up to 6, and model.embed_tokens.weight has 6 rows"),
     ],
 )
