@@ -396,11 +396,12 @@ def check_table(finished: FinishedRun, target: str, verification: Verification) 
     }
     for row in json.loads(to_json(table))["rows"]:
         for metric, cell in row["cells"].items():
-            old = stored_cells.get((row["id"], metric), {})
+            old = stored_cells.pop((row["id"], metric), {})
             if fields := [name for name, value in cell.items() if old.get(name) != value]:
                 verification.problems.append(
                     f"{file}: {row['id']}, {metric}: not what the scores give: {', '.join(fields)}"
                 )
+    verification.problems += [f"{file}: {row}, {metric}: the run has no such cell" for row, metric in stored_cells]
     # words below a table depend on the options of the command: only the lines of the grid are compared
     for kind, text, mark in (("md", markdown(table), "|"), ("tex", latex(table), " & "), ("csv", to_csv(table), ",")):
         other = folder / f"{target}.{kind}"
