@@ -305,6 +305,7 @@ def check_judgments(
             verification.problems.append(
                 f"{file}, line {number + 1} ({place}): it says {old.verdict}, its reply gives {new.verdict}"
                 + ("" if old.reply == new.reply else "; the reply is not that in the ledger")
+                + ("" if old.flags == new.flags else f"; flags {list(old.flags)}, by today's rules {list(new.flags)}")
             )
 
 
