@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.contracts.judge import CallOutcome, JudgeError
 from harness.types import Reply, Request
@@ -45,7 +45,7 @@ class OpenAIBatchJobs:
     async def submit(self, requests: Mapping[str, Request], token: str) -> str:
         """Upload the lines and make the job; one whose reply got lost is found. Raises JudgeError."""
         # A job is of one route; all requests of a stage are chats, or none is.
-        url = "/v1" + self._route(next(iter(requests.values())))
+        url: Any = "/v1" + self._route(next(iter(requests.values())))
         lines = [
             json.dumps({"custom_id": key, "method": "POST", "url": url, "body": self._body(request)})
             for key, request in requests.items()
