@@ -27,6 +27,7 @@ def training_notes(stages: Sequence[Measured]) -> Iterator[str]:
         if too_long := measurements.get("too_long"):
             yield f"{format_count(too_long, 'training prompt')} left out as longer than prompts.max_prompt_tokens"
         yield from measurements.get("templates", ())
+    yield from other_templates(stages)
     too_long_rewards: dict[str, str] = {}
     for _, _, measurements in of_kind(stages, "reward"):
         too_long_rewards |= measurements.get("too_long") or {}
@@ -37,6 +38,17 @@ def training_notes(stages: Sequence[Measured]) -> Iterator[str]:
         )
     yield from cut_texts(stages)
     yield from dropped_prompts(stages)
+
+
+def other_templates(stages: Sequence[Measured]) -> Iterator[str]:
+    """What the chat templates of models do that answer here and are neither student nor teacher."""
+    known = {
+        note.partition(": ")[2]
+        for _, _, measurements in of_kind(stages, "prompts")
+        for note in measurements.get("templates", ())
+    }
+    for row, notes in by_row(stages, "answer", "templates").items():
+        yield from (f"{row}: {note}" for note in dict.fromkeys(notes) if note not in known)
 
 
 def cut_texts(stages: Sequence[Measured]) -> Iterator[str]:

@@ -24,6 +24,9 @@ STAGES = [
     Measured("answer", "lm", {"without_room": [f"q{number}" for number in range(7)], "cut_prompts": 3}),
     Measured("answer", "lm", {"cut_by_context": 1, "empty": 2}),
     Measured("judge", "lm", {"cut_prompts": 4}),
+    Measured("answer", "teacher", {"templates": ["x"]}),
+    Measured("answer", "hub-model", {"templates": ["y"]}),
+    Measured("answer", "hub-model", {"templates": ["y"]}),
 ]
 
 
@@ -32,6 +35,7 @@ def test_everything_is_told_once_with_names_and_counts() -> None:
         "1 training prompt left out (odd): the template refused it",
         "2 training prompts left out as longer than prompts.max_prompt_tokens",
         "teacher: x",
+        "hub-model: y",
         "1 training prompt without rewards (p3): of prompts p3",
         "student: 2 training prompts left no room in the model's context (p1, p2)",
         "lm: 7 questions left no room in the model's context (q0, q1, q2, q3, q4 and 2 more)",

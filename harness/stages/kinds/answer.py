@@ -15,6 +15,7 @@ from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import json_data, options_from
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
+from harness.models.chat import template_notes
 from harness.models.server_model import SERVER, ServerOptions
 from harness.records import read_records
 from harness.stages.graph import CHARS_PER_TOKEN, Model, StageGraph, model_cost
@@ -137,12 +138,17 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         "tokens": sum(sum(answer.tokens) for answer in answers),
         "cut_prompts": getattr(model, "cut_prompts", 0),
         "cut_by_context": cut_count,
+        "templates": template_notes(model.tokenizer, first_turns(questions)) if hasattr(model, "tokenizer") else [],
         "empty": sum(not (answer.absence or all(turn.strip() for turn in answer.turns)) for answer in answers),
         "without_room": [answer.question for answer in answers if answer.has_no_room],
         "unfinished": sum(not all(answer.finished) for answer in answers),
         "thinking": sum(any(answer.thinking) for answer in answers),
         "characters": sum(len(turn) for answer in answers for turn in answer.turns),
     }
+
+
+def first_turns(questions: Sequence[Question]) -> list[Messages]:
+    return [[{"role": "user", "content": question.turns[0]}] for question in questions]
 
 
 class ThinkingSeparator:

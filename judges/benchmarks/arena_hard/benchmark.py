@@ -278,7 +278,8 @@ class ArenaHardV2Config(ArenaHardConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.questions == "official", "questions must be official: the pocket questions belong to arena_hard")
+        rule = "questions must be official (questions=official): the pocket questions belong to arena_hard"
+        require(self.questions == "official", rule)
 
 
 V2_BENCHMARK = ArenaHard(
