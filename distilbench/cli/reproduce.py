@@ -59,7 +59,7 @@ EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
 def run(recipe: RecipeName = "pocket", force: Force = False, **options: Unpack[RunOptions]) -> None:
     """Run a recipe: sample, reward, train, answer, judge, score. Nothing is done twice.
 
-    Stop it whenever you like: the same command goes on where it was.
+    Stop it whenever you like: the same command resumes where it stopped.
     """
     from distilbench.workflows.reproduce import run as run_recipe
 
@@ -104,7 +104,7 @@ def evaluate(
 ) -> None:
     """Evaluate models without training: they answer, the judge judges, and the table comes with intervals.
 
-    Stop it whenever you like: the same command goes on where it was, and nothing is asked twice.
+    Stop it whenever you like: the same command resumes where it stopped, and nothing is asked twice.
     """
     from distilbench.workflows import evaluate as workflow
 
@@ -158,7 +158,7 @@ def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None)
         if finished_run.outcome is not None and (errors := finished_run.outcome.errors):
             blocked_count = len(finished_run.outcome.blocked_keys)
             waiting = f", {blocked_count} more wait for them" if blocked_count else ""
-            way_on = "once that is mended, the same command goes on"
+            way_on = "once that is fixed, the same command continues the run"
             if any(PERMANENT in text for text in errors.values()):
                 way_on = f"{PERMANENT}, so change first what is named there"
             typer.echo(f"{len(errors)} failed{waiting}: see above; {way_on}.", err=True)

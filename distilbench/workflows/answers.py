@@ -90,7 +90,7 @@ def import_answers(  # noqa: PLR0913, the options of the command
         raise _refusal("nothing in these files belongs to the questions", problems, questions)
     if problems and not partial:
         count = format_count(len(problems), "problem")
-        raise _refusal(f"{count} with these rows; --partial takes the rest all the same", problems, questions)
+        raise _refusal(f"{count} with these rows; --partial imports the rest anyway", problems, questions)
     if not judgments:  # a benchmark that needs no judge grades by rule; the others give nothing here
         texts = {answer.question: answer for answer in imported.answers}
         answered_questions = [question for question in questions if question.id in texts]

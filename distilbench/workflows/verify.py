@@ -151,7 +151,7 @@ def explain(
             origins.append(CellOrigin(seed, (("no score", reason),)))
         elif source := results.sources.get((row, metric, seed)):
             lines = [*cell_origin(evidence, results.scores[row, metric, seed], source)]
-            lines.append(("made again by", command(results.run, target, folder, plugins)))
+            lines.append(("to make it again", command(results.run, target, folder, plugins)))
             lines += verdicts(evidence, source, question) if question else []
             origins.append(CellOrigin(seed, tuple(lines)))
     return origins
@@ -218,7 +218,7 @@ def verdicts(evidence: RunEvidence, source: ScoreSource, name: str) -> Iterator[
         yield f"verdict {judgment.part}", verdict + (reason if judgment.reason or judgment.flags else "")
         if request := requests.get(item_of(judgment)):
             sent = sent_requests.get(judgment.request)
-            remark = "made again; the ledger does not hold it"
+            remark = "rebuilt from the answer; the ledger does not hold it"
             if sent:
                 remark = f"exactly as it was sent to {sent['model']} at {sent['endpoint']}"
                 remark += f": key {judgment.request} in {evidence.ledger}"
@@ -254,7 +254,7 @@ def check_files(evidence: RunEvidence, target: str, verification: Verification) 
         except (UserError, OSError) as error:
             problems = [str(error)]
         verification.artifacts += 1
-        verification.problems += [f"{problem}; behind {cell_names(keys)}" for problem in problems]
+        verification.problems += [f"{problem}; used by {cell_names(keys)}" for problem in problems]
 
 
 def check_score(

@@ -41,11 +41,13 @@ def _way_on(run: Run) -> str:
     all_reasons = dict.fromkeys(cell.unavailable or "" for cell in run.cells)
     reasons = [reason for reason in all_reasons if reason.startswith(FAILED)]
     if not reasons:
-        return "The same command goes on."
+        return "The same command continues the run."
     permanent = [reason for reason in reasons if PERMANENT in reason]
     first = clean([*permanent, *reasons][0]).partition(f"; {PERMANENT}")[0]
     first = textwrap.shorten(first.rstrip("."), _REASON, placeholder=" ...")
-    end = "Asking again would end the same way" if permanent else "Once that is mended, the same command goes on"
+    end = (
+        "Asking again would end the same way" if permanent else "Once that is fixed, the same command continues the run"
+    )
     others = f" (and {len(reasons) - 1} more with --notes)" if len(reasons) > 1 else ""
     return f"{first[:1].upper()}{first[1:]}.{others} {end}."
 
@@ -53,7 +55,9 @@ def _way_on(run: Run) -> str:
 def detail_lines(summary: Summary, run: Run) -> tuple[str, ...]:
     lines = [*_other_tests(summary), *_precision(summary, run)]
     lines += [f"Not in this run: {', '.join(summary.absent)}."] if summary.absent else []
-    lines += [clean(f"{note[:1].upper()}{note[1:].rstrip('.')}.") for note in run.training_notes]
+    titles = {row.id: row.title for row in summary.rows}
+    for name, colon, text in (note.partition(": ") for note in run.training_notes):
+        lines.append(clean(f"{titles.get(name, name[:1].upper() + name[1:])}{colon}{text}".rstrip(".") + "."))
     cards = {card.benchmark: card for card in run.cards}
     for benchmark, columns in summary.benchmarks.items():
         judge, group = clean(run.judges.get(benchmark, "not stated")), clean(columns[0].metric.group)
@@ -124,7 +128,7 @@ def _questions(summary: Summary, benchmarks: Benchmarks) -> str:
         for kind, noun in (("answers", "answer"), ("replies", "judge reply")):
             if thoughts := _count_once(rows, partial(_total, f"thinking:{kind}")):
                 gaps.append(f"thinking removed from {format_count(thoughts, noun)}")
-        gaps += [f"{format_count(count, 'verdict')} {flag}" for flag, count in _flags(rows).items()]
+        gaps += [f"{format_count(count, 'verdict')} flagged {flag}" for flag, count in _flags(rows).items()]
         in_part = f" ({', '.join(gaps)})" if gaps else ""
         # the number first: after "AlpacaEval 2" it would read as a part of the name
         benchmark_texts.append(f"{n} of {clean(columns[0].metric.group)}{in_part}")
@@ -137,12 +141,12 @@ def _readings(summary: Summary, columns: Sequence[ColumnSummary]) -> str:
     parts = [flag_text(flag, count) for flag, count in _flags(rows).items()]
     details = [score.detail for row in rows for cell in row for score in cell.scores.values()]
     if masses := [float(detail["mean_mass"]) for detail in details if "mean_mass" in detail]:
-        parts.append(f"mean probability of the tokens asked for {sum(masses) / len(masses):.3f}")
+        parts.append(f"the tokens asked for have a probability of {sum(masses) / len(masses):.3f} on average")
     return f" Verdicts: {'; '.join(parts)}." if parts else ""
 
 
 def flag_text(flag: str, count: int) -> str:
-    return f"{format_count(count, 'verdict')} {flag}{f' ({FLAGS[flag]})' if flag in FLAGS else ''}"
+    return f"{format_count(count, 'verdict')} flagged {flag}{f' ({FLAGS[flag]})' if flag in FLAGS else ''}"
 
 
 def _total(detail: str, cell: CellSummary) -> int:

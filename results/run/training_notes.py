@@ -64,7 +64,7 @@ def cut_texts(stages: Sequence[Measured]) -> Iterator[str]:
             reason = "where the model's context (or its server's limit) ended"
             yield f"{row}: {format_count(count, noun)} cut before max_new_tokens, {reason}"
     for row, count in sums_by_row(stages, "answer", "empty").items():
-        yield f"{row}: {format_count(count, 'answer')} without a word, judged as such"
+        yield f"{row}: {format_count(count, 'empty answer')}, judged as they are"
     truncated = sum(int(measurements.get("truncated") or 0) for _, _, measurements in of_kind(stages, "reward"))
     if truncated:
         yield f"{format_count(truncated, 'response')} cut to reward.max_response_tokens in multiple-choice questions"

@@ -54,7 +54,7 @@ class ArtifactStore:
         path = folder / part
         if part and path not in self._verified_paths:
             for problem in damaged_files(folder, self.meta(kind, key), part):
-                raise UserError(f"{problem}. Delete the folder {folder} and run again: it will be made anew.")
+                raise UserError(f"{problem}. Delete the folder {folder} and run again: it will be rebuilt.")
             self._verified_paths.add(path)
         return path
 
@@ -80,7 +80,7 @@ class ArtifactStore:
             return read_marker(file)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{file} cannot be read: {error}. Delete the folder {file.parent} and run again: it is made anew."
+                f"{file} cannot be read: {error}. Delete the folder {file.parent} and run again: it will be rebuilt."
             ) from error
 
     def scratch(self, stage: Stage) -> Path:

@@ -89,8 +89,8 @@ def test_the_table_reads_like_the_papers() -> None:
 @pytest.mark.parametrize(
     ("errors", "says", "is_silent_on"),
     [
-        ([], "The same command goes on.", "Failed"),
-        (["no space left"], "Failed: no space left. Once that is mended, the same command goes on.", "Asking"),
+        ([], "The same command continues the run.", "Failed"),
+        (["no space left"], "Failed: no space left. Once that is fixed, the same command continues the run.", "Asking"),
         (
             ["the server is down", f"lower judge_max_tokens. {'x ' * 300}; {PERMANENT}: run it again"],
             "(and 1 more with --notes) Asking again would end the same way.",

@@ -43,7 +43,7 @@ def test_everything_is_told_once_with_names_and_counts() -> None:
         "lm: the judge's server seems to have cut 4 prompts: serve it with a larger window",
         "student: 2 responses cut before max_new_tokens, where the model's context (or its server's limit) ended",
         "lm: 1 answer cut before max_new_tokens, where the model's context (or its server's limit) ended",
-        "lm: 2 answers without a word, judged as such",
+        "lm: 2 empty answers, judged as they are",
         "1 response cut to reward.max_response_tokens in multiple-choice questions",
         "seqkd: 8 responses trained on other tokens than were drawn (by a model of another vocabulary or end of turn)",
         "dpo: not trained on 3 of 16 prompts: 2 x fewer than two responses, 1 x identical",
@@ -56,6 +56,8 @@ def test_they_stand_among_the_notes_of_a_table() -> None:
     summary: Any = type("Summary", (), {"benchmarks": {}, "cells": {}, "columns": (), "absent": (), "rows": ()})()
     summary.target = type("Target", (), {"focus": None})()
     assert {"Teacher: x.", "Dpo: y."} <= set(detail_lines(summary, run))
+    summary.rows = (type("Row", (), {"id": "dpo", "title": "DPO"})(),)
+    assert {"Teacher: x.", "DPO: y."} <= set(detail_lines(summary, run))
 
 
 def test_a_prompt_that_was_cut_shows_in_the_servers_count() -> None:
