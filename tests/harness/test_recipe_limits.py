@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from distilbench.plugins import load_registry
 from harness.contracts.options import RecipeError
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe, load_recipe
@@ -19,8 +20,6 @@ LONG = "a" * 300
 
 
 def read(*overrides: str, recipe: str = "pocket") -> Recipe:
-    from distilbench.plugins import load_registry
-
     return load_recipe(recipe, list(overrides), load_registry())
 
 
@@ -111,7 +110,7 @@ def test_files_are_refused_alike(text: str, rule: str, tmp_path: Path) -> None:
 def test_numbers_as_they_are_written(tmp_path: Path) -> None:
     """YAML 1.1 takes 1.5e3 for text, a day for no text, and 1:30.5 for 90.5."""
     text = "name: 2024-01-01\ntitle: 2024-13-45\nextends: pocket\ntrain: {learning_rate: 1.5e-3, epochs: 0x10}\n"
-    recipe = load_recipe(write(tmp_path, text), ("ask.timeout=1_0.5", "ask.max_cost=.5e+1"), REGISTRY)
+    recipe = load_recipe(write(tmp_path, text), ("ask.timeout=1_0.5", "ask.max_cost=.5e+1"), load_registry())
     assert (recipe.name, recipe.title) == ("2024-01-01", "2024-13-45")
     assert (recipe.train.learning_rate, recipe.train.epochs) == (0.0015, 16)
     assert (recipe.ask.timeout, recipe.ask.max_cost) == (10.5, 5.0)

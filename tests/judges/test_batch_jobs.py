@@ -171,7 +171,7 @@ def test_two_processes_hand_the_same_requests_over_once(tmp_path):
 
 def test_a_line_without_text_is_paid_for(tmp_path):
     """100 tokens read and 1 written, at half of a dollar each: $50.5, though there is nothing to read."""
-    with FakeServer(lambda request: Reply("", "length", "fake", 100, 1)) as server:
+    with FakeServer(lambda request: Reply("", "stop", "fake", 100, 1)) as server:
         run(server, 1, tmp_path / "l.sqlite", **PRICED)
         assert kinds(run(server, 1, tmp_path / "l.sqlite", **PRICED)) == ["empty"]
     with Ledger(tmp_path / "l.sqlite") as ledger:

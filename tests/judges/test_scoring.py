@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from harness.contracts.benchmark import Entrant
 from harness.contracts.model import Sampling
-from harness.types import Judgment, Question
-from judges.benchmarks.answer_files import is_failure
+from harness.types import Answer, Judgment, Question
+from judges.benchmarks.answer_files import failure_mark
 from judges.benchmarks.arena_hard.style_control import markdown_breakdown
 from judges.benchmarks.base import ask, fill, limit_questions
 from judges.benchmarks.gsm8k.benchmark import FILTERS, extract, extract_answer, mark_of, number_in
@@ -95,7 +95,7 @@ SCANS: dict[str, Callable[[str], object]] = {
     "json": extract_answer,
     "mark": lambda text: mark_of(text, text),
     "number": number_in,
-    "failure": is_failure,
+    "failure": lambda text: failure_mark(Answer("q", (text,), (True,), (1,))),
     "hostile": lambda text: [pattern.search(text) for pattern in HOSTILE.values()],
 }
 
