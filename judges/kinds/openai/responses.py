@@ -65,10 +65,8 @@ _OF_REQUEST: Final = tuple(
         ("refused", r"content exists risk|guardrail|prohibited.content|violates.{0,30}policy|敏感|违规|不安全"),
         ("context", r"context.{0,20}(length|window|size)|maximum context|too many tokens|exceed.{0,40}context"),
         ("context", r"max_(completion_|new_|output_)?tokens.{0,40}(too large|exceed|at most| > |less than|be <|range)"),
-        (
-            "context",
-            r"tokens.{0,40}(be greater than (?!or equal to [01]\b)|requested exceed)|exceed.{0,20}tokens|have less than \d+ tokens",
-        ),
+        ("context", r"tokens.{0,40}(be greater than (?!or equal to [01]\b)|requested exceed)"),
+        ("context", r"exceed.{0,20}tokens|have less than \d+ tokens"),
         ("context", r"(prompt|input).{0,60}(exceed|is too long|too large)|range of (input length|max_tokens)"),
         # xAI and vLLM; Groq and Cerebras; Moonshot.
         ("context", r"maximum (prompt|model|input) length|reduce the length of|exceeded model token limit"),
