@@ -12,7 +12,7 @@ from pathlib import Path
 from harness.contracts.benchmark import pair_answers
 from harness.errors import UserError
 from harness.types import Answer, Judgment, Question
-from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval
+from judges.benchmarks.alpaca_eval.benchmark import AlpacaEval, equals_baseline
 from judges.benchmarks.answer_files import (
     Row,
     RowMatcher,
@@ -60,6 +60,11 @@ def read(rows: Rows, questions: Sequence[Question], model: str | None) -> Import
                 f"{location}, question {question.id}: the annotations judge another answer than the outputs hold"
             )
         judgment = _judgment(row, question, location)
+        if equals_baseline(question, answer) and judgment.verdict not in (None, 0.5):
+            problems.append(
+                f"{location}: preference is {row['preference']}, but output_2 is the baseline's answer word for word; "
+                "it counts as a draw, as in alpaca_eval"
+            )
         answers.setdefault(question.id, answer)
         return judgment
 

@@ -1,6 +1,7 @@
 """Rows of other people's files as they really are: saved by pandas, of several judges, of another task or baseline."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,19 @@ def test_verdicts_as_tables_save_them(tmp_path: Path) -> None:
     assert "row 1: rating 11 is not 1 to 10; it counts as no verdict" in imported.problems[-1]
     pair = {"question_id": 81, "model_1": "m", "model_2": "b", "turn": 1, "g1_winner": "Model_1", "g2_winner": " TIE "}
     assert verdicts(read(tmp_path, [pair], "mt_bench_pairwise", PAIRS[:1])) == [1.0, 0.0]
+
+
+def test_a_verdict_on_the_baselines_own_words_is_told(tmp_path: Path) -> None:
+    """alpaca_eval calls such a pair a draw before any judge is asked, so its own files hold 1.5 there."""
+    official = [replace(question, meta={"index": number}) for number, question in enumerate(ASKED)]
+    rows = [
+        annotation(81, output_2="BASE", preference=2),
+        annotation(82, output_2="BASE", preference=1.5),
+        annotation(83),
+    ]
+    imported = read(tmp_path, rows, "alpaca_eval", official)
+    (problem,) = imported.problems
+    assert "row 1: preference is 2, but output_2 is the baseline's answer word for word; it counts as a draw" in problem
 
 
 def test_labels_in_another_spelling_count_and_are_told(tmp_path: Path) -> None:
