@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from harness.contracts.stage import Cost
 
 app = typer.Typer()
-_PILOT = (
-    "Folder of a finished run: its variances say what is detected; default: this recipe's own run, if there is one."
+_PILOT = "Folder of a finished run whose variances are used; default: this recipe's own run, if there is one."
+_SPREAD = (
+    "Standard deviation of a column's change over questions (and, after the slash, of its score over training seeds)."
 )
-_SPREAD = "Standard deviation over questions of a column's change [and of its score over training seeds]."
 COLUMNS = ("stage", "reads", "total", "done", "to do", "responses", "k tokens", "judge calls")
 READS_WIDTH = 36  # a train stage reads six kinds of stages: cut off, so that every kind has one line
 SHOWN_INPUTS = 3
@@ -145,10 +145,13 @@ def show_power(console: Console, work: WorkPlan, target: str, columns: Sequence[
     if seeds == 1:
         console.print("of this seed's students only: another seed may differ by more", soft_wrap=True)
     elif not all(column.knows_seeds for column in columns):
-        remedy = "--pilot RUN, or --spread METRIC=SD/SD_OF_SEEDS"
-        console.print(f"without the variance of training seeds, which is not known ({remedy})", soft_wrap=True)
+        remedy = "take it from a run of several seeds (--pilot RUN) or state it (--spread METRIC=SD/SD_OF_SEEDS)"
+        console.print(f"without the variance of training seeds, which is unknown: {remedy}", soft_wrap=True)
     if any(column.basis.startswith("assumed") for column in columns):
-        console.print("assumed, not measured here: --pilot RUN takes those of a run, however short", soft_wrap=True)
+        console.print(
+            "some variances are assumed, not measured: even a short run is a better source (--pilot RUN)",
+            soft_wrap=True,
+        )
 
 
 def cost_line(cost: Cost, stored_calls: int) -> str:
