@@ -7,6 +7,7 @@ from typing import Final
 
 PERMANENT: Final = "asking again would end the same way"
 """In the text of an error that the same command would only repeat: text is what crosses processes and run.json."""
+MOST_CHOICES: Final = 40  # that a message lists: a benchmark has hundreds of questions
 
 
 class UserError(Exception):
@@ -20,7 +21,9 @@ def near(value: str, choices: Iterable[str]) -> str:
 def unknown_choice(noun: str, value: str, choices: Iterable[str], remedy: str = "") -> UserError:
     names = sorted(choices)
     hint = f" Did you mean {guess!r}?" if (guess := near(value, names)) else ""
-    return UserError(f"unknown {noun} {value!r}.{hint} Choices: {', '.join(names) or 'none'}. {remedy}".rstrip())
+    more = f" and {len(names) - MOST_CHOICES:,} more" if len(names) > MOST_CHOICES else ""
+    listed = ", ".join(names[:MOST_CHOICES]) or "none"
+    return UserError(f"unknown {noun} {value!r}.{hint} Choices: {listed}{more}. {remedy}".rstrip())
 
 
 UNWRITABLE: Final = (errno.EROFS, errno.EACCES, errno.EPERM)
