@@ -160,7 +160,7 @@ class Chaos:
         aim, begun = "", place.under_way(offset)
         end = time.monotonic() + self.rng.uniform(0, self.seconds * max(1, len(left)) / len(self.kinds))
         if missing and self.rng.random() < 0.75:
-            aim, end = min(missing[:3], key=lambda kind: (self.hits[kind], self.rng.random())), float("inf")
+            aim, end = min(missing, key=lambda kind: (self.hits[kind], self.rng.random())), float("inf")
         while process.poll() is None and time.monotonic() < end:
             keys = [key for key in place.under_way(offset) - begun if self.kinds[key] == aim] if aim else []
             if keys:
