@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,3 +67,14 @@ def percent(share: float) -> str:
 def escape_formula(text: str) -> str:
     """``text`` for a CSV field: a spreadsheet runs a cell that starts like a formula unless an apostrophe precedes."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def describe_exit(code: int) -> str:
+    """Of a process, from its exit code: negative for a signal."""
+    number = -code if code < 0 else code - 128  # a shell's way to write a signal
+    try:
+        name = f", {signal.Signals(number).name}"
+    except ValueError:
+        name = ""
+    memory = ", most likely because memory ran out" if number == signal.SIGKILL else ""
+    return (f"signal {number}" if code < 0 else f"exit code {code}") + name + memory

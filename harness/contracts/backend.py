@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
+from harness.contracts.engine import EngineSpec
 from harness.contracts.judge import CallOutcome
 from harness.contracts.model import Capability, Checkpoint, GeneratesText, Progress
 from harness.contracts.options import C
@@ -33,6 +34,10 @@ class Services:
     ask: AskServer | None = None
     journal: Journal = field(default_factory=Journal)
     """A backend that works in batches keeps each one here (``Journal.once``): a stage that was killed then goes on."""
+    serve: Callable[[EngineSpec], str] | None = None
+    """Base URL of a live server (``EngineHost.address``); ``None`` outside of a run: the backend starts its own."""
+    notes: dict[str, object] = field(default_factory=dict)
+    """What the backend found out that belongs to the stage's measurements: the version of a server."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Self
+from typing import Generic, Protocol, Self
 
+from harness.contracts.engine import EngineHost
 from harness.contracts.options import C
 from harness.contracts.stage import RunListener, Stage
 
@@ -23,8 +24,13 @@ class StageResult:
 
 RunStage = Callable[[Stage, Callable[[int, int, str], None]], StageResult]
 """Runs one stage into the store, calling its second argument with (done, total, info). Never raises an Exception."""
-MakeRunStage = Callable[[], RunStage]
-"""Picklable; called once in each worker, which may be another process or another machine with the same store."""
+
+
+class MakeRunStage(Protocol):
+    """Picklable; called once in each worker, which may be another process or another machine with the same store."""
+
+    def __call__(self, engines: EngineHost | None = None) -> RunStage:
+        """``engines``: who starts the servers that stages ask; ``None``: the worker itself (``LocalEngines``)."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -10,8 +10,10 @@ from harness.contracts.options import Nucleus, Temperature, Tokens, options
 from harness.errors import UserError
 from harness.types import Messages, Response
 
-Progress = Callable[[int, int], None]
-"""(done, total) items."""
+
+class Progress(Protocol):
+    def __call__(self, done: int, total: int, info: str = "") -> None:
+        """``done`` and ``total``: items; ``info``: anything else that is worth a word (tokens per second)."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Resources, StageResult
 from harness.contracts.options import NoOptions
 from harness.contracts.stage import RunListener, Stage
+from harness.models.engines.local import LocalEngines
 
 
 class InlineExecutor(Executor):
@@ -20,7 +21,9 @@ class InlineExecutor(Executor):
         self.limits = threadpool_limits(limits=threads)
         self.torch_threads = torch.get_num_threads()
         torch.set_num_threads(threads)
-        self.run_stage, self.listener = make_run_stage(), listener
+        # This process outlives the run, and its servers must not.
+        self.engines = LocalEngines()
+        self.run_stage, self.listener = make_run_stage(self.engines), listener
         self.waiting: deque[Stage] = deque()
 
     def submit(self, stage: Stage) -> None:
@@ -36,6 +39,7 @@ class InlineExecutor(Executor):
     def shutdown(self, abort: bool) -> None:
         import torch
 
+        self.engines.close()
         self.limits.restore_original_limits()
         torch.set_num_threads(self.torch_threads)
 

@@ -27,6 +27,7 @@ from harness.contracts.executor import (
 )
 from harness.contracts.options import NoOptions
 from harness.contracts.stage import RunListener, Stage
+from harness.text import describe_exit
 
 log = logging.getLogger(__name__)
 
@@ -153,17 +154,6 @@ def outcome(future: Future[StageResult], stage: Stage) -> StageResult:
     """A stage answers with its errors, but for what is no ``Exception``: a plug-in's ``sys.exit()`` must not end us."""
     error = future.exception()
     return StageResult(stage, 0.0, "".join(traceback.format_exception(error))) if error else future.result()
-
-
-def describe_exit(code: int) -> str:
-    """Of a process, from its exit code: negative for a signal."""
-    number = -code if code < 0 else code - 128  # a shell's way to write a signal
-    try:
-        name = f", {signal.Signals(number).name}"
-    except ValueError:
-        name = ""
-    memory = ", most likely because memory ran out" if number == signal.SIGKILL else ""
-    return (f"signal {number}" if code < 0 else f"exit code {code}") + name + memory
 
 
 def death_message(reason: str) -> str:

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from harness.contracts.engine import EngineHost
 from harness.contracts.executor import Executor, Resources, RunStage, StageResult
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener, Stage, Store
 from harness.errors import UserError
 from harness.journal import Journal
+from harness.models.engines.local import LocalEngines
 from harness.plan.plan import Plan
 from harness.recipe.sections import Compute
 from harness.stages import STAGES
@@ -153,10 +155,11 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
                 listener.on_failure(label, result.error)
 
 
-def stage_runner(setup: Setup, ledger: Path, start_time: float) -> RunStage:
+def stage_runner(setup: Setup, ledger: Path, start_time: float, engines: EngineHost | None = None) -> RunStage:
     """A function that runs a stage and stores its artifact; ``partial(stage_runner, ...)`` can be sent to a process.
-    ``start_time`` (Unix seconds): budgets for judging count from there."""
+    ``start_time`` (Unix seconds): budgets for judging count from there. ``engines``: as of ``MakeRunStage``."""
     registry, store = setup()
+    host = engines or LocalEngines()
 
     def run(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
         begin, name, error = time.monotonic(), f"{stage.key[:8]} {stage.label}", None
@@ -167,9 +170,13 @@ def stage_runner(setup: Setup, ledger: Path, start_time: float) -> RunStage:
             nonlocal elsewhere
             elsewhere = False
             journal = Journal(partial(store.scratch, stage))
-            context = StageContext(registry, store, ledger, folder, progress, setup, start_time, journal)
-            measurements = STAGES[stage.kind].run(stage, context)
-            return {**measurements, "journal_seconds": journal.seconds} if journal.seconds else measurements
+            context = StageContext(registry, store, ledger, folder, progress, setup, start_time, journal, host)
+            try:
+                measurements = STAGES[stage.kind].run(stage, context)
+            finally:
+                engine_notes = host.release()
+            further = {"journal_seconds": journal.seconds, "engine_deaths": engine_notes}
+            return {**measurements, **context.notes, **{name: value for name, value in further.items() if value}}
 
         # Any error is a result: one stage must not take the others with it.
         try:

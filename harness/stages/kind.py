@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from harness.contracts.backend import AskServer, Services
 from harness.contracts.benchmark import ConfiguredBenchmark
+from harness.contracts.engine import EngineHost, EngineSpec
 from harness.contracts.judge import AskOptions, CallOutcome, ConfiguredJudge
 from harness.contracts.model import Capability, Checkpoint
 from harness.contracts.options import options_from
@@ -87,6 +88,10 @@ class StageContext:
     """When the run began, seconds since 1970: budgets count from there. ``None``: now."""
     journal: Journal = field(default_factory=Journal)
     """The pieces of the stage that are done, for a stage that takes long to go on from."""
+    engines: EngineHost | None = None
+    """Who starts the servers that the stage asks."""
+    notes: dict[str, object] = field(default_factory=dict)
+    """Of backends, for the stage's measurements."""
 
     def input(self, stage: Stage, role: str, part: str) -> Path:
         """A file or folder of an input, or ``.`` for all of it, to be read."""
@@ -116,7 +121,17 @@ class StageContext:
         return backend.load(self.checkpoint(stage, role), options, self.services(stage, "rows"))
 
     def services(self, stage: Stage, noun: str) -> Services:
-        return Services(lambda done, total: self.progress(done, total, noun), self.asking(stage), self.journal)
+        def report(done: int, total: int, info: str = "") -> None:
+            self.progress(done, total, f"{noun}, {info}" if info else noun)
+
+        return Services(report, self.asking(stage), self.journal, self.serving(stage), self.notes)
+
+    def serving(self, stage: Stage) -> Callable[[EngineSpec], str] | None:
+        """Servers write their logs beside the stage."""
+        engines = self.engines
+        if engines is None:
+            return None
+        return lambda spec: engines.address(spec, self.store.scratch(stage) / f"{spec.name}.log")
 
     def asking(self, stage: Stage) -> AskServer:
         settings = AskOptions(**stage.local.get("ask", {}))

@@ -16,7 +16,8 @@ import pytest
 
 from harness.contracts.executor import MakeRunStage, Resources, RunStage, StageResult
 from harness.contracts.stage import RunListener, Stage
-from harness.run.processes import EXECUTOR, describe_exit
+from harness.run.processes import EXECUTOR
+from harness.text import describe_exit
 
 
 def dying(folder: Path) -> RunStage:
