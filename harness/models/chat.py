@@ -21,7 +21,7 @@ from harness.thinking import is_mark
 from harness.types import Messages, is_plain
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 TODAY = date(2024, 7, 26)  # the day that Llama-3's own template falls back to
 CODES = ("%-d", "%-m", *(f"%{code}" for code in "aAbBcdDeFHIjmMpSTuUVwWxXyY"))
@@ -289,10 +289,10 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
     return tail[: tail.index(first_special) + len(first_special)]
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
+def stop_ids(tokenizer: PreTrainedTokenizerBase, generation_config: GenerationConfig) -> list[int]:
     """Ids that end a response: the template's end-of-turn token and the end-of-text ids of tokenizer and checkpoint."""
     stops = {tokenizer(end_of_turn(tokenizer), add_special_tokens=False)["input_ids"][-1], tokenizer.eos_token_id}
-    config_ids = getattr(model.generation_config, "eos_token_id", None)
+    config_ids = getattr(generation_config, "eos_token_id", None)
     stops.update(config_ids if isinstance(config_ids, list) else [config_ids])
     return sorted(token for token in stops if token is not None)
 

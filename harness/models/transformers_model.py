@@ -8,7 +8,6 @@ at the stream's next number: where only rounding differs, the same response come
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,20 +20,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from harness.contracts.backend import Services
-from harness.contracts.model import Checkpoint, Sampling, TokenResponse, check_lengths
-from harness.errors import UserError
-from harness.models.chat import (
-    TemplateRefusal,
-    continuation,
-    decode,
-    encode,
-    encode_prompt,
-    pad_id,
-    prompt_text,
-    stop_ids,
-    unused_ids,
-    vocabulary_size,
-)
+from harness.contracts.model import Checkpoint, Sampling
+from harness.models.chat import EncodedTurn, pad_id, stop_ids, unused_ids, vocabulary_size
 from harness.models.checkpoint import context_of
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
 from harness.models.prefix_cache import (
@@ -49,8 +36,7 @@ from harness.models.prefix_cache import (
     supports_prefix_sharing,
     trial_ids,
 )
-from harness.thinking import final_opening
-from harness.types import Messages, Response
+from harness.models.token_model import TokenModel, room
 
 T = TypeVar("T")
 CacheUse = Literal["shared", "own", "none"]
@@ -68,51 +54,16 @@ def load(
     return TransformersModel(checkpoint.name, weights, tokenizer, batch_tokens, services)
 
 
-class TransformersModel:
+class TransformersModel(TokenModel):
     def __init__(
         self, name: str, model: Any, tokenizer: Any, batch_tokens: int, services: Services = Services()
     ) -> None:
-        self.name, self.model, self.tokenizer = name, model, tokenizer
-        self.batch_tokens, self.progress, self.journal = batch_tokens, services.progress, services.journal
-        self.pad, self.stops = pad_id(tokenizer), stop_ids(tokenizer, model)
+        super().__init__(name, tokenizer, stop_ids(tokenizer, model.generation_config))
+        self.model, self.batch_tokens = model, batch_tokens
+        self.progress, self.journal = services.progress, services.journal
+        self.pad = pad_id(tokenizer)
 
-    def generate(
-        self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1
-    ) -> list[list[Response]]:
-        rows = self._draw(self._prompts(conversations), sampling, seed, n)
-        return [[self._response(ids) for ids in responses] for responses in rows]
-
-    def _prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
-        """Empty where the chat template refuses, or there is no text. Raises UserError where it takes none."""
-        prompts: list[list[int]] = []
-        refusal: UserError | None = None
-        for messages in conversations:
-            try:
-                prompts.append(encode_prompt(self.tokenizer, messages))
-            except TemplateRefusal as error:
-                log.warning("%s", error)
-                prompts.append([])
-                refusal = error
-        if refusal is not None and not any(prompts):
-            raise refusal
-        return prompts
-
-    def encode_prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
-        return [encode_prompt(self.tokenizer, messages) for messages in conversations]
-
-    def generate_tokens(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int = 1
-    ) -> list[list[TokenResponse]]:
-        return [
-            [
-                TokenResponse(tuple(ids[:-1]), "stop") if self._ended(ids) else TokenResponse(tuple(ids), "length")
-                for ids in responses
-            ]
-            for responses in self._draw(prompts, sampling, seed, n)
-        ]
-
-    def _draw(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int) -> list[list[list[int]]]:
-        """n responses to each prompt, up to and with the token that ended them."""
+    def draw(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int) -> list[list[list[int]]]:
         # Past its context a model fails (learned positions) or writes nonsense: what does not fit is cut, or not drawn.
         rooms = [room(prompt, self.context, sampling.max_new_tokens) for prompt in prompts]
         out: list[list[list[int]]] = [[[]] * n for _ in prompts]
@@ -134,7 +85,7 @@ class TransformersModel:
                 draw_batch = partial(self._generate_batch, texts, space, n, self.cache_use, processors, self.stops)
                 rows = self.journal.once([*content, seed, n, batch, texts], draw_batch)
                 for place, index in enumerate(batch):
-                    out[index] = [self._cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
+                    out[index] = [self.cut_at_stop(row) for row in rows[place * n : (place + 1) * n]]
                 count += len(batch)
                 if self.progress:
                     self.progress(count, len(prompts))
@@ -203,31 +154,7 @@ class TransformersModel:
                 return False
         return True
 
-    def _cut_at_stop(self, ids: list[int]) -> list[int]:
-        return ids[: next((place + 1 for place, token in enumerate(ids) if token in self.stops), None)]
-
-    def _ended(self, ids: Sequence[int]) -> bool:
-        return bool(ids) and ids[-1] in self.stops
-
-    def _response(self, ids: Sequence[int]) -> Response:
-        is_complete = self._ended(ids)
-        text = decode(self.tokenizer, ids[:-1] if is_complete else ids)
-        return Response(text, is_complete, len(ids), ids=tuple(ids))
-
-    @cached_property
-    def opening(self) -> str:
-        """The mark of thinking that the template writes before a reply (DeepSeek-R1): a cut reply holds no mark."""
-        return final_opening(prompt_text(self.tokenizer, [{"role": "user", "content": "q"}]))
-
-    def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
-        """Raises ValueError for an empty, unfinished response, and TooLong."""
-        rows = [
-            encode(self.tokenizer, messages, response.text, response.finished, response.ids)
-            for messages, response in zip(conversations, responses, strict=True)
-        ]
-        if not all(row.response for row in rows):
-            raise ValueError("an empty, unfinished response has no tokens to average over")
-        check_lengths(self.name, [len(row.prompt) + len(row.response) for row in rows], self.context)
+    def read_means(self, rows: Sequence[EncodedTurn]) -> list[float]:
         # The last token predicts nothing, and the last prompt token predicts the first of the response.
         fed = [ReadRow([*row.prompt, *row.response[:-1]], len(row.prompt) - 1) for row in rows]
 
@@ -281,72 +208,22 @@ class TransformersModel:
         with torch.inference_mode():
             return torch.log_softmax(logits_of(self.model, hidden, vocabulary_size(self.tokenizer)), dim=-1)
 
-    def _next_logps(self, conversations: Sequence[Messages], what: object, read: Callable[[Tensor], T]) -> list[T]:
-        """``read([vocabulary] log-probabilities of the first token)``; ``what`` decides it too. Raises TooLong."""
-        prompts = [encode_prompt(self.tokenizer, messages) for messages in conversations]
-        check_lengths(self.name, [len(prompt) for prompt in prompts], self.context)
-        rows = [ReadRow(prompt, len(prompt) - 1) for prompt in prompts]
+    def _read_next(self, prompts: Sequence[Sequence[int]], what: object, read: Callable[[Tensor], T]) -> list[T]:
+        """``read([vocabulary] log-probabilities of the next token)``; ``what`` decides it too."""
+        rows = [ReadRow(list(prompt), len(prompt) - 1) for prompt in prompts]
         contents = [[what, list(prompt)] for prompt in prompts]
         return self._read(rows, contents, lambda index, hidden: read(self._log_softmax(hidden)[0]))
 
-    def truncate(self, text: str, max_tokens: int) -> str:
-        places = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return text if len(places) <= max_tokens else text[: places[max_tokens - 1][1]]
+    def read_sums(self, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> list[list[float]]:
+        lists = [list(group) for group in groups]
+        return self._read_next(prompts, lists, lambda logps: [float(torch.logsumexp(logps[ids], 0)) for ids in lists])
 
-    def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
-        """Raises TooLong, and UserError when a choice has no token of its own."""
-        if not conversations:
-            return []
-        groups = choice_ids(self.tokenizer, conversations[0], choices)
-        return self._next_logps(
-            conversations, groups, lambda logps: [float(torch.logsumexp(logps[ids], 0)) for ids in groups]
-        )
+    def read_top(self, prompts: Sequence[Sequence[int]], k: int) -> list[dict[int, float]]:
+        def most_probable(logps: Tensor) -> list[tuple[int, float]]:
+            top = logps.topk(min(k, len(logps)))
+            return list(zip(top.indices.tolist(), top.values.tolist(), strict=True))
 
-    def first_token(self, conversations: Sequence[Messages], k: int) -> list[dict[str, float]]:
-        """Tokens that decode to the same text are added up."""
-
-        def most_probable(logps: Tensor) -> dict[str, float]:
-            top, texts = logps.topk(min(k, len(logps))), dict[str, float]()
-            for value, token in zip(top.values.tolist(), top.indices.tolist(), strict=True):
-                text = self.tokenizer.decode([token])
-                earlier_logp = texts.get(text)
-                texts[text] = value if earlier_logp is None else math.log(math.exp(earlier_logp) + math.exp(value))
-            return texts
-
-        return self._next_logps(conversations, k, most_probable)
-
-
-def room(prompt: Sequence[int], context: int | None, max_new_tokens: int) -> int:
-    """Tokens that can be drawn after a prompt; none after an empty one, which stands for a refused conversation."""
-    if not prompt:
-        return 0
-    return max_new_tokens if context is None else max(0, min(max_new_tokens, context - len(prompt)))
-
-
-def choice_ids(tokenizer: Any, messages: Messages, choices: Sequence[str]) -> list[list[int]]:
-    """Token ids that stand for each choice after this prompt: as tokenised in context, alone, after a space or newline.
-
-    Raises UserError unless every choice has at least one single token and no two choices share one.
-    """
-
-    def ids_of(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    prompt_string = prompt_text(tokenizer, messages)
-    prompt = ids_of(prompt_string)
-    groups: list[list[int]] = []
-    for choice in choices:
-        in_context = continuation(tokenizer, prompt, ids_of(prompt_string + choice), choice)
-        variants = [in_context, *(ids_of(lead + choice) for lead in ("", " ", "\n"))]
-        single = [ids[0] for ids in variants if len(ids) == 1 and tokenizer.decode(ids).strip() == choice]
-        groups.append(list(dict.fromkeys(single)))
-    tokens = [token for group in groups for token in group]
-    if not all(groups) or len(set(tokens)) != len(tokens):
-        raise UserError(
-            f"the tokenizer of {tokenizer.name_or_path!r} does not write each of {list(choices)} as a token of its "
-            "own, so multiple-choice selection probabilities cannot be read from it. Use another teacher."
-        )
-    return groups
+        return list(map(dict, self._read_next(prompts, k, most_probable)))
 
 
 @contextmanager

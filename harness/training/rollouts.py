@@ -67,7 +67,7 @@ def draw(prompts: Sequence[Sequence[int]], speakers: Speakers, seeds: Sequence[i
     uniforms = torch.stack([torch.rand(limit, generator=g, dtype=torch.float64) for g in generators]).to(device)
     models = [speakers.student, speakers.teacher][: 2 if speakers.mix else 1]
     steppers = [(model, Stepper(model, cached=supports_stepping(model))) for model in models]
-    stops = torch.tensor(stop_ids(speakers.tokenizer, speakers.student), device=device)
+    stops = torch.tensor(stop_ids(speakers.tokenizer, speakers.student.generation_config), device=device)
     running = torch.ones(len(prompts), dtype=torch.bool, device=device)
     columns: list[Tensor] = []
     for t in range(limit):

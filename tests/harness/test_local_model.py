@@ -127,7 +127,7 @@ def test_columns_that_only_pad_the_vocabulary_are_no_tokens(tmp_path: Path) -> N
         drawn = wide.generate_tokens(prompts, Sampling(6, temperature), seed=0, n=8)
         ids = [token for responses in drawn for response in responses for token in response.ids]
         assert len(ids) > 24 and max(ids) < len(wide.tokenizer)
-    (total,) = wide._next_logps(ASK[:1], None, lambda logps: logps.logsumexp(0))
+    (total,) = wide._read_next(wide.encode_prompts(ASK[:1]), None, lambda logps: logps.logsumexp(0))
     assert float(total) == pytest.approx(0, abs=1e-5)
 
 
@@ -220,7 +220,7 @@ def test_unused_ids_are_no_tokens_and_the_highest_ids_are(tmp_path: Path) -> Non
     prompts = model.encode_prompts(ASK)
     drawn = [r for t in (1.0, 0.0) for row in model.generate_tokens(prompts, Sampling(40, t), 0, 8) for r in row]
     assert {token for response in drawn for token in response.ids} <= set(vocabulary.values())
-    for logps in model._next_logps(ASK[:1], None, lambda logps: logps):
+    for logps in model._read_next(model.encode_prompts(ASK[:1]), None, lambda logps: logps):
         assert float(logps.logsumexp(0)) == pytest.approx(0, abs=1e-5) and float(logps[holes].max()) < -1e3
     states = next(iter(model.reader.hidden([ReadRow(prompts[0], len(prompts[0]) - 1)])))[1][0]
     with torch.no_grad():
@@ -233,10 +233,10 @@ def test_a_special_token_without_a_row_is_never_drawn(tmp_path: Path) -> None:
     """Gemma-3's of 1B has an id for images one above its embedding, and nothing writes it."""
     folder = tiny_checkpoint(tmp_path / "narrow", seed=3)
     model = load_model(str(folder))
-    logps = model._next_logps(ASK[:1], None, lambda logps: logps)[0]
+    logps = model._read_next(model.encode_prompts(ASK[:1]), None, lambda logps: logps)[0]
     model.tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
     model.tokenizer.save_pretrained(folder)
     wider = load_model(str(folder))
-    more = wider._next_logps(ASK[:1], None, lambda logps: logps)[0]
+    more = wider._read_next(wider.encode_prompts(ASK[:1]), None, lambda logps: logps)[0]
     assert len(more) == len(logps) + 1 and float((more[:-1] - logps).abs().max()) == 0 and float(more[-1]) < -1e3
     assert wider.generate(ASK, Sampling(6, 1.0), 0) == load_model(str(folder)).generate(ASK, Sampling(6, 1.0), 0)
