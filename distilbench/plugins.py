@@ -23,6 +23,7 @@ from harness.errors import UserError, unknown_choice
 from harness.models.backends import BACKENDS
 from harness.prompts import SOURCES
 from harness.run import EXECUTORS
+from harness.stages import STAGES
 from judges import BENCHMARKS, JUDGES
 from judges.client.ask import ask
 from methods import METHODS
@@ -59,7 +60,8 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
         if not sum(table.add(module, origin) for table in tables):
             names = ", ".join(name for table in OURS for name in variables(table))
             raise UserError(f"{origin} defines none of {names}: nothing of it can be used.")
-    return Registry(**{table.name: table.entries for table in tables}, ask=ask, targets=TARGETS)
+    stages = {name: kind.runs_model for name, kind in STAGES.items()}
+    return Registry(**{table.name: table.entries for table in tables}, ask=ask, targets=TARGETS, stages=stages)
 
 
 def entries_of(table: str, name_or_file: str, plugins: Sequence[str] = ()) -> list[Any]:

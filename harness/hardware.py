@@ -14,10 +14,12 @@ these libraries, give or take a factor of two, and so are the hours.
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final, Literal
 
@@ -80,6 +82,16 @@ def training_bytes(student: Size, tokens: int, dtype: str, adapters: bool, check
     layer_bytes = 34 * student.hidden * tokens * (2 if dtype == "float32" else 1)
     activations = (2 * student.layers / 34 + 1) * layer_bytes if checkpointing else student.layers * layer_bytes
     return weights + activations
+
+
+def visible_gpus() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` may name in a process started from here, in the order of CUDA's numbers."""
+    named_gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named_gpus is not None:
+        names = [name.strip() for name in named_gpus.split(",")]
+        return list(takewhile(lambda name: name and not name.startswith("-"), names))  # as CUDA reads it: -1 ends it
+    # NVIDIA's driver shows them as files; a plan and its executor import no torch.
+    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 def reset_peak() -> None:

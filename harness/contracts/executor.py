@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Generic, NamedTuple, Protocol, Self
+
+from pydantic import Field
 
 from harness.contracts.engine import EngineHost
-from harness.contracts.options import C
+from harness.contracts.options import C, Positive, options
 from harness.contracts.stage import RunListener, Stage
 
 
@@ -33,12 +35,52 @@ class MakeRunStage(Protocol):
         """``engines``: who starts the servers that stages ask; ``None``: the worker itself (``LocalEngines``)."""
 
 
+@options
+class StageOptions:
+    """What each stage of a kind gets: ``compute.stages.KIND`` in a recipe."""
+
+    gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
+    """GPUs; ``null``: one where the kind runs a model and the executor has GPUs, else none."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """CPU threads; ``null``: ``compute.threads``."""
+    memory_gib: Positive | None = None
+    """Memory that is kept for it: stages that need more together than there is do not run at once. ``null``: not
+    counted."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 1
+    """How often it is run again after its process, job or machine died. A stage that ends with an error is not."""
+
+
+class StageResources(NamedTuple):
+    gpus: int
+    threads: int
+    memory_gib: float | None
+    retries: int
+
+
 @dataclass(frozen=True)
 class Resources:
     """What ``compute`` in the recipe grants. CPU threads per stage are fixed: sums differ between thread counts."""
 
     workers: int
+    """Stages without a GPU that run at once; stages with GPUs are limited by these."""
     threads: int
+    gpus: tuple[int, ...] = ()
+    """Of this machine, as ``CUDA_VISIBLE_DEVICES`` counts them where it is set."""
+    stages: Mapping[str, StageOptions] = field(default_factory=dict)
+    """By kind of stage; those that are not named get the defaults."""
+    model_kinds: frozenset[str] = frozenset()
+    """Kinds of stages that run a model."""
+    cluster_gpus: bool = False
+    """Set by an executor that finds GPUs elsewhere."""
+
+    def of(self, stage: Stage) -> StageResources:
+        wish = self.stages.get(stage.kind, StageOptions())
+        gpus = wish.gpus
+        if gpus is None:
+            # An answer of a server or a file names no model.
+            runs_model = stage.kind in self.model_kinds and "models" in stage.local
+            gpus = int(runs_model and bool(self.gpus or self.cluster_gpus))
+        return StageResources(gpus, wish.threads or self.threads, wish.memory_gib, wish.retries)
 
 
 class Executor(ABC):
@@ -72,6 +114,10 @@ class ExecutorKind(ABC, Generic[C]):
 
     def concurrency(self, workers: int) -> int:
         return workers
+
+    def check(self, config: C, resources: Resources, stages: Sequence[Stage]) -> Iterable[str]:
+        """What of this cannot be had (``stages``: those to run), as clauses with the remedy. Nothing is started."""
+        return ()
 
     @abstractmethod
     def start(self, config: C, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener) -> Executor:

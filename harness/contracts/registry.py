@@ -24,3 +24,5 @@ class Registry:
     executors: Mapping[str, ExecutorKind]
     ask: Ask
     targets: Mapping[str, Target] = field(default_factory=dict)
+    stages: Mapping[str, bool] = field(default_factory=dict)
+    """The kinds of stages, and whether each runs a model."""

@@ -97,6 +97,11 @@ class Stage:
         return (*self.inputs.values(), *self.gates)
 
     @property
+    def uses_ledger(self) -> bool:
+        """Whether it asks a judge or a server. The ledger is SQLite: such a stage runs on the driver's machine."""
+        return "ask" in self.local
+
+    @property
     def label(self) -> str:
         """For people: ``train dpo round 2 seed 0``."""
         number = "" if self.round is None else f"round {self.round}"

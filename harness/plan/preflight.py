@@ -6,7 +6,9 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from harness.contracts.options import options_from
 from harness.contracts.stage import Cost, Stage
+from harness.hardware import visible_gpus
 from harness.models.published_sizes import context_length
 from harness.models.server_model import ServerOptions
 from harness.plan.plan import Plan
@@ -29,11 +31,15 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     for name, kind in STAGES.items():
         stages = [stage for stage in pending if stage.kind == name]
         issues += kind.check(stages, graph) if stages else []
-    executor = graph.registry.executors[plan.recipe.compute.executor]
-    workers = executor.concurrency(plan.recipe.compute.workers)
+    compute = plan.recipe.compute
+    executor = graph.registry.executors[compute.executor]
+    workers = executor.concurrency(compute.workers) + len(compute.gpus)
     issues += missing_capabilities(plan, pending)
     issues += budget(plan, pending) + disk(plan, pending, folder, workers)
     issues += memory(plan, pending, workers) + device(plan) if executor.this_machine and pending else []
+    options = options_from(executor.config, compute.executor_options)
+    problems = executor.check(options, compute.resources(graph.registry.stages), list(pending)) if pending else ()
+    issues += [PlanIssue(True, text) for text in problems]
     return issues + context_issues(plan, pending)
 
 
@@ -134,8 +140,7 @@ def memory(plan: Plan, pending: Collection[Stage], workers: int) -> list[PlanIss
 
 
 def device(plan: Plan) -> list[PlanIssue]:
-    """NVIDIA's devices are counted where its driver shows them: the plan imports no torch."""
-    name, count = plan.recipe.compute.device, len(list(Path("/dev").glob("nvidia[0-9]*")))
+    name, count = plan.recipe.compute.device, len(visible_gpus())
     number = int(name.partition(":")[2] or 0) if name.startswith("cuda") else -1
     if number < count or (not count and number == 0):
         return []

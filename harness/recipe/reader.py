@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from harness.contracts.benchmark import AnyBenchmark
+from harness.contracts.executor import StageOptions
 from harness.contracts.method import Method
 from harness.contracts.options import Problem, dotted_path, is_options, json_data, read_options, show, unknown_name
 from harness.contracts.registry import Registry
@@ -123,13 +124,30 @@ class SectionReader:
         """The sections that rows are read over; defaults where one is wrong, so that mistakes of rows still show."""
         self.train = self.options(TrainOptions, tree.get("train"), ("train",)) or self.train
         self.sampling = self.options(sections.SamplingOptions, tree.get("sampling"), ("sampling",)) or self.sampling
-        compute = self.options(sections.Compute, tree.get("compute"), ("compute",))
+        compute = self.compute_section(tree.get("compute"))
         executors = self.registry.executors
         kind = compute and self.entry(executors, compute.executor, ("compute", "executor"), "kind of executor")
         if compute and kind:
             config = self.options(kind.config, compute.executor_options, ("compute", "executor_options"))
             self.compute = replace(compute, executor_options=json_data(config)) if config else compute
         return {"train": self.train, "sampling": self.sampling, "compute": self.compute}
+
+    def compute_section(self, tree: object) -> sections.Compute | None:
+        values, stage_trees = tree, None
+        if isinstance(tree, Mapping):
+            values = {key: value for key, value in tree.items() if key != "stages"}
+            stage_trees = tree.get("stages")
+        compute = self.options(sections.Compute, values, ("compute",), ("stages",))
+        if not isinstance(stage_trees, Mapping | None):
+            self.add(("compute", "stages"), "must be a mapping from kinds of stages to what they get", stage_trees)
+            return compute
+        stages: dict[str, StageOptions] = {}
+        for name, stage_tree in (stage_trees or {}).items():
+            path = ("compute", "stages", str(name))
+            if self.entry(self.registry.stages, name, path, "kind of stage", "") is not None:
+                options = self.options(StageOptions, stage_tree, path)
+                stages |= {name: options} if options else {}
+        return replace(compute, stages=stages) if compute else None
 
     def judges(self, tree: object) -> dict[str, sections.JudgeEntry]:
         entries: dict[str, sections.JudgeEntry] = {}

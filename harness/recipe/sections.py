@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from harness.contracts.executor import Resources, StageOptions
 from harness.contracts.model import Sampling
 from harness.contracts.options import (
     Count,
@@ -153,9 +154,14 @@ class Compute:
     executor_options: dict[str, Any] = Field(default_factory=dict)
     """Options of that executor."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 2
-    """Stages that run at once."""
+    """Stages that run at once; with ``gpus``, those without a GPU."""
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    """CPU threads per worker."""
+    """CPU threads per stage."""
+    gpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()
+    """This machine's GPUs that stages may have, each for one stage at a time: ``[0, 1, 2, 3]``. Where
+    ``CUDA_VISIBLE_DEVICES`` is set, numbers count within it. Without any, every stage sees what there is."""
+    stages: dict[str, StageOptions] = Field(default_factory=dict)
+    """What stages of a kind get: ``{train: {gpus: 2, threads: 8, memory_gib: 40, retries: 1}}``."""
     device: DeviceName = "auto"
     """``auto``: a GPU when there is one."""
     gpu: Annotated[str, AfterValidator(_gpu)] | None = None
@@ -165,7 +171,19 @@ class Compute:
     launch: Annotated[PathText, AfterValidator(_launch)] | None = None
     """Train in several processes: ``cpu``, ``ddp``, ``fsdp2``, ``zero2``, ``zero3``, or an accelerate file's path."""
     processes: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """How many processes ``launch`` starts; ``null``: what its configuration says."""
+    """How many processes ``launch`` starts; ``null``: as many as the stage has GPUs; without ``gpus``, what its
+    configuration says."""
+
+    def __post_init__(self) -> None:
+        doubled_gpus = sorted({gpu for gpu in self.gpus if self.gpus.count(gpu) > 1})
+        require(not doubled_gpus, f"gpus names {', '.join(map(str, doubled_gpus))} twice: a GPU is for one stage")
+        rule = f"device = {self.device} does not go with gpus: a stage sees its own GPUs alone, counted from 0"
+        require(not self.gpus or self.device in ("auto", "cuda"), f"{rule}; write auto or cuda, or leave gpus out")
+
+    def resources(self, runs_model: Mapping[str, bool]) -> Resources:
+        """``runs_model``: of each kind of stage (``Registry.stages``)."""
+        model_kinds = frozenset(kind for kind, runs in runs_model.items() if runs)
+        return Resources(self.workers, self.threads, self.gpus, self.stages, model_kinds)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 
 from threadpoolctl import threadpool_limits
 
@@ -13,14 +14,14 @@ from harness.models.engines.local import LocalEngines
 
 
 class InlineExecutor(Executor):
-    def __init__(self, threads: int, make_run_stage: MakeRunStage, listener: RunListener) -> None:
+    def __init__(self, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener) -> None:
         import torch
 
         # Worker processes set the thread count by the environment before anything is imported. Here libraries may be
         # loaded already: each must be told, or a sum is split differently and the last digits of a result change.
-        self.limits = threadpool_limits(limits=threads)
+        self.limits = threadpool_limits(limits=resources.threads)
         self.torch_threads = torch.get_num_threads()
-        torch.set_num_threads(threads)
+        self.resources = resources
         # This process outlives the run, and its servers must not.
         self.engines = LocalEngines()
         self.run_stage, self.listener = make_run_stage(self.engines), listener
@@ -30,7 +31,12 @@ class InlineExecutor(Executor):
         self.waiting.append(stage)
 
     def results(self) -> list[StageResult]:
+        import torch
+
         stage = self.waiting.popleft()
+        threads = self.resources.of(stage).threads
+        threadpool_limits(limits=threads)
+        torch.set_num_threads(threads)
         self.listener.on_start(stage.label)
         return [
             self.run_stage(stage, lambda done, total, info: self.listener.on_progress(stage.label, done, total, info))
@@ -52,10 +58,17 @@ class InlineKind(ExecutorKind[NoOptions]):
     def concurrency(self, workers: int) -> int:
         return 1
 
+    def check(self, config: NoOptions, resources: Resources, stages: Sequence[Stage]) -> Iterable[str]:
+        if resources.gpus or any(resources.of(stage).gpus for stage in stages):
+            yield (
+                "compute.gpus and compute.stages.KIND.gpus: the executor inline runs stages in this process, which has "
+                "opened its GPUs already; set CUDA_VISIBLE_DEVICES before you start, or use another executor"
+            )
+
     def start(
         self, config: NoOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener
     ) -> InlineExecutor:
-        return InlineExecutor(resources.threads, make_run_stage, listener)
+        return InlineExecutor(resources, make_run_stage, listener)
 
 
 EXECUTOR = InlineKind()

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -27,7 +27,8 @@ from harness.contracts.executor import (
 )
 from harness.contracts.options import NoOptions
 from harness.contracts.stage import RunListener, Stage
-from harness.text import describe_exit
+from harness.hardware import visible_gpus
+from harness.text import describe_exit, format_count
 
 log = logging.getLogger(__name__)
 
@@ -225,6 +226,21 @@ class ProcessesKind(ExecutorKind[NoOptions]):
     name = "processes"
     summary = "worker processes on this machine (compute.workers, compute.threads)"
     config = NoOptions
+
+    def check(self, config: NoOptions, resources: Resources, stages: Sequence[Stage]) -> Iterable[str]:
+        count = len(visible_gpus())
+        absent_gpus = [gpu for gpu in resources.gpus if gpu >= count]
+        if absent_gpus:
+            yield (
+                f"compute.gpus: this machine shows {format_count(count, 'CUDA device')}, counted from 0, so there is "
+                f"no {', '.join(map(str, absent_gpus))}; name those that are there (`distilbench doctor`)"
+            )
+        for kind, gpus in dict.fromkeys((stage.kind, resources.of(stage).gpus) for stage in stages):
+            if gpus > len(resources.gpus):
+                yield (
+                    f"compute.stages.{kind}.gpus = {gpus}: compute.gpus grants {len(resources.gpus)}; name more there, "
+                    "or ask for fewer"
+                )
 
     def start(
         self, config: NoOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from harness.contracts.engine import EngineHost
-from harness.contracts.executor import Executor, Resources, RunStage, StageResult
+from harness.contracts.executor import Executor, RunStage, StageResult
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener, Stage, Store
@@ -120,8 +120,8 @@ def score_stages(plan: Plan, store: Store) -> list[Stage]:
 def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Setup, listener: RunListener) -> Executor:
     kind = registry.executors[compute.executor]
     make_run_stage = partial(stage_runner, setup, ledger, time.time())
-    resources = Resources(compute.workers, compute.threads)
-    return kind.start(options_from(kind.config, compute.executor_options), resources, make_run_stage, listener)
+    config, resources = options_from(kind.config, compute.executor_options), compute.resources(registry.stages)
+    return kind.start(config, resources, make_run_stage, listener)
 
 
 def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener, outcome: RunOutcome) -> None:

@@ -63,6 +63,11 @@ class StageKind:
     training: bool = False
     """Whether it runs a model to make a student: its time is part of a row's training time."""
 
+    @property
+    def runs_model(self) -> bool:
+        """Such a stage gets a GPU where there are GPUs."""
+        return self.training or bool(self.needs)
+
 
 T = TypeVar("T")
 Setup = Callable[[], tuple[Registry, Store]]

@@ -80,6 +80,7 @@ REGISTRY = Registry(
     backends=BACKENDS,
     executors=EXECUTORS,
     ask=fake(),
+    stages={"train": True, "judge": False},
 )
 
 GOOD = """
@@ -246,6 +247,14 @@ def test_another_kind_or_method_drops_the_options_of_the_first(tmp_path: Path) -
         ("prompts={source: ultrafeedback, revison: v2}", ("prompts.revison", "Did you mean 'revision'")),
         ("compute.executor=process", ("compute.executor", "Did you mean 'processes'", "inline")),
         ("compute.executor_options={gpus: 3}", ("compute.executor_options.gpus", "is an unknown key")),
+        ("compute.stages={trian: {gpus: 1}}", ("compute.stages.trian", "Did you mean 'train'", "judge")),
+        ("compute.stages={train: {gpu: 1}}", ("compute.stages.train.gpu is an unknown key", "Did you mean 'gpus'")),
+        ("compute.stages={train: {gpus: -1}}", ("compute.stages.train.gpus = -1", "greater than or equal to 0")),
+        ("compute.stages={train: {memory_gib: 0}}", ("compute.stages.train.memory_gib = 0", "greater than 0")),
+        ("compute.stages=2", ("compute.stages = 2", "must be a mapping from kinds of stages")),
+        ("compute.gpus=[0, 1, 0]", ("compute: gpus names 0 twice",)),
+        ("compute.gpus=2", ("compute.gpus = 2", "must be a list")),
+        ("compute={gpus: [0], device: 'cuda:1'}", ("device = cuda:1 does not go with gpus", "write auto or cuda")),
         ("prompts.fallback=jsonl", ("prompts.fallback", "needs no network and no options")),
         ("train.learning_rate=.nan", ("train.learning_rate", "finite")),
         ("train.learning_rate=true", ("train.learning_rate", "must be a number")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
@@ -10,11 +11,12 @@ from harness.contracts.method import Needs
 from harness.contracts.options import json_data, options_from
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
-from harness.hardware import flops, training_bytes, training_factor, weight_bytes
+from harness.hardware import flops, training_bytes, training_factor, visible_gpus, weight_bytes
 from harness.models.published_sizes import size
 from harness.stages.graph import EXECUTION_ONLY, Model, StageGraph, TrainingRow
-from harness.stages.kind import DiskUse, StageContext, StageKind, TextLength
+from harness.stages.kind import DiskUse, PlanIssue, StageContext, StageKind, TextLength
 from harness.stages.kinds.sample import generated_texts
+from harness.text import format_count
 from harness.training.launch import LaunchTask, launch
 from harness.training.options import CURVE, Training, TrainOptions, TrainReport
 from harness.types import Group, Prompt
@@ -98,6 +100,17 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
     return DiskUse(weights, 2 * (weights + moments) if resumable else 0)
 
 
+def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
+    compute = graph.recipe.compute
+    gpus = compute.resources(graph.registry.stages).of(stages[0]).gpus
+    if gpus > 1 and compute.launch is None:
+        text = f"compute.stages.train.gpus = {gpus}: one process trains on one GPU. Set compute.launch to ddp, fsdp2"
+        yield PlanIssue(True, f"{text} or your own configuration, or gpus to 1")
+    if 0 < gpus < (compute.processes or 0):
+        text = f"compute.processes = {compute.processes}, but a train stage has {format_count(gpus, 'GPU')}"
+        yield PlanIssue(True, f"{text}: leave it at null, for one process on each")
+
+
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     """Write ``model/`` (a checkpoint) with its training curve. Raises UserError where no step could change a weight."""
     report: Mapping[str, object]
@@ -105,7 +118,9 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         report = asdict(train_here(stage, context))
     else:
         task = LaunchTask(context.setup, stage, context.ledger, context.folder)
-        report = launch(stage.local["launch"], stage.local["processes"], task, context.progress)
+        # Executors that hand out GPUs show a stage its own alone.
+        gpus = len(visible_gpus()) if "CUDA_VISIBLE_DEVICES" in os.environ else 0
+        report = launch(stage.local["launch"], stage.local["processes"] or gpus or None, task, context.progress)
     steps = [json.loads(line) for line in (context.folder / "model" / CURVE).read_text(encoding="utf-8").splitlines()]
     # The first step of a warm-up has rate 0. Where rounds share one schedule, the later ones learn.
     if "schedule_segment" not in stage.params and not any(step["learning_rate"] for step in steps):
@@ -191,4 +206,4 @@ def pair_groups(groups: Sequence[Group], others: Sequence[Group]) -> list[tuple[
     return list(zip(groups, others, strict=True))
 
 
-KIND = StageKind("train", run, cost, disk, texts, training=True)
+KIND = StageKind("train", run, cost, disk, texts, check, training=True)

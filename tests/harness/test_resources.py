@@ -1,0 +1,67 @@
+"""What ``compute`` grants: to each kind of stage its GPUs, threads, memory and retries, and what cannot be granted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.contracts.executor import Resources, StageOptions
+from harness.contracts.stage import Stage
+from harness.hardware import visible_gpus
+from harness.plan.preflight import check
+from tests.harness.test_plan import plan
+
+MODEL = {"models": {}}
+KINDS = frozenset({"train", "answer"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "local", "resources", "expected"),
+    [
+        ("train", MODEL, Resources(2, 3), (0, 3, None, 1)),
+        ("train", MODEL, Resources(2, 3, (0, 1), {}, KINDS), (1, 3, None, 1)),
+        ("train", MODEL, Resources(2, 3, (), {}, KINDS, cluster_gpus=True), (1, 3, None, 1)),
+        ("answer", {"file": "x"}, Resources(2, 3, (0, 1), {}, KINDS), (0, 3, None, 1)),
+        ("judge", {"ask": {}}, Resources(2, 3, (0, 1), {}, KINDS), (0, 3, None, 1)),
+        ("judge", {}, Resources(2, 3, (0, 1), {"judge": StageOptions(gpus=1)}, KINDS), (1, 3, None, 1)),
+        ("train", MODEL, Resources(1, 1, (0,), {"train": StageOptions(0, 8, 40, 5)}, KINDS), (0, 8, 40, 5)),
+    ],
+)
+def test_what_a_stage_gets(
+    kind: str, local: dict[str, object], resources: Resources, expected: tuple[object, ...]
+) -> None:
+    assert tuple(resources.of(Stage(kind, {}, local=local))) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("0,1,3", ["0", "1", "3"]), ("", []), ("-1", []), ("GPU-5a, GPU-7b,-1,2", ["GPU-5a", "GPU-7b"])]
+)
+def test_gpus_are_those_that_cuda_would_show(text: str, names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)
+    assert visible_gpus() == names
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (("compute.gpus=[0, 1]",), None),
+        (("compute.gpus=[1, 2, 7]",), "this machine shows 2 CUDA devices, counted from 0, so there is no 2, 7"),
+        (("compute.gpus=[0]", "compute.stages={answer: {gpus: 2}}"), "compute.stages.answer.gpus = 2: compute.gpus gr"),
+        (("compute.stages={judge: {gpus: 1}}",), "compute.stages.judge.gpus = 1: compute.gpus grants 0"),
+        (("compute.gpus=[0, 1]", "compute.stages={train: {gpus: 2}}"), "2: one process trains on one GPU. Set compute"),
+        (("compute.gpus=[0, 1]", "compute.stages={train: {gpus: 2}}", "compute.launch=ddp"), None),
+        (
+            ("compute.gpus=[0, 1]", "compute.launch=ddp", "compute.processes=2"),
+            "compute.processes = 2, but a train stage has 1 GPU: leave it at null",
+        ),
+        (("compute.gpus=[0]", "compute.executor=inline"), "the executor inline runs stages in this process"),
+    ],
+)
+def test_what_cannot_be_granted_is_said_before_anything_runs(
+    changes: tuple[str, ...], expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    work = plan("seeds=[0]", "prompts.n=32", *changes, rows=("dpo",))
+    problems = [issue.text for issue in check(work, work.stages, tmp_path) if issue.problem]
+    assert [expected is not None and expected in text for text in problems] == ([True] if expected else []), problems
