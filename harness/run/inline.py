@@ -20,7 +20,7 @@ class InlineExecutor(Executor):
         # Worker processes set the thread count by the environment before anything is imported. Here libraries may be
         # loaded already: each must be told, or a sum is split differently and the last digits of a result change.
         self.limits = threadpool_limits(limits=resources.threads)
-        self.torch_threads = torch.get_num_threads()
+        self.torch_threads, self.set_torch_threads = torch.get_num_threads(), torch.set_num_threads
         self.resources = resources
         # This process outlives the run, and its servers must not.
         self.engines = LocalEngines()
@@ -31,23 +31,20 @@ class InlineExecutor(Executor):
         self.waiting.append(stage)
 
     def results(self) -> list[StageResult]:
-        import torch
-
         stage = self.waiting.popleft()
         threads = self.resources.of(stage).threads
         threadpool_limits(limits=threads)
-        torch.set_num_threads(threads)
+        self.set_torch_threads(threads)
         self.listener.on_start(stage.label)
         return [
             self.run_stage(stage, lambda done, total, info: self.listener.on_progress(stage.label, done, total, info))
         ]
 
     def shutdown(self, abort: bool) -> None:
-        import torch
 
         self.engines.close()
         self.limits.restore_original_limits()
-        torch.set_num_threads(self.torch_threads)
+        self.set_torch_threads(self.torch_threads)
 
 
 class InlineKind(ExecutorKind[NoOptions]):
