@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -122,11 +123,12 @@ def notes(plan: Plan) -> list[str]:
 
 
 def measured_stages(plan: Plan, store: ArtifactStore) -> list[Measured]:
-    return [
-        Measured(stage.kind, stage.row or stage.kind, store.meta(stage.kind, stage.key).get("measurements") or {})
-        for stage in plan.stages
-        if store.has(stage)
-    ]
+    measured: list[Measured] = []
+    for stage in plan.stages:
+        with suppress(KeyError):  # not made, or cleared away
+            measurements = store.meta(stage.kind, stage.key).get("measurements") or {}
+            measured.append(Measured(stage.kind, stage.row or stage.kind, measurements))
+    return measured
 
 
 def letter_mass(stages: Sequence[Measured]) -> tuple[list[str], bool]:
@@ -189,8 +191,9 @@ def cells(plan: Plan, store: ArtifactStore, errors: Mapping[str, str]) -> Iterat
         # After failures the score is over what is in the store: a row that was blocked has no error of its own.
         scored_rows = [entrant for entrant in judged_rows if not errors or store.has(entrant.judgments[benchmark])]
         score = plan.planner.scores(benchmark, scored_rows).key if scored_rows else ""
+        scored_names = {entrant.name for entrant in scored_rows}
         for entrant in plan.entrants:
-            reason = unavailable(entrant, benchmark, errors, entrant in scored_rows)
+            reason = unavailable(entrant, benchmark, errors, entrant.name in scored_names)
             score_key = (score, entrant.name) if reason is None else ("", "")
             for metric in plan.graph.registry.benchmarks[benchmark].metrics:
                 yield Cell(entrant.row, metric.id, entrant.seed, *score_key, unavailable=reason)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Final, Generic, Protocol
 
@@ -161,6 +161,7 @@ class ConfiguredJudge(Generic[C]):
     kind: JudgeKind[C]
     config: C
 
+    @cached_property
     def identity(self) -> dict[str, object]:
         return {"kind": self.kind.name, **self.kind.identity(self.config)}
 

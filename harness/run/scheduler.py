@@ -90,7 +90,7 @@ def run_plans(
     """Several plans at once, by one executor (of the first plan's ``compute``); a shared stage is done once."""
     stages = all_stages(plans)
     todo = {stage.key: stage for plan in plans for stage in pending_stages(plan, store)}
-    for stage in stages:
+    for stage in stages if log.isEnabledFor(logging.INFO) else ():
         if stage.key not in todo:
             log.info("%s: %s %s", "in the store" if store.has(stage) else "not needed", stage.key[:8], stage.label)
     outcome = RunOutcome(total=len(stages), cached=len(stages) - len(todo))
@@ -129,21 +129,30 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
     waiting = {stage.key: stage for stage in stages}
     # A stage that failed among the first blocks its readers among the last.
     unfinished_keys = {*waiting, *outcome.errors}
+    missing_keys = {stage.key: prerequisites(stage) & unfinished_keys for stage in stages}
+    # A result touches its own readers alone: of thousands of stages, a look through all that wait would take longer.
+    readers: dict[str, list[str]] = {}
+    for reader, keys in missing_keys.items():
+        for key in keys:
+            readers.setdefault(key, []).append(reader)
+    ready_keys = [key for key, keys in missing_keys.items() if not keys]
     running = 0
-    while waiting or running:
-        # A copy, because stages leave ``waiting`` as they are submitted.
-        for stage in list(waiting.values()):
-            if not prerequisites(stage) & unfinished_keys:
-                executor.submit(waiting.pop(stage.key))
-                running += 1
+    while True:
+        for key in ready_keys:
+            executor.submit(waiting.pop(key))
+            running += 1
         if not running:
             outcome.blocked_keys += list(waiting)
             return
+        ready_keys = []
         for result in executor.results():
             running -= 1
             key, label = result.stage.key, result.stage.label
             if result.error is None:
-                unfinished_keys.discard(key)
+                for reader in readers.get(key, ()):
+                    missing_keys[reader].remove(key)
+                    if not missing_keys[reader]:
+                        ready_keys.append(reader)
                 if result.elsewhere:
                     outcome.elsewhere_keys.append(key)
                     listener.on_finish_elsewhere(label)

@@ -134,10 +134,12 @@ def _check(path: Path, run: Run) -> None:
     nouns: dict[str, list[object]] = {"row": [*rows], "column": [*metrics], "seed": [*run.seeds], "cell": [*keys]}
     names = Counter((noun, name) for noun, noun_names in nouns.items() for name in noun_names)
     problems = [f"{noun} {name!r} is there twice" for (noun, name), count in names.items() if count > 1]
-    row_seeds = {(row, seed) for row, _, seed in keys if row in rows and seed in run.seeds}
+    row_names, seeds = set(rows), set(run.seeds)
+    row_seeds = {(row, seed) for row, _, seed in keys if row in row_names and seed in seeds}
     # An untrained row may have cells of one seed only.
+    known_rows = {row for row, _ in row_seeds}
     row_seeds |= {
-        (row.id, seed) for row in run.rows for seed in run.seeds if not row.baseline or row.id not in dict(row_seeds)
+        (row.id, seed) for row in run.rows for seed in run.seeds if not row.baseline or row.id not in known_rows
     }
     grid = {(row, metric, seed) for row, seed in row_seeds for metric in metrics}
     problems += [f"cell {key!r} is missing" for key in sorted(grid - set(keys))]

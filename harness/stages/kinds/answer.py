@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int
 
 def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row: str, seed: int) -> Stage:
     benchmark = graph.benchmarks[name]
-    params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity()}
+    params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity}
     local = {"config": benchmark.options, "ask": json_data(graph.recipe.ask), "backend": SERVER.name}
     local["endpoint"] = {"kind": server.kind, "config": dict(server.config)}
     return graph.add(Stage("answer", params, version=2, row=row, seed=seed, local=local))
@@ -74,11 +75,8 @@ def file_answer_stage(graph: StageGraph, name: str, file: Path | None, row: str,
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     if "file" in stage.local:
         return Cost()
-    benchmark = graph.benchmarks[stage.params["benchmark"]]
-    questions, examples = benchmark.questions, benchmark.benchmark.example_characters(benchmark.config)
+    turns, characters = question_size(graph.benchmarks[stage.params["benchmark"]])
     max_tokens = int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
-    turns = sum(len(question.turns) for question in questions)
-    characters = sum(len(turn) for question in questions for turn in question.turns) + examples * turns
     read_tokens = characters // CHARS_PER_TOKEN
     written_tokens = turns * max_tokens // 2
     if "endpoint" not in stage.local:
@@ -87,12 +85,24 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
     return Cost(responses=turns, tokens=read_tokens + written_tokens, dollars=dollars)
 
 
+@lru_cache(maxsize=32)
+def question_size(benchmark: ConfiguredBenchmark) -> tuple[int, int]:
+    """Turns of all questions, and the characters that a model reads for them."""
+    turns = [turn for question in benchmark.questions for turn in question.turns]
+    examples = benchmark.benchmark.example_characters(benchmark.config)
+    return len(turns), sum(map(len, turns)) + examples * len(turns)
+
+
 def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
     """About: characters stand for tokens. A remark, unless no question fits."""
     if "file" in stage.local or "endpoint" in stage.local:
         return []
-    name = stage.params["benchmark"]
-    benchmark = graph.benchmarks[name]
+    return question_texts(graph.benchmarks[stage.params["benchmark"]])
+
+
+@lru_cache(maxsize=32)
+def question_texts(benchmark: ConfiguredBenchmark) -> Sequence[TextLength]:
+    name = benchmark.name
     limit = benchmark.benchmark.card(benchmark.config).parameters.get("max_new_tokens")
     answer = limit if isinstance(limit, int) else 1
     examples = benchmark.benchmark.example_characters(benchmark.config)
