@@ -393,6 +393,29 @@ def check_logps(backend: Backend[C], config: C) -> str:
     return " and ".join(parts) or "not offered"
 
 
+def check_token_logps(backend: Backend[C], config: C) -> str:
+    """The k most probable tokens come in order, and a token of the response among them has one log-probability."""
+    if "token_logps" not in backend.capabilities:
+        return "not offered"
+    with model(backend, config) as subject:
+        prompts = subject.encode_prompts(TALKS)
+        drawn = [row[0].ids for row in subject.generate_tokens(prompts, SAMPLING, seed=3)]
+        # An answer that ended at once has no token but its end, which is not told.
+        rows = [(prompt, ids) for prompt, ids in zip(prompts, drawn, strict=True) if ids]
+        for (_, response), row in zip(rows, subject.token_logps(rows, 3), strict=True):
+            places = list(zip(response, row.own, row.top_ids, row.top_logps, strict=True))
+            valid = all(len(ids) == len(logps) == 3 for _, _, ids, logps in places)
+            require(valid, "token_logps(k=3) must give 3 tokens at each place")
+            valid = all(logps == sorted(logps, reverse=True) and logps[0] <= 0 for _, _, _, logps in places)
+            require(valid, "token_logps() must give the most probable tokens first")
+            known = [(own, dict(zip(ids, logps, strict=True)).get(token)) for token, own, ids, logps in places]
+            equal = all(other is None or math.isclose(own, other, abs_tol=1e-4) for own, other in known)
+            require(equal, "token_logps() gives a response's token and the same token of the top two values")
+        means = [math.fsum(row.own) / len(row.own) for row in subject.token_logps(rows)]
+        require(all(math.isfinite(mean) and mean <= 0 for mean in means), f"token_logps() gives means of {means}")
+    return f"{format_count(len(rows), 'row')} of token ids"
+
+
 def check_tokens(backend: Backend[C], config: C) -> str:
     """``generate`` is ``generate_tokens`` on the encoded prompts; a truncated text begins like the whole."""
     if "tokens" not in backend.capabilities:
@@ -522,6 +545,7 @@ SUITES: Mapping[str, Checks] = {
         "generate": check_generate,
         "logps": check_logps,
         "tokens": check_tokens,
+        "token_logps": check_token_logps,
     },
     "executors": {
         "options": options_check(),

@@ -119,14 +119,35 @@ class ReadsChoices(Protocol):
         """The k most probable first tokens of the reply, text to log-probability (what ``top_logprobs`` reports)."""
 
 
-class ChatModel(GeneratesText, GeneratesTokens, ReadsLogps, ReadsChoices, Protocol):
+class RowLogps(NamedTuple):
+    """What a model says of one response, token by token; all in nats."""
+
+    own: list[float]
+    """Log-probability of each token of the response."""
+    top_ids: list[list[int]]
+    """At each token, the k most probable ones, most probable first; empty lists for k = 0."""
+    top_logps: list[list[float]]
+
+
+@runtime_checkable
+class ReadsTokenLogps(Protocol):
+    """Capability ``token_logps``: log-probabilities at every token of rows that are token ids."""
+
+    name: str
+
+    def token_logps(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], k: int = 0) -> list[RowLogps]:
+        """Of (prompt, response) ids, neither of them empty, in order. Raises TooLong."""
+
+
+class ChatModel(GeneratesText, GeneratesTokens, ReadsLogps, ReadsChoices, ReadsTokenLogps, Protocol):
     """A model with every capability."""
 
 
-Capability = Literal["generate", "tokens", "logps", "choices"]
+Capability = Literal["generate", "tokens", "logps", "choices", "token_logps"]
 PROTOCOLS: Final[dict[Capability, type]] = {
     "generate": GeneratesText,
     "tokens": GeneratesTokens,
     "logps": ReadsLogps,
     "choices": ReadsChoices,
+    "token_logps": ReadsTokenLogps,
 }

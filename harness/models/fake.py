@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 
-from harness.contracts.model import Sampling, TokenResponse
+from harness.contracts.model import RowLogps, Sampling, TokenResponse
 from harness.types import Messages, Response
 
 
@@ -56,6 +56,21 @@ class FakeModel:
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
         """A number in (-2, 0] fixed by the response's text."""
         return [-2.0 * _unit(response.text) for response in responses]
+
+    def token_logps(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], k: int = 0) -> list[RowLogps]:
+        """A number in (-2, 0] for each token, fixed by its id; the most probable tokens are 0 to k - 1."""
+
+        def logp(token: int) -> float:
+            return -2.0 * _unit(str(token))
+
+        return [
+            RowLogps(
+                [logp(token) for token in response],
+                [list(range(k)) for _ in response],
+                [[logp(token) for token in range(k)] for _ in response],
+            )
+            for _, response in rows
+        ]
 
     def choice_logps(self, conversations: Sequence[Messages], choices: Sequence[str]) -> list[list[float]]:
         """Log-probabilities that add up to 1 over the choices, fixed by the conversation's text."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts.model import Sampling, TokenResponse, check_lengths
+from harness.contracts.model import RowLogps, Sampling, TokenResponse, check_lengths
 from harness.errors import UserError
 from harness.models.chat import (
     EncodedTurn,
@@ -49,8 +49,12 @@ class TokenModel(ABC):
         """n responses to each prompt, up to and with the token that ended them; none of a token where ``room`` is 0."""
 
     @abstractmethod
+    def read_rows(self, rows: Sequence[EncodedTurn], k: int) -> list[RowLogps]:
+        """No row is longer than ``context``, no response empty; ``k``: of the most probable tokens at each place."""
+
     def read_means(self, rows: Sequence[EncodedTurn]) -> list[float]:
-        """Mean log-probability of each row's response, nats; no row is longer than ``context``, no response empty."""
+        """Mean log-probability of each row's response, nats; rows as for ``read_rows``."""
+        return [sum(row.own) / len(row.own) for row in self.read_rows(rows, 0)]
 
     @abstractmethod
     def read_sums(self, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> list[list[float]]:
@@ -121,6 +125,11 @@ class TokenModel(ABC):
             raise ValueError("an empty, unfinished response has no tokens to average over")
         check_lengths(self.name, [len(row.prompt) + len(row.response) for row in rows], self.context)
         return self.read_means(rows)
+
+    def token_logps(self, rows: Sequence[tuple[Sequence[int], Sequence[int]]], k: int = 0) -> list[RowLogps]:
+        turns = [EncodedTurn(list(prompt), list(response)) for prompt, response in rows]
+        check_lengths(self.name, [len(turn.prompt) + len(turn.response) for turn in turns], self.context)
+        return self.read_rows(turns, k)
 
     def truncate(self, text: str, max_tokens: int) -> str:
         places = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]

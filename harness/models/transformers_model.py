@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from harness.contracts.backend import Services
-from harness.contracts.model import Checkpoint, Sampling
+from harness.contracts.model import Checkpoint, RowLogps, Sampling
 from harness.models.chat import EncodedTurn, pad_id, stop_ids, unused_ids, vocabulary_size
 from harness.models.checkpoint import context_of
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
@@ -154,16 +154,30 @@ class TransformersModel(TokenModel):
                 return False
         return True
 
+    def read_rows(self, rows: Sequence[EncodedTurn], k: int) -> list[RowLogps]:
+        def row_logps(own: Tensor, logps: Tensor) -> RowLogps:
+            top = logps.topk(min(k, logps.shape[1]))
+            return RowLogps(own.tolist(), top.indices.tolist(), top.values.tolist())
+
+        return [RowLogps(*values) for values in self._read_responses(rows, ["rows", k], row_logps)]
+
     def read_means(self, rows: Sequence[EncodedTurn]) -> list[float]:
+        return self._read_responses(rows, None, lambda own, logps: float(own.mean()))
+
+    def _read_responses(
+        self, rows: Sequence[EncodedTurn], what: object, read: Callable[[Tensor, Tensor], T]
+    ) -> list[T]:
+        """``read([n] log-probabilities of a response's tokens, [n, vocabulary])``; ``what`` decides it too."""
         # The last token predicts nothing, and the last prompt token predicts the first of the response.
         fed = [ReadRow([*row.prompt, *row.response[:-1]], len(row.prompt) - 1) for row in rows]
 
-        def mean_logp(index: int, hidden: Tensor) -> float:
+        def read_row(index: int, hidden: Tensor) -> T:
             logps = self._log_softmax(hidden)
             labels = torch.tensor(rows[index].response, device=logps.device)
-            return float(logps.gather(-1, labels[:, None]).mean())
+            return read(logps.gather(-1, labels[:, None])[:, 0], logps)
 
-        return self._read(fed, [[list(row.prompt), list(row.response)] for row in rows], mean_logp)
+        contents = [[what, list(row.prompt), list(row.response)] for row in rows]
+        return self._read(fed, contents, read_row)
 
     @cached_property
     def context(self) -> int | None:

@@ -23,7 +23,7 @@ REGISTRY = load_registry()
 SUITES: Mapping[str, Checks] = {"methods": method.CHECKS, **suites.SUITES}
 COUNTS = {"methods": 16, "benchmarks": 8, "judges": 4, "sources": 4, "backends": 2, "executors": 2}
 """Entries of ours. Who adds one raises the number here: a suite that lost an entry would pass in silence."""
-CHECKS = {"methods": 7, "benchmarks": 8, "judges": 6, "sources": 5, "backends": 5, "executors": 4}
+CHECKS = {"methods": 7, "benchmarks": 8, "judges": 6, "sources": 5, "backends": 6, "executors": 4}
 
 
 def test_the_suites_cover_every_table_entry_and_check() -> None:
