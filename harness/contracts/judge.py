@@ -165,6 +165,7 @@ class ConfiguredJudge(Generic[C]):
     def identity(self) -> dict[str, object]:
         return {"kind": self.kind.name, **self.kind.identity(self.config)}
 
+    @cached_property
     def json_data(self) -> dict[str, object]:
         return {"kind": self.kind.name, "config": json_data(self.config)}
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -208,7 +210,7 @@ def _read_chain(name_or_path: str, ancestors: tuple[str, ...], folder: Path | No
     if path in ancestors:
         chain = " -> ".join((*ancestors, path))
         raise RecipeError([Problem("extends", f"goes round in a circle ({chain})", remedy="Remove one.")], name_or_path)
-    child = _parse(path, text)
+    child = deepcopy(_parse(path, text))
     parent = child.tree.pop("extends", None)
     # Before the parent's name is merged in: a recipe that states none is named like its file.
     child.tree.setdefault("name", Path(path).stem)
@@ -242,6 +244,7 @@ def _find(name_or_path: str, folder: Path | None) -> tuple[str, str]:
         raise RecipeError([Problem("", f"cannot be read as UTF-8 text ({error})", str(path))], name_or_path) from error
 
 
+@lru_cache(maxsize=16)  # each target of a command reads the recipe anew, and reading YAML takes longest
 def _parse(path: str, text: str) -> Source:
     short = Path(path).name
     try:

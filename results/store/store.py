@@ -77,9 +77,11 @@ class ArtifactStore:
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The marker. Raises KeyError (not there) or UserError (unreadable, or not what its stage wrote)."""
-        file = self.path(kind, key) / MARKER
+        file = self._folder(kind, key) / MARKER
         try:
             return read_marker(file)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise KeyError(f"no finished {kind} artifact {key} in {self.root}") from error
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{file} cannot be read: {error}. Delete the folder {file.parent} and run again: it will be rebuilt."
