@@ -71,7 +71,7 @@ def test_a_worker_that_cannot_start_says_why_in_each_stage() -> None:
 
 
 def test_a_worker_whose_parent_died_before_it_was_ready_ends() -> None:
-    code = "import time; from harness.run.processes import *; start_worker(lambda: None, 1, None, 1); time.sleep(60)"
+    code = "from harness.run.processes import *; start_worker(lambda: None, multiprocessing.Pipe()[0], 1)"
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 1
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from asyncio import CancelledError
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +20,6 @@ from harness.contracts.stage import RunListener, Stage
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from harness.run import EXECUTORS
-from harness.run.processes import WorkerPool
 from harness.run.scheduler import RunOutcome, run_plans, run_ready, stage_runner
 from harness.stages import STAGES
 from harness.stages.kind import StageKind
@@ -60,22 +57,6 @@ def test_artifacts_are_the_same_whatever_runs_the_stages(tmp_path: Path) -> None
     first, *others = (contents(tmp_path / name / "store") for name in EXECUTORS)
     assert len(first) > 20
     assert all(other == first for other in others)
-
-
-def test_a_dead_worker_casts_suspicion_on_the_stage_that_it_broke(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not on one that ended well in the same moment."""
-    good, broken = (Stage("prompts", {"n": n}, row=row) for n, row in enumerate(("good", "broken")))
-    ended: list[Future[Any]] = [Future(), Future()]
-    ended[0].set_result("fine")
-    ended[1].set_exception(BrokenProcessPool())
-    monkeypatch.setattr(WorkerPool, "__init__", lambda pool: None)
-    monkeypatch.setattr(WorkerPool, "_replace", lambda pool: "exit code 137")
-    monkeypatch.setattr(WorkerPool, "_fill", lambda pool: None)
-    pool = WorkerPool()  # type: ignore[call-arg]
-    # ``wait`` gives a set: in both orders.
-    for order in (0, 1), (1, 0):
-        pool.running, pool.is_serial, pool.suspects = {ended[i]: (good, broken)[i] for i in order}, False, deque()
-        assert [*pool.results(), *pool.suspects] == ["fine", broken]
 
 
 def failing_setup(store: Path) -> tuple[Any, ArtifactStore]:
