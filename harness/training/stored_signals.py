@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.contracts.method import DistributionStorage, TopK, log_probabilities
+from harness.contracts.model import ReadsTokenLogps
 from harness.errors import UserError
 from harness.journal import Journal
 from harness.models.chat import pad_id, tokenizer_difference, vocabulary_size
@@ -32,6 +33,8 @@ from harness.training.forward import CHUNK_NUMBERS, choose, host, response_terms
 from harness.training.options import Progress, Training
 
 REST_FLOOR = 1e-7
+SLAB = 256
+"""Prompts that an engine is asked about at once: enough to keep it busy to the last."""
 ARRAYS = {"ids": torch.int64, "logps": torch.float32, "rest": torch.float32}
 
 
@@ -86,15 +89,21 @@ class StoredDistributions:
         return result
 
 
-def load_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Frozen, on its device. Raises UserError where its vocabulary is not the student's."""
+def check_vocabulary(training: Training, tokenizer: PreTrainedTokenizerBase) -> str | Path:
+    """The teacher's place. Raises UserError where its vocabulary is not the student's."""
     name, trust = training.method.name, training.trust_remote_code
     if training.teacher is None:
         raise ValueError(f"{name} needs a teacher checkpoint")
     reason = tokenizer_difference(tokenizer, load_tokenizer(training.teacher, trust))
     if reason:
         raise UserError(f"{name} needs a shared vocabulary: {reason}. Choose a teacher of the student's family.")
-    teacher = load_weights(training.teacher, tokenizer, getattr(torch, training.options.dtype), trust)
+    return training.teacher
+
+
+def load_teacher(training: Training, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Frozen, on its device. Raises as ``check_vocabulary``."""
+    place, dtype = check_vocabulary(training, tokenizer), getattr(torch, training.options.dtype)
+    teacher = load_weights(place, tokenizer, dtype, training.trust_remote_code)
     frozen: PreTrainedModel = teacher.requires_grad_(False).train(False).to(pick_device(training.device))
     return frozen
 
@@ -107,11 +116,17 @@ def store_distributions(
     like: Path | None = None,
     progress: Progress | None = None,
     journal: Journal = Journal(),
+    reader: ReadsTokenLogps | None = None,
 ) -> dict[str, int | float]:
     """Write the distributions of ``training.teacher`` on the method's rows; ``like``: another teacher's store whose
-    tokens are taken. Returns counts. Raises UserError where vocabularies differ or no prompt can be used."""
+    tokens are taken; ``reader``: the teacher behind an engine, at temperature 1 and without ``like``. Returns counts.
+    Raises UserError where vocabularies differ or no prompt can be used."""
     tokenizer = load_tokenizer(training.student, training.trust_remote_code)
-    teacher = load_teacher(training, tokenizer)
+    if reader is None:
+        teacher, place = load_teacher(training, tokenizer), ""
+    else:
+        teacher, place = None, f"{reader.name} behind an engine"
+        check_vocabulary(training, tokenizer)
     examples, _ = prepare(training, tokenizer)
     roles = training.method.needs.distribution_roles
     lengths: list[list[int]] = [[] for _ in training.groups]
@@ -129,9 +144,12 @@ def store_distributions(
 
     def store(chunk: Sequence[Example]) -> tuple[int, list[float]]:
         """(checksum of what is now in the arrays, mass beyond the top k of each row)."""
-        micro = micro_batch(chunk, pad_id(tokenizer), teacher.device)
-        fixed_ids = None if tokens is None else tokens.of(chunk, teacher.device)["like"].ids
-        top_ids, top_logps = _top(teacher, micro, vocabulary_size(tokenizer), spec.temperature, k, fixed_ids)
+        if teacher is None:
+            top_ids, top_logps = read_top(cast("ReadsTokenLogps", reader), chunk, lengths, k)
+        else:
+            micro = micro_batch(chunk, pad_id(tokenizer), teacher.device)
+            fixed_ids = None if tokens is None else tokens.of(chunk, teacher.device)["like"].ids
+            top_ids, top_logps = _top(teacher, micro, vocabulary_size(tokenizer), spec.temperature, k, fixed_ids)
         top_rest = rest_of(top_logps)
         for target, source in rows.spans(chunk):
             for array, values in zip(arrays, (top_ids, top_logps.float(), top_rest.float()), strict=True):
@@ -139,8 +157,8 @@ def store_distributions(
         masses = [float(top_rest[source].double().exp().sum()) for _, source in rows.spans(chunk)]
         return stored_checksum(arrays, rows, chunk), masses
 
-    for chunk in passes(training, sources, progress):
-        content = ["distributions", str(teacher.device), k, spec.temperature, row_content(chunk)]
+    for chunk in passes(training, sources, progress, None if reader is None else SLAB):
+        content = ["distributions", place or str(teacher.device), k, spec.temperature, row_content(chunk)]
         # The journal may have outlived the arrays: after a power cut, or a kill while they were moved.
         _, masses = journal.once(content, partial(store, chunk), partial(is_stored, arrays, rows, chunk))
         for mass in masses:
@@ -197,14 +215,35 @@ def row_content(chunk: Sequence[Example]) -> list[object]:
     return [[list(example.prompt), [list(row.response) for row in example.rows]] for example in chunk]
 
 
-def passes(training: Training, examples: Sequence[Example], progress: Progress | None) -> Iterator[list[Example]]:
+def passes(
+    training: Training, examples: Sequence[Example], progress: Progress | None, slab: int | None = None
+) -> Iterator[list[Example]]:
     # Prompts of similar length together: they pad little.
-    by_length, size = sorted(examples, key=lambda example: example.longest), training.options.micro_batch
+    by_length, size = sorted(examples, key=lambda example: example.longest), slab or training.options.micro_batch
     starts = range(0, len(by_length), size)
     for count, start in enumerate(starts, 1):
         yield by_length[start : start + size]
         if progress is not None:
             progress(count, len(starts), {})
+
+
+def read_top(
+    reader: ReadsTokenLogps, chunk: Sequence[Example], lengths: Sequence[Sequence[int]], k: int
+) -> tuple[Tensor, Tensor]:
+    """As ``_top``; zeros for rows that are not stored."""
+    rows = [
+        (example.prompt, row.response, size)
+        for example in chunk
+        for row, size in zip(example.rows, lengths[example.group], strict=True)
+    ]
+    read = iter(reader.token_logps([(prompt, response) for prompt, response, size in rows if size], k))
+    ids: list[list[int]] = []
+    logps: list[list[float]] = []
+    for _, response, size in rows:
+        row = next(read) if size else None
+        ids += row.top_ids if row else [[0] * k for _ in response]
+        logps += row.top_logps if row else [[0.0] * k for _ in response]
+    return torch.tensor(ids), torch.tensor(logps)
 
 
 def _top(
@@ -241,13 +280,19 @@ def with_stores(training: Training, teachers: Mapping[str, str | Path], out: Pat
 
 @torch.no_grad()
 def reference_logps(
-    training: Training, progress: Progress | None = None, journal: Journal = Journal()
+    training: Training,
+    progress: Progress | None = None,
+    journal: Journal = Journal(),
+    reader: ReadsTokenLogps | None = None,
 ) -> list[list[float]]:
     """Summed log-probability, nats, of each row of each group (none: the group drops out), computed as in training, so
-    that a loss starts where it must (DPO: log 2). Raises UserError where no group can be used."""
+    that a loss starts where it must (DPO: log 2). ``reader``: the student behind an engine, in float32, where training
+    is in float32. Raises UserError where no group can be used."""
     options, trust = training.options, training.trust_remote_code
     tokenizer = load_tokenizer(training.student, trust)
     examples, _ = prepare(training, tokenizer)
+    if reader is not None:
+        return _read_reference(reader, training, examples, progress, journal)
     device, vocabulary = pick_device(training.device), vocabulary_size(tokenizer)
     student = host(load_weights(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
     layout = choose(options, examples, [student], vocabulary)
@@ -263,6 +308,26 @@ def reference_logps(
     for chunk in passes(training, examples, progress):
         content = ["reference", str(device), options.dtype, layout.packed, row_content(chunk)]
         sums = iter(journal.once(content, partial(row_sums, chunk)))
+        for example in chunk:
+            result[example.group] = [next(sums) for _ in example.rows]
+    return result
+
+
+def _read_reference(
+    reader: ReadsTokenLogps,
+    training: Training,
+    examples: Sequence[Example],
+    progress: Progress | None,
+    journal: Journal,
+) -> list[list[float]]:
+    result: list[list[float]] = [[] for _ in training.groups]
+
+    def row_sums(chunk: Sequence[Example]) -> list[float]:
+        rows = [(example.prompt, row.response) for example in chunk for row in example.rows]
+        return [math.fsum(row.own) for row in reader.token_logps(rows)]
+
+    for chunk in passes(training, examples, progress, SLAB):
+        sums = iter(journal.once(["reference", "engine", row_content(chunk)], partial(row_sums, chunk)))
         for example in chunk:
             result[example.group] = [next(sums) for _ in example.rows]
     return result

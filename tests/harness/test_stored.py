@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from harness.contracts.method import DistributionStorage
+from harness.models.backends import load_model
 from harness.models.load import load_tokenizer, load_weights
 from harness.training import Training
 from harness.training.batches import prepare
 from harness.training.fit import fit
-from harness.training.stored_signals import StoredDistributions, store_distributions, with_stores
+from harness.training.stored_signals import StoredDistributions, reference_logps, store_distributions, with_stores
 from methods import METHODS, kd
 from tests.tiny import tiny_checkpoint, tiny_groups, tiny_training
 
@@ -62,6 +63,26 @@ def test_the_index_says_which_rows_are_there(student: Path, teacher: Path, tmp_p
     assert all(lengths[0] == 0 and lengths[1] > 0 for lengths in rows[:-1])  # golden rows need no teacher
     assert counts["positions"] == sum(map(sum, rows)) == len(np.load(tmp_path / "ids.npy"))
     assert counts["top_k"] == 5 and 0 < counts["mean_rest_mass"] < 1
+
+
+def test_an_engine_stores_what_the_teacher_in_process_does(student: Path, teacher: Path, tmp_path: Path) -> None:
+    """Same tokens, same numbers but for rounding, zeros where no row is stored; and the same reference."""
+    run, stores = training(METHODS["adpa"], student, teacher), []
+    for name, reader in (("here", None), ("engine", load_model(str(teacher)))):
+        (tmp_path / name).mkdir()
+        counts = store_distributions(run, DistributionStorage(5), tmp_path / name, reader=reader)
+        arrays = [np.load(tmp_path / name / f"{part}.npy") for part in ("ids", "logps", "rest")]
+        stores.append((counts.pop("mean_rest_mass"), counts, (tmp_path / name / "index.json").read_text(), arrays))
+    (mass, *first, arrays), (other_mass, *second, other_arrays) = stores
+    assert first == second and mass == pytest.approx(other_mass, abs=1e-5)
+    np.testing.assert_array_equal(arrays[0], other_arrays[0])
+    for values, others in zip(arrays[1:], other_arrays[1:], strict=True):
+        np.testing.assert_allclose(values, others, atol=1e-5)
+    here = reference_logps(training(METHODS["dpo"], student, teacher))
+    there = reference_logps(training(METHODS["dpo"], student, teacher), reader=load_model(str(student)))
+    assert here[-1] == there[-1] == [] and [len(row) for row in here] == [len(row) for row in there]
+    for sums, others in zip(here, there, strict=True):
+        assert sums == pytest.approx(others, abs=1e-4)
 
 
 def test_training_on_a_store_of_all_tokens_is_training_live(student: Path, teacher: Path, tmp_path: Path) -> None:
