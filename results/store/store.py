@@ -26,22 +26,48 @@ from results.store.checksums import (
     marker_text,
     read_marker,
 )  # fmt: skip
-from results.store.locks import file_lock, sync, sync_tree
+from results.store.locks import file_lock, sync, sync_tree, write_atomic
 from results.store.provenance import json_value, provenance
+from results.store.storage import Storage
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # one path component that cannot climb out of the store
 _OUR_FOLDERS = ("tmp", "locks", "scratch")
+_STORAGE = "storage"  # the file that names the URL where the files lie that are not here
 _NO_SPACE = 1_000_000  # bytes; torch.save on a full disk fails with words that do not mention the disk
 
 
 class ArtifactStore:
     """``harness.contracts.stage.Store`` on a POSIX disk. Opening sweeps what dead writers left; it creates nothing."""
 
+    storage: Storage | None = None
+    is_copied = False
+    """Whether ``write`` looks for artifacts in ``storage`` and copies them there; large files come from it anyway."""
+
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).absolute()
         self._root = str(self.root)
         self._verified_paths: set[Path] = set()  # files and folders whose checksums this process has compared
+        with suppress(FileNotFoundError, NotADirectoryError):
+            self.storage = Storage((self.root / _STORAGE).read_text(encoding="utf-8"))
         self._sweep()
+
+    def copied(self, url: str, folder: Path | None = None) -> ArtifactStore:
+        """The store in ``folder``, or this one, whose artifacts are copied from and to ``url``. What is here already is
+        copied there now. Raises UserError where its files lie in another place already."""
+        root = folder or self.root
+        if (known := ArtifactStore(root).storage) and known.url != Storage(url).url:
+            raise UserError(
+                f"the artifacts of {root} lie in {known.url}, not in {url}. Name another folder with --runs; or copy "
+                f"them there and write that into {root / _STORAGE}."
+            )
+        write_atomic(root / _STORAGE, url.encode())
+        store = ArtifactStore(root)
+        store.is_copied = True
+        finished = store.storage.finished() if store.storage and folder is None else set()
+        for ref in store.list() if folder is None else ():
+            if ref not in finished:
+                store._push(ref)
+        return store
 
     def has(self, stage: Stage) -> bool:
         # Asked of every stage of a plan, of which there may be thousands: a Path takes several times as long to make.
@@ -51,10 +77,15 @@ class ArtifactStore:
         """The folder, or the file or folder in it that is to be read, its checksums compared once per process. Raises
         KeyError where there is no finished artifact, UserError where ``part`` is not what its stage wrote."""
         folder = self._folder(kind, key)
+        if self.is_copied and not (folder / MARKER).is_file():
+            with file_lock(self._lock(key), f"{kind} {key[:8]}"):
+                self._pull(Ref(kind, key))
         if not (folder / MARKER).is_file():
             raise KeyError(f"no finished {kind} artifact {key} in {self.root}")
         path = folder / part
         if part and path not in self._verified_paths:
+            if self.storage:
+                self.storage.bring(Ref(kind, key), folder, self.meta(kind, key), part)
             for problem in damaged_files(folder, self.meta(kind, key), part):
                 raise UserError(f"{problem}. Delete the folder {folder} and run again: it will be rebuilt.")
             self._verified_paths.add(path)
@@ -63,7 +94,9 @@ class ArtifactStore:
     def damage(self, ref: Ref) -> list[str]:
         """All that is wrong with a finished artifact; raises as ``meta`` does."""
         folder, meta = self.path(*ref), self.meta(*ref)
-        return [*foreign_files(folder, meta), *damaged_files(folder, meta), *self._other_origins(ref, meta)]
+        if self.storage:  # what is not here lies there
+            meta["files"] = {name: digest for name, digest in meta.get("files", {}).items() if (folder / name).exists()}
+        return [*foreign_files(folder, meta), *damaged_files(folder, meta), *self._other_origins(ref, self.meta(*ref))]
 
     def _other_origins(self, ref: Ref, meta: Mapping[str, Any]) -> Iterator[str]:
         """Parameters and inputs that are not those with which the artifact was made."""
@@ -102,16 +135,19 @@ class ArtifactStore:
     def write(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]]) -> Path:
         """When ``fill`` raises, nothing is left and the error goes on; a full disk becomes a UserError that helps."""
         folder = self._folder(stage.kind, stage.key)
-        if self.has(stage):
+        if self.has(stage) and not self.is_copied:
             return folder
         work = self.root / "tmp" / f"{stage.key}.{uuid.uuid4().hex}"
         try:
             with file_lock(self._lock(stage.key), stage.label):
+                is_there = self.is_copied and self._pull(stage.ref)
                 if not self.has(stage):  # or it was made while we waited
                     work.mkdir(parents=True)
                     self._make(stage, fill, work)
                     self._move_in(work, folder)
                     shutil.rmtree(self.root / "scratch" / stage.key, ignore_errors=True)
+                if self.is_copied and not is_there:
+                    self._push(stage.ref)
         except Exception as error:
             if _is_full(error) or (isinstance(error, OSError | RuntimeError) and self._free_bytes() < _NO_SPACE):
                 raise self._full_disk_error(stage, work) from error
@@ -120,7 +156,30 @@ class ArtifactStore:
             shutil.rmtree(work, ignore_errors=True)
         return folder
 
+    def _pull(self, ref: Ref) -> bool:
+        """Whether ``storage`` has the artifact; where it has, it is here afterwards. The lock of its key is ours."""
+        folder, work = self._folder(*ref), self.root / "tmp" / f"{ref.key}.{uuid.uuid4().hex}"
+        try:
+            if (folder / MARKER).is_file():
+                return self.storage is not None and self.storage.has(ref)
+            if self.storage is None or not self.storage.pull(ref, work / ref.key):
+                return False
+            sync_tree(work / ref.key)
+            self._move_in(work / ref.key, folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        return True
+
+    def _push(self, ref: Ref) -> None:
+        if self.storage:
+            folder, meta = self._folder(*ref), self.meta(*ref)
+            self.storage.bring(ref, folder, meta, ".")
+            self.storage.push(ref, folder, meta)
+
     def _make(self, stage: Stage, fill: Callable[[Path], Mapping[str, Any]], work: Path) -> None:
+        if self.is_copied:
+            for ref in stage.inputs.values():
+                self.path(*ref)
         origin = provenance()
         reset_peak()
         start = time.monotonic()
