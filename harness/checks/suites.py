@@ -21,7 +21,8 @@ from harness.checks.finding import CheckFailed, Checks, options_check, repeatabl
 from harness.checks.tiny_models import WORDS, tiny_checkpoint
 from harness.contracts.backend import Backend, Services
 from harness.contracts.benchmark import AnyBenchmark, Entrant
-from harness.contracts.executor import Executor, ExecutorKind, Resources, StageResult
+from harness.contracts.engine import EngineHost
+from harness.contracts.executor import Copies, Executor, ExecutorKind, Resources, RunStage, StageResult
 from harness.contracts.judge import ERROR_KINDS, Judge, JudgeError, JudgeKind
 from harness.contracts.model import PROTOCOLS, Sampling
 from harness.contracts.options import field_tree
@@ -453,6 +454,11 @@ def run_stage(folder: Path, stage: Stage, progress: Callable[[int, int, str], No
     return StageResult(stage, 0.1)
 
 
+def runner_in(folder: Path, engines: EngineHost | None = None, copies: Copies | None = None) -> RunStage:
+    """Of stages that compute nothing: they need neither."""
+    return partial(run_stage, folder)
+
+
 class Notes(RunListener):
     def __init__(self) -> None:
         self.started_labels: list[str] = []
@@ -469,8 +475,8 @@ class Notes(RunListener):
 def running_executor(kind: ExecutorKind[C], config: C, listener: RunListener) -> Iterator[tuple[Executor, Path]]:
     # What an aborted process still writes may stand in the way of the folder's end.
     with tempfile.TemporaryDirectory(prefix="distilbench-check-", ignore_cleanup_errors=True) as folder:
-        # Picklable, because a worker may be another process: called there, it gives ``run_stage`` with its folder.
-        yield kind.start(config, RESOURCES, partial(partial, run_stage, Path(folder)), listener), Path(folder)
+        # Picklable, because a worker may be another process.
+        yield kind.start(config, RESOURCES, partial(runner_in, Path(folder)), listener), Path(folder)
 
 
 def check_results(kind: ExecutorKind[C], config: C) -> str:

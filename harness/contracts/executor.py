@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Generic, NamedTuple, Protocol, Self
 
 from pydantic import Field
@@ -28,11 +29,21 @@ RunStage = Callable[[Stage, Callable[[int, int, str], None]], StageResult]
 """Runs one stage into the store, calling its second argument with (done, total, info). Never raises an Exception."""
 
 
+@dataclass(frozen=True)
+class Copies:
+    """Artifacts are copied from and to ``url``, an fsspec place, because machines share no file system."""
+
+    url: str
+    folder: Path | None = None
+    """Of this machine's copies; ``None``: the driver's own store."""
+
+
 class MakeRunStage(Protocol):
     """Picklable; called once in each worker, which may be another process or another machine with the same store."""
 
-    def __call__(self, engines: EngineHost | None = None) -> RunStage:
-        """``engines``: who starts the servers that stages ask; ``None``: the worker itself (``LocalEngines``)."""
+    def __call__(self, engines: EngineHost | None = None, copies: Copies | None = None) -> RunStage:
+        """``engines``: who starts the servers that stages ask; ``None``: the worker itself (``LocalEngines``).
+        ``copies``: how artifacts travel; ``None``: the store is shared."""
 
 
 @options
@@ -72,6 +83,8 @@ class Resources:
     """Kinds of stages that run a model."""
     cluster_gpus: bool = False
     """Set by an executor that finds GPUs elsewhere."""
+    folder: Path | None = None
+    """Of the runs: the store and the ledger lie in it."""
 
     def of(self, stage: Stage) -> StageResources:
         wish = self.stages.get(stage.kind, StageOptions())

@@ -117,6 +117,9 @@ class Store(Protocol):
         """The artifact's folder, or a file or folder in it that is to be read. Raises KeyError when the artifact is
         not there, UserError when ``part`` is not what its stage wrote."""
 
+    def copied(self, url: str, folder: Path | None = None) -> Self:
+        """This store, or one in ``folder``, whose artifacts are copied from and to ``url``."""
+
     def scratch(self, stage: Stage) -> Path:
         """For checkpoints of a stage in the making; removed once its artifact is there."""
 

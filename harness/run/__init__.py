@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from harness.contracts.executor import ExecutorKind
-from harness.run import inline, processes
+from harness.run import inline, processes, ray
 
-EXECUTORS: dict[str, ExecutorKind] = {kind.name: kind for kind in (processes.EXECUTOR, inline.EXECUTOR)}
+EXECUTORS: dict[str, ExecutorKind] = {kind.name: kind for kind in (processes.EXECUTOR, ray.EXECUTOR, inline.EXECUTOR)}

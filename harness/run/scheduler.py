@@ -7,12 +7,12 @@ import time
 import traceback
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 from harness.contracts.engine import EngineHost
-from harness.contracts.executor import Executor, RunStage, StageResult
+from harness.contracts.executor import Copies, Executor, RunStage, StageResult
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener, Stage, Store
@@ -121,7 +121,7 @@ def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Se
     kind = registry.executors[compute.executor]
     make_run_stage = partial(stage_runner, setup, ledger, time.time())
     config, resources = options_from(kind.config, compute.executor_options), compute.resources(registry.stages)
-    return kind.start(config, resources, make_run_stage, listener)
+    return kind.start(config, replace(resources, folder=ledger.parent), make_run_stage, listener)
 
 
 def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener, outcome: RunOutcome) -> None:
@@ -164,9 +164,21 @@ def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener
                 listener.on_failure(label, result.error)
 
 
-def stage_runner(setup: Setup, ledger: Path, start_time: float, engines: EngineHost | None = None) -> RunStage:
+def copied_setup(setup: Setup, copies: Copies) -> tuple[Registry, Store]:
+    registry, store = setup()
+    return registry, store.copied(copies.url, copies.folder)
+
+
+def stage_runner(
+    setup: Setup,
+    ledger: Path,
+    start_time: float,
+    engines: EngineHost | None = None,
+    copies: Copies | None = None,
+) -> RunStage:
     """A function that runs a stage and stores its artifact; ``partial(stage_runner, ...)`` can be sent to a process.
-    ``start_time`` (Unix seconds): budgets for judging count from there. ``engines``: as of ``MakeRunStage``."""
+    ``start_time`` (Unix seconds): budgets for judging count from there. The rest: as of ``MakeRunStage``."""
+    setup = partial(copied_setup, setup, copies) if copies else setup
     registry, store = setup()
     host = engines or LocalEngines()
 

@@ -25,6 +25,8 @@ from harness.stages import STAGES
 from harness.stages.kind import StageKind
 from results.store.store import MARKER, ArtifactStore
 
+HERE = [name for name, kind in EXECUTORS.items() if kind.this_machine]
+"""A cluster has tests of its own (``test_ray.py``)."""
 SMALL = (
     "prompts.n=8",
     "seeds=[0]",
@@ -52,9 +54,9 @@ def contents(store: Path) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_artifacts_are_the_same_whatever_runs_the_stages(tmp_path: Path) -> None:
-    outcomes = {name: run(tmp_path / name, name) for name in EXECUTORS}
+    outcomes = {name: run(tmp_path / name, name) for name in HERE}
     assert all(outcome.completed_keys and not outcome.errors for outcome in outcomes.values()), outcomes
-    first, *others = (contents(tmp_path / name / "store") for name in EXECUTORS)
+    first, *others = (contents(tmp_path / name / "store") for name in HERE)
     assert len(first) > 20
     assert all(other == first for other in others)
 
@@ -88,7 +90,7 @@ def test_of_commands_at_once_one_makes_a_stage_and_the_others_say_so(
     assert (len(outcome.completed_keys), len(outcome.elsewhere_keys)) == (1, 2)
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", HERE)
 def test_a_fault_is_a_result_and_the_next_stage_runs(name: str, tmp_path: Path) -> None:
     kind = EXECUTORS[name]
     make_run_stage = partial(stage_runner, partial(failing_setup, tmp_path), tmp_path / "ledger", time.time())

@@ -132,10 +132,10 @@ def test_mistakes_say_what_to_do(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "s").copied(f"file://{tmp_path}/one")
     with pytest.raises(UserError, match=r"lie in file://.*/one, not in .*/two. Name another folder with --runs"):
         store.copied(f"file://{tmp_path}/two")
-    with pytest.raises(UserError, match="storage nosuch://x: .*nosuch"):
+    with pytest.raises(UserError, match=r"storage nosuch://x: .*nosuch"):
         ArtifactStore(tmp_path / "t").copied("nosuch://x")
     (tmp_path / "file").touch()
     broken = ArtifactStore(tmp_path / "x").copied(f"file://{tmp_path}/file/inside", tmp_path / "a")
-    with pytest.raises(UserError, match="failed .*credentials"):
+    with pytest.raises(UserError, match=r"failed .*credentials"):
         broken.write(FIRST, small)
     assert not (tmp_path / "a" / "train").exists()
