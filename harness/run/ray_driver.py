@@ -29,8 +29,8 @@ from harness.run.ray_cluster import (
     GIB,
     NAMESPACE,
     Event,
-    StageOrder,
     RayEngines,
+    StageOrder,
     Supervisor,
     supervisor_name,
 )
@@ -191,7 +191,7 @@ class RayExecutor(Executor):
         engines = RayEngines(self.name, self._environment(1), self.connection.address)
         make = partial(self.make_run_stage, engines=engines, copies=self._copies(None, here=True))
         # Its stages wait for answers: no GPU, and no core of the cluster.
-        return WorkerPool(replace(self.resources, gpus=(), cluster_gpus=False), make, self.listener)
+        return WorkerPool(replace(self.resources, gpus=(), cluster_gpus=False, stages={}), make, self.listener)
 
     def _copies(self, folder: str | None, here: bool = False) -> Copies | None:
         """``here``: in the store of this machine's runs."""
