@@ -99,6 +99,7 @@ HEAVY = frozenset(
         "sklearn",
         "sqlite3",
         "statsmodels",
+        "submitit",
         "tiktoken",
         "tokenizers",
         "torch",
@@ -335,7 +336,7 @@ def test_no_branch_on_a_name_outside_its_own_file() -> None:
 
 def test_every_third_party_import_is_a_stated_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = [one for name in ("gguf", "ray", "tiktoken") for one in project["optional-dependencies"][name]]
+    extras = [one for name in ("gguf", "ray", "slurm", "tiktoken") for one in project["optional-dependencies"][name]]
     stated = {re.split(r"[<>=!~\[; ]", text)[0].lower().replace("_", "-") for text in project["dependencies"] + extras}
     owners = packages_distributions()
     foreign = {(one.target.split(".")[0], one.source) for one in IMPORTS} - {("", "")}

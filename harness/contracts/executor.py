@@ -6,12 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Generic, NamedTuple, Protocol, Self
+from typing import Annotated, Any, Generic, NamedTuple, Protocol, Self
 
 from pydantic import Field
 
 from harness.contracts.engine import EngineHost
-from harness.contracts.options import C, Positive, options
+from harness.contracts.options import C, NoOptions, Positive, options
 from harness.contracts.stage import RunListener, Stage
 
 
@@ -59,6 +59,8 @@ class StageOptions:
     counted."""
     retries: Annotated[int, Field(ge=0, le=100)] = 1
     """How often it is run again after its process, job or machine died. A stage that ends with an error is not."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """What the executor lets a kind of stage say (``slurm``: its partition, time and the like)."""
 
 
 class StageResources(NamedTuple):
@@ -123,6 +125,8 @@ class ExecutorKind(ABC, Generic[C]):
     name: str
     summary: str
     config: type[C]
+    stage_config: type[Any] = NoOptions
+    """Options that differ between kinds of stages: ``compute.stages.KIND.options``."""
     this_machine: bool = True
 
     def concurrency(self, workers: int) -> int:

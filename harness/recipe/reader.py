@@ -130,6 +130,8 @@ class SectionReader:
         if compute and kind:
             config = self.options(kind.config, compute.executor_options, ("compute", "executor_options"))
             self.compute = replace(compute, executor_options=json_data(config)) if config else compute
+            for name, stage in compute.stages.items():
+                self.options(kind.stage_config, stage.options, ("compute", "stages", name, "options"))
         return {"train": self.train, "sampling": self.sampling, "compute": self.compute}
 
     def compute_section(self, tree: object) -> sections.Compute | None:

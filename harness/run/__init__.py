@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from harness.contracts.executor import ExecutorKind
-from harness.run import inline, processes, ray
+from harness.run import inline, processes, ray, slurm
 
-EXECUTORS: dict[str, ExecutorKind] = {kind.name: kind for kind in (processes.EXECUTOR, ray.EXECUTOR, inline.EXECUTOR)}
+EXECUTORS: dict[str, ExecutorKind] = {
+    kind.name: kind for kind in (processes.EXECUTOR, ray.EXECUTOR, slurm.EXECUTOR, inline.EXECUTOR)
+}

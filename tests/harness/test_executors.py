@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from asyncio import CancelledError
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,8 +27,9 @@ from harness.stages import STAGES
 from harness.stages.kind import StageKind
 from results.store.store import MARKER, ArtifactStore
 
-HERE = [name for name, kind in EXECUTORS.items() if kind.this_machine]
-"""A cluster has tests of its own (``test_ray.py``)."""
+OPTIONS = {"slurm": {"cluster": "local"}}
+HERE = [name for name, kind in EXECUTORS.items() if kind.this_machine or (name in OPTIONS and find_spec("submitit"))]
+"""A cluster has tests of its own (``test_ray.py``, ``test_slurm.py``)."""
 SMALL = (
     "prompts.n=8",
     "seeds=[0]",
@@ -39,7 +42,12 @@ SMALL = (
 
 def run(folder: Path, executor: str) -> RunOutcome:
     registry = load_registry()
-    recipe = load_recipe("pocket", [*SMALL, f"compute.executor={executor}"], registry)
+    changes = [
+        *SMALL,
+        f"compute.executor={executor}",
+        f"compute.executor_options={json.dumps(OPTIONS.get(executor, {}))}",
+    ]
+    recipe = load_recipe("pocket", changes, registry)
     store = ArtifactStore(folder / "store")
     setup = partial(set_up_worker, (), folder / "store")
     plan = make_plan(recipe, registry, ("student", "dpo"))
@@ -95,7 +103,8 @@ def test_a_fault_is_a_result_and_the_next_stage_runs(name: str, tmp_path: Path) 
     kind = EXECUTORS[name]
     make_run_stage = partial(stage_runner, partial(failing_setup, tmp_path), tmp_path / "ledger", time.time())
     stages = [Stage("prompts", {"n": n}, row=str(n)) for n in range(3)]
-    with kind.start(kind.config(), Resources(workers=2, threads=1), make_run_stage, RunListener()) as executor:
+    config, resources = kind.config(**OPTIONS.get(name, {})), Resources(workers=2, threads=1, folder=tmp_path)
+    with kind.start(config, resources, make_run_stage, RunListener()) as executor:
         for stage in stages:
             executor.submit(stage)
         results = []
