@@ -77,7 +77,7 @@ class SlurmOptions(SlurmJobOptions):
 
 
 @dataclass
-class Job:
+class QueuedStage:
     stage: Stage
     handle: Any
     """submitit's; ``None`` while it waits."""
@@ -100,7 +100,7 @@ class SlurmExecutor(Executor):
         for name in ("jobs", "progress"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
         self.waiting: list[Stage] = []
-        self.jobs: list[Job] = []
+        self.jobs: list[QueuedStage] = []
         self.deaths: Counter[str] = Counter()
 
     @cached_property
@@ -134,7 +134,7 @@ class SlurmExecutor(Executor):
             if handle is None:
                 kinds[stage.kind].append(stage)
             # It has its place in the queue from now on.
-            self.jobs.append(Job(stage, handle))
+            self.jobs.append(QueuedStage(stage, handle))
         for stages in kinds.values():
             handles = self._hand_over(stages)
             for stage, handle in zip(stages, handles, strict=True):
@@ -198,7 +198,7 @@ class SlurmExecutor(Executor):
         executor.update_parameters(**{name: value for name, value in parameters.items() if value is not None})
         return executor
 
-    def _look_after(self, job: Job) -> list[StageResult]:
+    def _look_after(self, job: QueuedStage) -> list[StageResult]:
         """Its progress, and its result where it has ended."""
         is_done = job.handle.done()
         self._read_progress(job)
@@ -224,7 +224,7 @@ class SlurmExecutor(Executor):
         )
         return [StageResult(job.stage, 0.0, text + "\n".join(lines))]
 
-    def _read_progress(self, job: Job) -> None:
+    def _read_progress(self, job: QueuedStage) -> None:
         try:
             with self._progress(job.stage).open("rb") as file:
                 file.seek(job.read_bytes)
