@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 FILE = "journal.jsonl"
@@ -37,24 +37,37 @@ class Journal:
     def once(self, content: object, make: Callable[[], T], is_valid: Callable[[T], bool] = lambda value: True) -> T:
         """What ``make`` returns (JSON), or returned in an earlier process for the same ``content``: plain JSON of
         everything that decides the result within the stage. ``is_valid``: whether what was kept may still be used."""
-        if self.folder is None:
-            return make()
-        key = hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:32]
-        if key in self._lines:
-            line = self._lines[key]
-            with (self.folder / FILE).open("rb") as file:
-                file.seek(line.start)
-                result: T = json.loads(file.read(line.length))
-            if is_valid(result):
-                self.seconds += line.seconds
-                return result
+        found: T | None = self.find(content, is_valid)
+        if found is not None:
+            return found
         start = time.monotonic()
         result = make()
-        text = f"{key} {time.monotonic() - start:.3f} {json.dumps(result, separators=(',', ':'))}".encode()
+        self.keep(content, result, time.monotonic() - start)
+        return result
+
+    def find(self, content: object, is_valid: Callable[[Any], bool] = lambda value: True) -> Any | None:
+        """What an earlier process kept for ``content``; ``None``: nothing."""
+        if self.folder is None or not self._lines:
+            return None
+        line = self._lines.get(digest(content))
+        if line is None:
+            return None
+        with (self.folder / FILE).open("rb") as file:
+            file.seek(line.start)
+            result = json.loads(file.read(line.length))
+        if not is_valid(result):
+            return None
+        self.seconds += line.seconds
+        return result
+
+    def keep(self, content: object, result: object, seconds: float) -> None:
+        """``result`` (JSON) for ``find`` in a later process; ``seconds`` that it took."""
+        if self.folder is None:
+            return
+        text = f"{digest(content)} {seconds:.3f} {json.dumps(result, separators=(',', ':'))}".encode()
         # The end of a line that a kill cut short is left behind by the break that begins the next one.
         with (self.folder / FILE).open("ab") as file:
             file.write(b"\n%08x %s" % (zlib.crc32(text), text))
-        return result
 
     @cached_property
     def _lines(self) -> dict[str, Line]:
@@ -73,3 +86,7 @@ class Journal:
                     lines[key.decode()] = Line(start, len(result), float(seconds))
                 place += len(raw)
         return lines
+
+
+def digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()[:32]

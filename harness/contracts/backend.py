@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Protocol
+from typing import Any, Generic, Protocol
 
 from harness.contracts.engine import EngineSpec
 from harness.contracts.judge import CallOutcome
 from harness.contracts.model import Capability, Checkpoint, GeneratesText, Progress
-from harness.contracts.options import C
+from harness.contracts.options import C, json_data, options_from
 from harness.journal import Journal
 from harness.types import Request
 
@@ -51,6 +51,20 @@ class Backend(Generic[C]):
     right."""
     by_name: bool = False
     """A server knows its models by name: it serves ``eval`` alone."""
+    deciding: tuple[str, ...] | None = None
+    """Options that change numbers, for the key of a stage, where they differ from their defaults; ``None``: all."""
+    engine: bool = False
+    """Whether a server computes, so that the stage's own process needs no GPU."""
+    problem: Callable[[C], str | None] = lambda config: None
+    """What of these options cannot be had on this machine, with the remedy; nothing is started."""
+
+    def split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Options as a recipe says them: those that belong into a stage's key, and the others."""
+        if self.deciding is None:
+            return dict(values), {}
+        given, usual = (json_data(options_from(self.config, options)) for options in (values, {}))
+        key = {name: given[name] for name in self.deciding if given[name] != usual[name]}
+        return key, {name: value for name, value in values.items() if name not in self.deciding}
 
     def lacking_capabilities(self, capabilities: Collection[Capability]) -> list[Capability]:
         return sorted(set(capabilities) - self.capabilities)

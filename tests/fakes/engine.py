@@ -1,39 +1,209 @@
-"""A server of an engine as a process of its own, for tests: ``python engine.py --port N [--fail TEXT]``."""
+"""The part of vLLM's and SGLang's HTTP protocols that distilbench uses, over a model of transformers, for tests.
+
+As a process of its own: ``python engine.py MODEL --port N [flags of either engine]``, where ``--fail TEXT``, ``--slow
+SECONDS`` and ``--die-at N`` (number of a request) misbehave. In a test's process: ``with FakeEngine(folder) as fake``.
+What it leaves undone is refused: a field that a server would take must not pass unseen.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+COMPLETION = frozenset({
+    "model", "prompt", "n", "seed", "max_tokens", "temperature", "top_p", "top_k", "min_p", "ignore_eos", "logprobs",
+    "repetition_penalty", "skip_special_tokens", "stop_token_ids", "return_token_ids", "logit_bias", "prompt_logprobs",
+    "logprob_token_ids", "allowed_token_ids", "return_tokens_as_token_ids",
+})  # fmt: skip
+
+
+class Refused(Exception):
+    """Status 400."""
+
+
+class Reader:
+    """A model, loaded at the first request. Plain forward passes of one row, no cache."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder, self.lock = folder, threading.Lock()
+        self.model: Any = None
+
+    def logps(self, ids: Sequence[int]) -> Any:
+        """[tokens, vocabulary] float32."""
+        import torch
+
+        with self.lock:
+            if self.model is None:
+                from transformers import AutoModelForCausalLM
+
+                self.model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+            with torch.inference_mode():
+                return self.model(torch.tensor([list(ids)])).logits[0].float().log_softmax(-1)
+
+    def draw(self, prompt: Sequence[int], options: dict[str, Any], seed: int) -> tuple[list[int], str, list[Any]]:
+        """(ids, finish reason, log-probabilities [vocabulary] of each step)."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        ids, rows = list(prompt), []
+        while len(ids) - len(prompt) < options["max_tokens"]:
+            logps = self.logps(ids)[-1]
+            rows.append(logps)
+            logits = logps.clone()
+            for token, bias in (options.get("logit_bias") or {}).items():
+                logits[int(token)] += bias
+            if allowed := options.get("allowed_token_ids"):
+                logits = torch.full_like(logits, -torch.inf).index_copy(0, torch.tensor(allowed), logits[allowed])
+            if options["temperature"] == 0:
+                token = int(logits.argmax())
+            else:
+                probabilities = (logits / options["temperature"]).softmax(-1)
+                ordered, places = probabilities.sort(descending=True)
+                kept = ordered * (ordered.cumsum(-1) - ordered < options.get("top_p", 1.0))
+                token = int(places[torch.multinomial(kept, 1, generator=generator)])
+            ids.append(token)
+            if token in options["stop_token_ids"]:
+                return ids[len(prompt) :], "stop", rows
+        return ids[len(prompt) :], "length", rows
 
 
 class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.reply(b"")
+    server: FakeEngine
+    protocol_version = "HTTP/1.1"
 
-    def reply(self, content: bytes, status: int = 200) -> None:
+    def do_GET(self) -> None:
+        fake = self.server
+        pages = {
+            "/health": {},
+            "/version": {"version": "0.0.fake"},
+            "/get_server_info": {"version": "0.0.fake"},
+            "/v1/models": {"data": [{"id": fake.name, "root": fake.reader.folder, "max_model_len": fake.window}]},
+        }
+        self.reply(pages.get(self.path, {"error": "unknown path"}), 200 if self.path in pages else 404)
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        fake = self.server
+        with fake.lock:
+            fake.requests.append(body)
+            number = len(fake.requests)
+        if number == fake.die_at:
+            sys.stderr.write("RuntimeError: the engine died as it was told\n")
+            os._exit(7)
+        if number in fake.faults:
+            self.reply({"error": {"message": "busy"}}, fake.faults[number])
+            return
+        try:
+            self.reply({"/v1/completions": fake.complete}[self.path](body))
+        except Refused as error:
+            self.reply({"error": {"message": str(error)}}, 400)
+
+    def reply(self, content: object, status: int = 200) -> None:
+        data = json.dumps(content).encode()
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(content)
+        self.wfile.write(data)
 
     def log_message(self, *arguments: object) -> None: ...
 
 
+class FakeEngine(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(
+        self, folder: str = "", host: str = "127.0.0.1", port: int = 0, name: str = "model", window: int = 10**6
+    ) -> None:
+        super().__init__((host, port), Handler)
+        self.reader, self.name, self.window = Reader(folder), name, window
+        self.requests: list[dict[str, Any]] = []
+        self.lock = threading.Lock()
+        self.die_at = 0
+        self.faults: dict[int, int] = {}  # number of a request to its status
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """vLLM's ``/v1/completions``."""
+        if unknown := body.keys() - COMPLETION:
+            raise Refused(f"this fake does not know {sorted(unknown)}")
+        prompt = body["prompt"]
+        if body["model"] != self.name or not isinstance(prompt, list) or not prompt:
+            raise Refused(f"model {body['model']!r}, prompt {prompt!r}")
+        if not body.get("ignore_eos") or body["top_k"] != -1 or body["repetition_penalty"] != 1.0:
+            raise Refused("the checkpoint's own defaults would decide")
+        if len(prompt) + body["max_tokens"] > self.window:
+            raise Refused(f"{len(prompt)} + {body['max_tokens']} tokens, the window has {self.window}")
+        options = {"stop_token_ids": [], "temperature": 1.0, **body}
+        choices = []
+        for index in range(body.get("n", 1)):
+            ids, reason, rows = self.reader.draw(prompt, options, body.get("seed", 0) + index)
+            choice: dict[str, Any] = {"index": index, "text": "not used", "finish_reason": reason}
+            choice["token_ids"] = ids if body.get("return_token_ids") else None
+            choice["logprobs"] = None if body.get("logprobs") is None else self.top(body, ids, rows)
+            choice["prompt_logprobs"] = None
+            if body.get("prompt_logprobs") is not None:
+                values = self.reader.logps(prompt)
+                pairs = [(values[place], token) for place, token in enumerate(prompt[1:])]
+                choice["prompt_logprobs"] = [None] + [
+                    {str(token): {"logprob": float(row[token])}} for row, token in pairs
+                ]
+            choices.append(choice)
+        # A server's choices come in the order in which they are done.
+        return {"choices": choices[::-1]}
+
+    @staticmethod
+    def top(body: dict[str, Any], ids: list[int], rows: list[Any]) -> dict[str, Any]:
+        wanted = body.get("logprob_token_ids") or rows[0].topk(body["logprobs"]).indices.tolist()
+        top = {f"token_id:{token}": float(rows[0][token]) for token in [ids[0], *wanted]}
+        return {"token_logprobs": [float(rows[0][ids[0]])], "top_logprobs": [top]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", default="")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--fail", default="")
     parser.add_argument("--slow", type=float, default=0.0)
-    arguments = parser.parse_args()
-    sys.stderr.write(f"started as {os.getpid()}\n")
+    parser.add_argument("--die-at", type=int, default=0)
+    parser.add_argument("--once", default="", help="a file: there, it does not die again")
+    parser.add_argument("--served-model-name", default="model")
+    parser.add_argument("--max-model-len", type=int, default=10**6)
+    arguments, others = parser.parse_known_args()
+    sys.stderr.write(f"started as {os.getpid()}\nwith {' '.join(others)}\n")
     time.sleep(arguments.slow)
     if arguments.fail:
         sys.exit(arguments.fail)
-    ThreadingHTTPServer((arguments.host, arguments.port), Handler).serve_forever()
+    fake = FakeEngine(
+        arguments.model, arguments.host, arguments.port, arguments.served_model_name, arguments.max_model_len
+    )
+    once = Path(arguments.once) if arguments.once else None
+    if once is None or not once.exists():
+        fake.die_at = arguments.die_at
+    if once:
+        once.touch()
+    fake.serve_forever()
 
 
 if __name__ == "__main__":

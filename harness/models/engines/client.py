@@ -1,0 +1,120 @@
+"""Requests to one server of an engine, many at a time. Knows HTTP, and nothing of models."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+ATTEMPTS: Final = 4
+PAUSE: Final = 1.0
+"""Seconds before the second attempt, doubled for each further one. A server whose engine died ends itself meanwhile."""
+BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
+"""States that may pass: overload, a proxy without its server, an engine that just died."""
+
+
+class Call(NamedTuple):
+    path: str
+    body: Mapping[str, Any]
+
+
+@dataclass
+class EngineClient:
+    name: str
+    connect: Callable[[], str]
+    """Base URL of a live server. Asked again after a failed request; raises UserError where there is none."""
+    concurrency: int
+    """Requests under way at once."""
+    seconds: float
+    """The longest that one may take, waiting in the server's queue included."""
+    key_variable: str = ""
+    """Environment variable with the key of a server of others."""
+    proxy: bool = False
+    """Whether proxies that the environment names are used: not to this machine."""
+    url: str = ""
+
+    def post_all(self, calls: Iterable[tuple[int, Call]], take: Callable[[int, Any], None]) -> None:
+        """``take(number, reply)`` as replies come. Raises UserError where one cannot be had; the others stop."""
+        iterator = iter(calls)
+
+        async def work() -> None:
+            from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+            http = DefaultAsyncHttpxClient(trust_env=self.proxy)
+            key = os.environ.get(self.key_variable, "") or "none"
+            # Its retries would ask a server that is gone, so they are ours.
+            async with AsyncOpenAI(
+                base_url=self.url or "http://127.0.0.1",
+                api_key=key,
+                timeout=self.seconds,
+                max_retries=0,
+                http_client=http,
+            ) as client:
+                lock = asyncio.Lock()
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(self.concurrency):
+                        group.create_task(self._work(client, lock, iterator, take))
+
+        try:
+            run(work)
+        except BaseExceptionGroup as group:
+            # Which of them came first says the least: all have the same cause.
+            raise group.exceptions[0] from None
+
+    async def _work(
+        self,
+        client: AsyncOpenAI,
+        lock: asyncio.Lock,
+        calls: Iterator[tuple[int, Call]],
+        take: Callable[[int, Any], None],
+    ) -> None:
+        for number, call in calls:
+            take(number, await self._post(client, lock, call))
+
+    async def _post(self, client: AsyncOpenAI, lock: asyncio.Lock, call: Call) -> Any:
+        from openai import APIConnectionError, APIStatusError
+
+        problem = ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(PAUSE * 2 ** (attempt - 1))
+            url = await self._live(lock, self.url if problem else "")
+            try:
+                reply = await client.post(url + call.path, body=call.body, cast_to=object)
+                if isinstance(reply, dict | list):
+                    return reply
+                problem = f"no JSON: {str(reply)[:500]}"
+                break
+            except APIConnectionError as error:
+                problem = f"{error} {error.__cause__ or ''}".strip()
+            except APIStatusError as error:
+                problem = f"status {error.status_code}: {error.response.text[:500]}"
+                if error.status_code not in BUSY:
+                    break
+        raise UserError(f"{self.name} at {self.url}{call.path} gives no answer ({problem}).")
+
+    async def _live(self, lock: asyncio.Lock, failed: str) -> str:
+        """The server's URL; that of a new one, perhaps, where a request to ``failed`` went wrong."""
+        async with lock:
+            if not self.url or self.url == failed:
+                # Starting a server takes minutes, and other requests may be under way to one that is well.
+                self.url = await asyncio.to_thread(self.connect)
+            return self.url
+
+
+def run(work: Callable[[], Any]) -> Any:
+    """The result of a coroutine, also where a loop runs already (a notebook's): then in another thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work()).result()

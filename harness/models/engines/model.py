@@ -1,0 +1,402 @@
+"""A checkpoint behind an engine's server: prompts go as token ids that are ours, and drawn ids come back.
+
+Each prompt has a seed of its own (of the stage's seed and the prompt's number), so what is drawn does not hang on which
+other prompts are asked, but for rounding: an engine adds numbers in another order when other requests share its batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from harness.contracts.backend import Services
+from harness.contracts.engine import EngineSpec
+from harness.contracts.model import Checkpoint, Sampling, check_lengths
+from harness.contracts.options import Count, Positive, Tokens, options, require
+from harness.errors import UserError
+from harness.models.chat import EncodedTurn, stop_ids, unused_ids, vocabulary_size
+from harness.models.checkpoint import context_of, download, text_config
+from harness.models.engines.client import Call, EngineClient
+from harness.models.engines.local import LocalEngines
+from harness.models.token_model import TokenModel, room
+
+T = TypeVar("T")
+PROGRESS_SECONDS = 0.5
+CHECK_SECONDS = 10.0
+LONG_ROPE = ("longrope", "su")
+"""Positions of Phi-3 and 4: other frequencies as soon as an engine may read more than the original length."""
+
+
+@options
+class EngineOptions:
+    """How to start a server of an engine, or reach one that runs."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number type of the weights."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint."""
+    command: Annotated[tuple[str, ...], Field(min_length=1)] = ()
+    """Starts the engine, in an environment of its own or a container; ``{model}`` stands where the checkpoint's folder
+    goes, by default at the end. Our flags, then yours, follow."""
+    flags: tuple[str, ...] = ()
+    """Further flags of the engine. In the key: they may change numbers."""
+    window: Tokens | None = None
+    """Longest prompt and answer together; ``null``: what the checkpoint reads. Less of it saves memory. In the key."""
+    server: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    """Base URL of a server that runs already with this checkpoint, without ``/v1``; nothing is started then."""
+    api_key_env: str = ""
+    """Environment variable with the key of that server."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables for the engine, besides those of this process (without ``PYTHONPATH``)."""
+    tensor_parallel: Count = 1
+    """GPUs that the weights are split over."""
+    gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
+    """GPUs that a server takes: 0 on a CPU; ``null``: as many as ``tensor_parallel``."""
+    memory_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of each GPU's memory (of the machine's, on a CPU) that the engine may take; ``null``: its own default."""
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 128
+    """Requests under way at once; one asks for all responses to a prompt."""
+    start_minutes: Positive = 15.0
+    """The longest that the server may take until it can be asked."""
+    request_minutes: Positive = 60.0
+    """The longest that one request may take, waiting in the server included."""
+    keep: Count = 1
+    """Servers that stay in each worker for later stages; the one that was used least recently ends first."""
+
+    def __post_init__(self) -> None:
+        require(self.server is None or not self.flags, "flags are for a server that is started here; leave them out")
+
+    @property
+    def taken_gpus(self) -> int:
+        return self.tensor_parallel if self.gpus is None else self.gpus
+
+
+DECIDING = ("flags", "window")
+"""Of these options, those that change numbers, beside ``dtype``."""
+
+
+@dataclass(frozen=True)
+class Job(Generic[T]):
+    """One prompt or row: what is asked, and what its replies say."""
+
+    content: object
+    """Plain JSON of all that decides the result within a stage (``Journal``)."""
+    calls: Sequence[Call]
+    read: Callable[[Sequence[Any]], T]
+    """Of the replies to ``calls``; plain JSON."""
+    tokens: Callable[[T], int]
+    """Of the result, for the rate that is shown."""
+
+
+class Engine(ABC):
+    """What is one engine's own: its command line and its HTTP protocol."""
+
+    name: ClassVar[str]
+    command: ClassVar[tuple[str, ...]]
+    """That starts it where the recipe names none."""
+    environment: ClassVar[Mapping[str, str]] = {}
+    health: ClassVar[str] = "/health"
+    models: ClassVar[str] = "/v1/models"
+    version: ClassVar[str]
+    """Path that gives ``{"version": ...}``."""
+
+    @abstractmethod
+    def flags(self, model: EngineModel) -> list[str]:
+        """Of a server for this model, address included (``{host}``, ``{port}``)."""
+
+    @abstractmethod
+    def draw_calls(self, model: EngineModel, prompt: Sequence[int], sampling: Sampling, seeds: range) -> list[Call]:
+        """That draw a response for each seed."""
+
+    @abstractmethod
+    def drawn(self, replies: Sequence[Any]) -> list[list[int]]:
+        """Ids of the responses, the one that ended each included."""
+
+    @abstractmethod
+    def row_call(self, model: EngineModel, ids: Sequence[int], start: int) -> Call: ...
+
+    @abstractmethod
+    def row_logps(self, reply: Any, ids: Sequence[int], start: int) -> list[float]:
+        """Log-probability of each of ``ids[start:]``."""
+
+    @abstractmethod
+    def next_call(self, model: EngineModel, prompt: Sequence[int], ids: Sequence[int], k: int) -> Call:
+        """For the log-probabilities of ``ids`` as the next token, or, without them, of the k most probable."""
+
+    @abstractmethod
+    def next_logps(self, reply: Any) -> dict[int, float]: ...
+
+
+class EngineModel(TokenModel):
+    def __init__(
+        self, engine: Engine, checkpoint: Checkpoint | None, config: EngineOptions, services: Services
+    ) -> None:
+        """Reads the tokenizer; a server is asked for, or started, at the first request. Raises UserError."""
+        if checkpoint is None:
+            raise UserError(f"backend {engine.name} serves a checkpoint: name a folder or a hub id.")
+        from transformers import AutoConfig, GenerationConfig
+
+        from harness.models.load import load_tokenizer
+
+        self.engine, self.config, self.services = engine, config, services
+        # Here, because outside of a run a name of the hub may come.
+        self.checkpoint = download(checkpoint, config.trust_remote_code)
+        self.folder = Path(self.checkpoint.location)
+        tokenizer = load_tokenizer(self.folder, config.trust_remote_code)
+        if (self.folder / "generation_config.json").is_file():
+            generation_config = GenerationConfig.from_pretrained(self.folder)
+        else:
+            model_config = AutoConfig.from_pretrained(self.folder, trust_remote_code=config.trust_remote_code)
+            generation_config = GenerationConfig.from_model_config(model_config)
+        super().__init__(checkpoint.name, tokenizer, stop_ids(tokenizer, generation_config))
+        seconds = 60 * config.request_minutes
+        self.client = EngineClient(
+            engine.name, self._connect, config.concurrency, seconds, config.api_key_env, is_elsewhere(config.server)
+        )
+        if config.server is not None:  # its window may be smaller than the checkpoint's
+            self.client.url = self._connect()
+
+    @cached_property
+    def text_config(self) -> Mapping[str, Any]:
+        return text_config(self.folder)
+
+    @cached_property
+    def context(self) -> int | None:
+        lengths = [length for length in (context_of(self.text_config), self.config.window) if length is not None]
+        return min(lengths, default=None)
+
+    @cached_property
+    def most_tokens(self) -> int | None:
+        """That the server is to hold of one request: a token more than the context, because an engine reads no prompt
+        without room for an answer, and a question may fill it."""
+        rope = self.text_config.get("rope_parameters") or self.text_config.get("rope_scaling") or {}
+        is_fixed = rope.get("rope_type", rope.get("type")) in LONG_ROPE
+        return self.context and self.context + (not is_fixed)
+
+    @cached_property
+    def banned(self) -> list[int]:
+        """Ids that are no tokens: they only pad the model's head."""
+        rows, size = self.text_config.get("vocab_size"), vocabulary_size(self.tokenizer)
+        wider = range(size, rows) if isinstance(rows, int) else range(0)
+        inside = [number for number in unused_ids(self.tokenizer) if not isinstance(rows, int) or number < rows]
+        return [*inside, *wider]
+
+    @cached_property
+    def served_name(self) -> str:
+        """A server that another process started at the same port in the meantime does not know it."""
+        return "checkpoint-" + hashlib.sha256(self.checkpoint.fingerprint.encode()).hexdigest()[:12]
+
+    @cached_property
+    def spec(self) -> EngineSpec:
+        config, engine = self.config, self.engine
+        command = list(config.command or engine.command)
+        command = [part.replace("{model}", str(self.folder)) for part in command] + (
+            [] if any("{model}" in part for part in command) else [str(self.folder)]
+        )
+        environment = {**engine.environment, **config.environment}
+        return EngineSpec(
+            engine.name,
+            (*command, *engine.flags(self), *config.flags),
+            tuple(sorted(environment.items())),
+            config.taken_gpus,
+            engine.health,
+            60 * config.start_minutes,
+            config.keep,
+        )
+
+    def _connect(self) -> str:
+        if self.config.server is not None:
+            url = self.config.server.rstrip("/")
+            self.served_name = self._served_elsewhere(url)
+        else:
+            url = (self.services.serve or self._serve_alone)(self.spec)
+        if "engine" not in self.services.notes:
+            self.services.notes["engine"] = (
+                f"{self.engine.name} {fetch(url + self.engine.version, self.config)['version']}"
+            )
+        return url
+
+    def _serve_alone(self, spec: EngineSpec) -> str:
+        log = Path(tempfile.gettempdir(), f"distilbench-{spec.name}-{os.getpid()}.log")
+        return self._own_engines.address(spec, log)
+
+    @cached_property
+    def _own_engines(self) -> LocalEngines:
+        return LocalEngines()
+
+    def _served_elsewhere(self, url: str) -> str:
+        """The name of the model that a server of others has. Raises UserError unless there is one that reads enough."""
+        models = fetch(url + self.engine.models, self.config).get("data") or []
+        if len(models) != 1:
+            names = ", ".join(str(model.get("id")) for model in models) or "none"
+            raise UserError(f"{url} serves {names}: one model is needed, and it must be {self.name}.")
+        longest = models[0].get("max_model_len")
+        if isinstance(longest, int) and (self.context is None or longest < self.context):
+            self.context = longest
+        if isinstance(longest, int) and self.most_tokens is not None:
+            self.most_tokens = min(longest, self.most_tokens)
+        return str(models[0]["id"])
+
+    def draw(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int) -> list[list[list[int]]]:
+        rooms = [room(prompt, self.context, sampling.max_new_tokens) for prompt in prompts]
+        places = [place for place, space in enumerate(rooms) if space]
+        jobs = []
+        for place in places:
+            prompt, limits = list(prompts[place]), replace(sampling, max_new_tokens=rooms[place])
+            calls = self.engine.draw_calls(self, prompt, limits, seeds_of(seed, place, n))
+            jobs.append(Job(["generate", vars(limits), seed, n, place, prompt], calls, self.engine.drawn, count_tokens))
+        rows = dict(zip(places, self._ask(jobs), strict=True))
+        return [[self.cut_at_stop(row) for row in rows.get(place, [[]] * n)] for place in range(len(prompts))]
+
+    def read_means(self, rows: Sequence[EncodedTurn]) -> list[float]:
+        return [sum(logps) / len(logps) for logps in self.read_rows(rows)]
+
+    def read_rows(self, rows: Sequence[EncodedTurn]) -> list[list[float]]:
+        """Log-probability of each token of each row's response, nats."""
+
+        def job(row: EncodedTurn) -> Job[list[float]]:
+            ids, start = [*row.prompt, *row.response], len(row.prompt)
+
+            def read(replies: Sequence[Any]) -> list[float]:
+                return self.engine.row_logps(replies[0], ids, start)
+
+            return Job(["row", ids, start], [self.engine.row_call(self, ids, start)], read, lambda logps: len(ids))
+
+        return self._ask([job(row) for row in rows])
+
+    def read_sums(self, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> list[list[float]]:
+        ids = [token for group in groups for token in group]
+        rows = self._read_next(prompts, ids, 0)
+        return [[log_sum([row[token] for token in group]) for group in groups] for row in rows]
+
+    def read_top(self, prompts: Sequence[Sequence[int]], k: int) -> list[dict[int, float]]:
+        rows = self._read_next(prompts, [], k)
+        return [dict(sorted(row.items(), key=lambda item: -item[1])[:k]) for row in rows]
+
+    def _read_next(self, prompts: Sequence[Sequence[int]], ids: list[int], k: int) -> list[dict[int, float]]:
+        """Log-probabilities of ``ids``, or of the k most probable, as the next token of each prompt. Raises TooLong."""
+        check_lengths(self.name, [len(prompt) for prompt in prompts], self.most_tokens and self.most_tokens - 1)
+
+        def read(replies: Sequence[Any]) -> list[tuple[int, float]]:
+            logps = self.engine.next_logps(replies[0])
+            if absent := [token for token in ids if token not in logps]:
+                raise UserError(
+                    f"{self.engine.name} sends no log-probabilities of the tokens {absent[:8]} that it was asked for: "
+                    "it is too old for multiple-choice questions; install the version that docs/engines.md names"
+                )
+            return list(logps.items())
+
+        def job(prompt: list[int]) -> Job[list[tuple[int, float]]]:
+            call = self.engine.next_call(self, prompt, ids, k)
+            return Job(["next", prompt, ids, k], [call], read, lambda _: len(prompt))
+
+        return list(map(dict, self._ask([job(list(prompt)) for prompt in prompts])))
+
+    def _ask(self, jobs: Sequence[Job[T]]) -> list[T]:
+        """The results of the jobs, in order; those that an earlier process has kept are not asked for again."""
+        journal, results = self.services.journal, dict[int, T]()
+        for number, job in enumerate(jobs):
+            found = journal.find(job.content)
+            if found is not None:
+                results[number] = found
+        asked = [number for number in range(len(jobs)) if number not in results]
+        replies: dict[int, dict[int, Any]] = {number: {} for number in asked}
+        # A call's own number: a job may have several.
+        places = [(number, part) for number in asked for part in range(len(jobs[number].calls))]
+        begin = last = shown = time.monotonic()
+        tokens = 0
+
+        def take(call: int, reply: Any) -> None:
+            nonlocal tokens, last, shown
+            number, part = places[call]
+            job, parts = jobs[number], replies[number]
+            parts[part] = reply
+            if len(parts) < len(job.calls):
+                return
+            results[number] = job.read([parts[place] for place in range(len(job.calls))])
+            del replies[number]  # of long rows they are large
+            tokens += job.tokens(results[number])
+            now = time.monotonic()
+            # Requests run side by side: what each adds is the time since the one before it.
+            journal.keep(job.content, results[number], now - last)
+            last = now
+            if self.services.progress and (now - shown > PROGRESS_SECONDS or len(results) == len(jobs)):
+                shown = now
+                rate = tokens / max(1e-3, now - begin)
+                self.services.progress(len(results), len(jobs), f"{rate:,.0f} tokens/s")
+
+        calls = (jobs[number].calls[part] for number, part in places)
+        self.client.post_all(enumerate(calls), take)
+        return [results[number] for number in range(len(jobs))]
+
+
+def count_tokens(rows: Sequence[Sequence[int]]) -> int:
+    return sum(map(len, rows))
+
+
+def log_sum(logps: Sequence[float]) -> float:
+    highest = max(logps)
+    return highest + math.log(sum(math.exp(logp - highest) for logp in logps))
+
+
+def seeds_of(seed: int, prompt: int, n: int) -> range:
+    """Seeds of the n responses to a prompt, side by side (engines count on from one), far from other prompts'."""
+    digest = hashlib.sha256(f"{seed}/{prompt}".encode()).digest()
+    first = int.from_bytes(digest[:8], "big") >> 2
+    return range(first, first + n)
+
+
+def problem_of(engine: Engine, config: EngineOptions) -> str | None:
+    """Why no server can be had here: its command is not there, or one that is to run does not answer."""
+    if config.server is not None:
+        try:
+            fetch(config.server.rstrip("/") + engine.models, config)
+        except UserError as error:
+            return str(error)
+        return None
+    program = (config.command or engine.command)[0]
+    if shutil.which(program, path=config.environment.get("PATH")) is None:
+        return (
+            f"backend {engine.name}: there is no command {program!r}. Install {engine.name} in an environment of its "
+            f"own and name it in the backend's options (command: [/path/to/venv/bin/{program}, ...]), or name a server "
+            "that runs (server: URL)"
+        )
+    return None
+
+
+def fetch(url: str, config: EngineOptions) -> dict[str, Any]:
+    """A JSON object. Raises UserError."""
+    import urllib.request
+
+    key = os.environ.get(config.api_key_env) if config.api_key_env else None
+    if config.api_key_env and not key:
+        raise UserError(f"{url}: the environment variable {config.api_key_env} (api_key_env) is not set.")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    handlers = [] if is_elsewhere(config.server) else [urllib.request.ProxyHandler({})]
+    opener = urllib.request.build_opener(*handlers)
+    try:
+        # ``EngineOptions.server`` begins with http.
+        with opener.open(urllib.request.Request(url, headers=headers), timeout=CHECK_SECONDS) as reply:  # noqa: S310
+            return dict(json.load(reply))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{url} cannot be asked ({error}): start that server, or correct its address.") from error
+
+
+def is_elsewhere(server: str | None) -> bool:
+    """Whether a proxy may stand between."""
+    host = urlsplit(server).hostname if server else None
+    return host is not None and host != "localhost" and not host.startswith("127.")

@@ -1,0 +1,116 @@
+"""Backend ``vllm``: a checkpoint behind vLLM's OpenAI-compatible server, asked with token ids (``/v1/completions``).
+
+Log-probabilities are those of the model itself (temperature 1, nothing cut), as ``--logprobs-mode`` has it by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from harness.contracts.backend import Backend, Services
+from harness.contracts.model import PROTOCOLS, Checkpoint, Sampling
+from harness.contracts.options import options
+from harness.models.engines.client import Call
+from harness.models.engines.model import DECIDING, Engine, EngineModel, EngineOptions, problem_of
+
+PATH = "/v1/completions"
+ID_PREFIX = "token_id:"  # how the server writes the keys of log-probabilities, where texts of two tokens may be equal
+
+
+@options
+class VLLMOptions(EngineOptions):
+    """How to start vLLM's server, or reach one that runs."""
+
+
+class VLLM(Engine):
+    name = "vllm"
+    command = ("vllm", "serve")
+    version = "/version"
+    # Nothing is reported to its authors; and a prompt may fill the model's context (``EngineModel.most_tokens``).
+    environment: ClassVar[Mapping[str, str]] = {
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
+    }
+
+    def flags(self, model: EngineModel) -> list[str]:
+        config = model.config
+        flags = ["--host", "{host}", "--port", "{port}", "--served-model-name", model.served_name]
+        # Its own defaults would come from the checkpoint (top-k, a repetition penalty), ours from the recipe.
+        flags += ["--dtype", config.dtype, "--generation-config", "vllm", "--max-logprobs=-1"]
+        flags += ["--uvicorn-log-level", "warning"]  # else a line in the log for each request
+        flags += [] if model.most_tokens is None else ["--max-model-len", str(model.most_tokens)]
+        flags += [] if config.tensor_parallel == 1 else ["--tensor-parallel-size", str(config.tensor_parallel)]
+        flags += [] if config.memory_share is None else ["--gpu-memory-utilization", str(config.memory_share)]
+        return flags + ["--trust-remote-code"] * config.trust_remote_code
+
+    def _call(self, model: EngineModel, prompt: Sequence[int], **fields: Any) -> Call:
+        # Stated also where they are defaults: a server of others may have other ones.
+        plain = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "skip_special_tokens": False}
+        return Call(PATH, {"model": model.served_name, "prompt": prompt, **plain, **fields})
+
+    def draw_calls(self, model: EngineModel, prompt: Sequence[int], sampling: Sampling, seeds: range) -> list[Call]:
+        # Response i of a request is drawn with its seed + i.
+        bias = {"logit_bias": {str(number): -100.0 for number in model.banned}} if model.banned else {}
+        call = self._call(
+            model,
+            prompt,
+            n=len(seeds),
+            seed=seeds.start,
+            max_tokens=sampling.max_new_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            # Ours alone end a response, as everywhere else.
+            ignore_eos=True,
+            stop_token_ids=model.stops,
+            return_token_ids=True,
+            **bias,
+        )
+        return [call]
+
+    def drawn(self, replies: Sequence[Any]) -> list[list[int]]:
+        choices = sorted(replies[0]["choices"], key=lambda choice: choice["index"])
+        return [list(choice["token_ids"]) for choice in choices]
+
+    def row_call(self, model: EngineModel, ids: Sequence[int], start: int) -> Call:
+        # The last id is not read but drawn, alone among those allowed, which changes no log-probability: a row may
+        # fill the context.
+        last = {"allowed_token_ids": [ids[-1]], "logprobs": 0}
+        reading = {"prompt_logprobs": 0} if len(ids) - start > 1 else {}
+        return self._next(model, ids[:-1], **last, **reading)
+
+    def row_logps(self, reply: Any, ids: Sequence[int], start: int) -> list[float]:
+        choice = reply["choices"][0]
+        rows = (choice["prompt_logprobs"] or [])[start:]
+        read = [float(row[str(token)]["logprob"]) for row, token in zip(rows, ids[start:], strict=False)]
+        return [*read, float(choice["logprobs"]["token_logprobs"][0])]
+
+    def next_call(self, model: EngineModel, prompt: Sequence[int], ids: Sequence[int], k: int) -> Call:
+        wanted = {"logprob_token_ids": list(ids), "logprobs": len(ids)} if ids else {"logprobs": k}
+        return self._next(model, prompt, **wanted)
+
+    def next_logps(self, reply: Any) -> dict[int, float]:
+        (top,) = reply["choices"][0]["logprobs"]["top_logprobs"]
+        return {int(token.removeprefix(ID_PREFIX)): float(logp) for token, logp in top.items()}
+
+    def _next(self, model: EngineModel, prompt: Sequence[int], **fields: Any) -> Call:
+        return self._call(
+            model, prompt, max_tokens=1, temperature=0.0, ignore_eos=True, return_tokens_as_token_ids=True, **fields
+        )
+
+
+def _load(checkpoint: Checkpoint | None, config: VLLMOptions, services: Services) -> EngineModel:
+    return EngineModel(VLLM(), checkpoint, config, services)
+
+
+BACKEND = Backend(
+    "vllm",
+    "vLLM's server, started for each checkpoint or running already",
+    frozenset(PROTOCOLS),
+    VLLMOptions,
+    _load,
+    deciding=DECIDING,
+    engine=True,
+    problem=lambda config: problem_of(VLLM(), config),
+)
