@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import shutil
@@ -24,7 +25,7 @@ from harness import assets
 from harness.checks.finding import Finding, run_checks
 from harness.checks.suites import SUITES
 from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
-from harness.contracts.options import RecipeError
+from harness.contracts.options import RecipeError, options_from
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown_choice
 from harness.recipe.reader import SectionReader
@@ -59,6 +60,7 @@ def examine(
         return
     yield MachineFinding("ok", f"recipe {recipe}: fine")
     yield hub(checked_recipe, registry)
+    yield from backends(checked_recipe, registry)
     for name, entry in checked_recipe.judges.items():
         problem = ConfiguredJudge(registry.judges[entry.kind], entry.config).problem()
         remedy = "Start it, or name another under judges." if problem else ""
@@ -169,6 +171,17 @@ def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
         text = f"model hub: {address} does not answer ({error}); needed for {repositories}"
         return MachineFinding("warn", text, remedy)
     return MachineFinding("ok", f"model hub: {address} answers (needed for {repositories})")
+
+
+def backends(recipe: Recipe, registry: Registry) -> Iterator[MachineFinding]:
+    """Each that the recipe names, with the options of the place that names it."""
+    family = recipe.family
+    choices = {key: family.backend_choice(key, key) for key in ("family", *family.backends)}
+    for name, options in {json.dumps(choice): choice for choice in choices.values()}.values():
+        backend = registry.backends[name]
+        problem = backend.problem(options_from(backend.config, options))
+        text = f"backend {name}: {problem or backend.summary}"
+        yield MachineFinding("fail" if problem else "ok", text, "Change family.backend_options." if problem else "")
 
 
 def check(

@@ -55,8 +55,13 @@ class Backend(Generic[C]):
     """Options that change numbers, for the key of a stage, where they differ from their defaults; ``None``: all."""
     engine: bool = False
     """Whether a server computes, so that the stage's own process needs no GPU."""
+    taken_gpus: Callable[[C], int] = lambda config: 1
+    """That a model of these options computes on."""
     problem: Callable[[C], str | None] = lambda config: None
     """What of these options cannot be had on this machine, with the remedy; nothing is started."""
+
+    def gpus(self, values: Mapping[str, Any]) -> int:
+        return self.taken_gpus(options_from(self.config, values))
 
     def split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Options as a recipe says them: those that belong into a stage's key, and the others."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     compute = plan.recipe.compute
     executor = graph.registry.executors[compute.executor]
     workers = executor.concurrency(compute.workers) + len(compute.gpus)
-    issues += missing_capabilities(plan, pending)
+    issues += backend_issues(plan, pending, executor.this_machine)
     issues += budget(plan, pending) + disk(plan, pending, folder, workers)
     issues += memory(plan, pending, workers) + device(plan) if executor.this_machine and pending else []
     options = options_from(executor.config, compute.executor_options)
@@ -51,15 +52,31 @@ def absent_files(plan: Plan) -> list[PlanIssue]:
     return [PlanIssue(True, text, forceable=False) for text in dict.fromkeys(texts) if text]
 
 
-def missing_capabilities(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
-    backends, texts = plan.graph.registry.backends, dict[str, None]()
+def backend_issues(plan: Plan, pending: Collection[Stage], this_machine: bool) -> list[PlanIssue]:
+    """What stages do without their backend; and backends that cannot be had here, or not for a model."""
+    texts, problems, readers = dict[str, None](), dict[str, None](), defaultdict[str, dict[str, str]](dict)
     for stage in pending:
-        name = stage.local.get("backend")
-        for role, capability in STAGES[stage.kind].needs.items():
-            if name and (lack := ", ".join(backends[name].lacking_capabilities(capability))):
-                text = f"stage {stage.kind} needs {lack} of its {role}, and the backend {name} does not offer that"
-                texts[text] = None
-    return [PlanIssue(True, text, forceable=False) for text in texts]
+        if not (STAGES[stage.kind].needs and "backend_options" in stage.local):
+            continue
+        if "remark" in stage.local:
+            texts[stage.local["remark"]] = None
+        backend = plan.graph.registry.backends[stage.local["backend"]]
+        values = {**stage.params["backend"]["options"], **stage.local["backend_options"]}
+        for role, checkpoint in stage.local["models"].items():
+            server = values.get("server")
+            trained = str(stage.inputs.get(role, ""))
+            if server:
+                readers[server][trained or checkpoint.fingerprint] = stage.row or checkpoint.name
+        if this_machine and (problem := backend.problem(options_from(backend.config, values))):
+            problems[problem] = None
+    for server, names in readers.items():
+        if len(names) > 1:
+            models = ", ".join(sorted(set(names.values())))
+            problems[
+                f"{server} serves one checkpoint, and {len(names)} would be asked there (of {models}): leave `server` "
+                "out to have a server started for each, or name one for the model that it serves (family.backends)"
+            ] = None
+    return [PlanIssue(False, text) for text in texts] + [PlanIssue(True, text, forceable=False) for text in problems]
 
 
 def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:

@@ -81,15 +81,25 @@ class SectionReader:
         if not tree:
             return None
         family = self.options(sections.Family, tree, ("family",))
-        backends = self.registry.backends
-        backend = family and self.entry(backends, family.backend, ("family", "backend"), "backend")
-        if family and backend and backend.by_name:
-            rule = "must load checkpoints: the students that a run trains answer too"
-            remedy = "For a model behind a server use `distilbench eval --model NAME@URL`."
-            self.add(("family", "backend"), rule, family.backend, remedy)
-        elif family and backend:
-            self.options(backend.config, family.backend_options, ("family", "backend_options"))
+        if family is None:
+            return None
+        self.backend(family.backend, family.backend_options, ("family", "backend"), ("family", "backend_options"))
+        kinds = [kind for kind, runs_model in self.registry.stages.items() if runs_model]
+        for name in family.backends:
+            path: Keys = ("family", "backends", name)
+            noun = "model or kind of stage that a backend serves"
+            if self.entry(dict.fromkeys([*sections.MODELS, *kinds], name), name, path, noun, ""):
+                # As a model or as a kind: the other half of the choice is not there.
+                self.backend(*family.backend_choice(name, name), (*path, "backend"), path)
         return family
+
+    def backend(self, name: object, values: Mapping[str, Any], path: Keys, options_path: Keys) -> None:
+        backend = self.entry(self.registry.backends, name, path, "backend")
+        if backend and backend.by_name:
+            rule = "must load checkpoints: the students that a run trains answer too"
+            self.add(path, rule, name, "For a model behind a server use `distilbench eval --model NAME@URL`.")
+        elif backend:
+            self.options(backend.config, values, options_path, ("backend",))
 
     def prompts(self, tree: object) -> sections.Prompts | None:
         values, sources = as_mapping(tree), self.registry.sources

@@ -78,6 +78,18 @@ class Family:
     """What samples, rewards and answers with these models: a name in BACKENDS. Training always loads them itself."""
     backend_options: dict[str, Any] = Field(default_factory=dict)
     """Options of that backend, besides ``dtype``, ``trust_remote_code`` and what ``compute`` says."""
+    backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """What differs for one model (``teacher``, ``student``) or kind of stage (``answer``), which has the last word:
+    options of the backend, and ``backend`` where it is another one (``answer: {backend: transformers}``)."""
+
+    def backend_choice(self, model: str, kind: str) -> tuple[str, dict[str, Any]]:
+        """The backend of ``model`` in a stage of this kind, and its options. Another backend inherits none."""
+        name, options = self.backend, self.backend_options
+        for entry in (self.backends.get(model, {}), self.backends.get(kind, {})):
+            if entry.get("backend", name) != name:
+                name, options = entry["backend"], {}
+            options = {**options, **{key: value for key, value in entry.items() if key != "backend"}}
+        return name, options
 
 
 @options

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.judge import ConfiguredJudge
 from harness.contracts.method import Method
-from harness.contracts.model import Checkpoint
+from harness.contracts.model import Capability, Checkpoint
 from harness.contracts.options import json_data
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Cost, Ref, Stage
 from harness.errors import UserError
 from harness.hardware import flops
+from harness.models.backends import TRANSFORMERS
 from harness.models.published_sizes import resolve_or_placeholder, size
 from harness.prompts import ResolvedSource, resolve_source
 from harness.recipe.recipe import Recipe
-from harness.recipe.sections import MethodEntry
+from harness.recipe.sections import MODELS, MethodEntry
 from harness.stats import seed_of
 from harness.text import format_count
 
 CHARS_PER_TOKEN = 4
+LOADED = TRANSFORMERS.name
 PROMPT_TOKENS = 200
 """Assumed length of a training prompt: UltraFeedback's mean is about 160, with the chat template a little more."""
 
@@ -35,6 +37,12 @@ class Model:
     checkpoint: Checkpoint
     """The weights, or those that its training started from."""
     trained: Stage | None = None
+
+
+class BackendUse(NamedTuple):
+    params: dict[str, object]
+    """For the key of a stage."""
+    local: dict[str, Any]
 
 
 class StageGraph:
@@ -77,7 +85,6 @@ class StageGraph:
         fingerprints = {role: m.checkpoint.fingerprint for role, m in models.items() if m.trained is None}
         trained_refs = {role: model.trained.ref for role, model in models.items() if model.trained is not None}
         local_values = {
-            "backend": self.recipe.family.backend,
             "device": compute.device,
             "batch_tokens": compute.batch_tokens,
             "trust_remote_code": self.recipe.family.trust_remote_code,
@@ -87,9 +94,20 @@ class StageGraph:
         all_params, all_inputs = {**params, **fingerprints}, {**inputs, **trained_refs}
         return self.add(Stage(kind, all_params, all_inputs, local=local_values, **labels))
 
-    def backend_params(self) -> dict[str, object]:
-        family = self.recipe.family
-        return {"dtype": family.dtype, "backend": {"name": family.backend, "options": family.backend_options}}
+    def backend_use(self, kind: str, needs: Collection[Capability], model: Model) -> BackendUse:
+        """What serves ``model`` in a stage of this kind: the recipe's choice, or, where that lacks what the stage
+        needs, the checkpoint in the stage's own process."""
+        family, backends, remark = self.recipe.family, self.registry.backends, ""
+        name, options = family.backend_choice(model.name if model.name in MODELS else "student", kind)
+        if lack := ", ".join(backends[name].lacking_capabilities(needs)):
+            remark = f"stage {kind} runs with {LOADED}: the backend {name} does not offer {lack}"
+            name, options = LOADED, {}
+        backend = backends[name]
+        key, rest = backend.split(options)
+        local = {"backend": name, "backend_options": rest, "engine": backend.engine}
+        local |= {"gpus": backend.gpus(options)} if backend.engine else {}
+        local |= {"remark": remark} if remark else {}
+        return BackendUse({"dtype": family.dtype, "backend": {"name": name, "options": key}}, local)
 
     def model(self, name: str) -> Model:
         return Model(name, self.models[name])

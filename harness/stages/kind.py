@@ -121,7 +121,8 @@ class StageContext:
         common = {"dtype": stage.params["dtype"]}
         common |= {name: stage.local[name] for name in ("device", "batch_tokens", "trust_remote_code")}
         names = {field.name for field in fields(backend.config)}
-        values = {name: value for name, value in common.items() if name in names} | backend_choice["options"]
+        values = {name: value for name, value in common.items() if name in names}
+        values |= {**backend_choice["options"], **stage.local.get("backend_options", {})}
         options = options_from(backend.config, values)
         return backend.load(self.checkpoint(stage, role), options, self.services(stage, "rows"))
 

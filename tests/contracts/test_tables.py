@@ -5,7 +5,9 @@ The checks are those of ``distilbench check-method`` and its like, one test for 
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ from harness.checks.finding import Checks
 from harness.checks.method import World
 from harness.errors import UserError
 from judges.ledger.ledger import Ledger
+from tests.fakes.engine import FakeEngine
 from tests.tiny import tiny_checkpoint
 
 REGISTRY = load_registry()
 SUITES: Mapping[str, Checks] = {"methods": method.CHECKS, **suites.SUITES}
-COUNTS = {"methods": 16, "benchmarks": 8, "judges": 4, "sources": 4, "backends": 2, "executors": 4}
+COUNTS = {"methods": 16, "benchmarks": 8, "judges": 4, "sources": 4, "backends": 3, "executors": 4}
 """Entries of ours. Who adds one raises the number here: a suite that lost an entry would pass in silence."""
 CHECKS = {"methods": 7, "benchmarks": 8, "judges": 6, "sources": 5, "backends": 6, "executors": 4}
 
@@ -48,9 +51,18 @@ def options(table: str, name: str, folder: Path) -> dict[str, Any]:
     if (table, name) == ("judges", "replay"):
         with Ledger(folder / "empty.sqlite"):  # no reply in it
             return {"ledger": str(folder / "empty.sqlite"), "endpoint": "e", "model": "m"}
+    if table == "backends" and REGISTRY.backends[name].engine:
+        return {"server": fake_engine()}
     if (table, name) == ("judges", "transformers"):
         return {"path": str(tiny_checkpoint(folder / "tiny", seed=0)), "device": "cpu"}
     return needed.get((table, name), {})
+
+
+@cache
+def fake_engine() -> str:
+    """A server of the checkpoint that the suite makes."""
+    folder = tiny_checkpoint(Path(tempfile.mkdtemp(prefix="distilbench-test-")), seed=0)
+    return FakeEngine(str(folder)).__enter__().url
 
 
 def cases() -> Iterator[Any]:

@@ -110,19 +110,16 @@ def test_prompts_at_the_edge_of_the_window(name: str, fake: FakeEngine, plain: A
     rows = subject.generate_tokens(prompts, sampling, seed=0)
     assert rows == plain.generate_tokens(prompts, sampling, seed=0)
     assert [row[0].ids == () for row in rows] == [False, False, False, True, True, True]
-    full = [[{"role": PLAIN, "content": "a" * 1020}]] * 2
-    length = len(plain.encode_prompts(full)[0])
-    talks = [[{"role": PLAIN, "content": "a" * (1020 + 1024 - length - 1 + extra)}] for extra in (0, 1)]
-    answers = [Response(text, False, 1) for text in "bb"]
-    assert subject.mean_logps(talks[:1], answers[:1]) == pytest.approx(
-        plain.mean_logps(talks[:1], answers[:1]), abs=1e-4
-    )
-    assert subject.choice_logps(talks, "AB")[1] == pytest.approx(plain.choice_logps(talks, "AB")[1], abs=1e-4)
-    with pytest.raises(TooLong) as ours:
-        subject.mean_logps(talks, answers)
-    with pytest.raises(TooLong) as theirs:
-        plain.mean_logps(talks, answers)
-    assert ours.value.places == theirs.value.places == [1]
+    row, longer = (prompts[3][:1020], [40, 41, 42, 43]), (prompts[3], [40])
+    ((ours,), (theirs,)) = subject.token_logps([row], 2), plain.token_logps([row], 2)
+    assert ours.own == pytest.approx(theirs.own, abs=1e-4) and ours.top_ids == theirs.top_ids
+    groups = [[20], [21, 22]]
+    expected = plain.read_sums([prompts[3]], groups)[0]
+    assert subject.read_sums([prompts[3]], groups)[0] == pytest.approx(expected, abs=1e-4)
+    for reader in (subject, plain):
+        with pytest.raises(TooLong) as error:
+            reader.token_logps([row, longer])
+        assert error.value.places == [1]
     smaller = model(name, fake, window=600)
     assert smaller.context == 600 and smaller.generate_tokens([prompts[0]], sampling, 0)[0][0].ids == ()
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -35,18 +36,22 @@ class Reader:
     def __init__(self, folder: str) -> None:
         self.folder, self.lock = folder, threading.Lock()
         self.model: Any = None
+        self.read = lru_cache(64)(self.forward)
 
     def logps(self, ids: Sequence[int]) -> Any:
         """[tokens, vocabulary] float32."""
+        with self.lock:
+            return self.read(tuple(ids))
+
+    def forward(self, ids: tuple[int, ...]) -> Any:
         import torch
 
-        with self.lock:
-            if self.model is None:
-                from transformers import AutoModelForCausalLM
+        if self.model is None:
+            from transformers import AutoModelForCausalLM
 
-                self.model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
-            with torch.inference_mode():
-                return self.model(torch.tensor([list(ids)])).logits[0].float().log_softmax(-1)
+            self.model = AutoModelForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+        with torch.inference_mode():
+            return self.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
 
     def draw(self, prompt: Sequence[int], options: dict[str, Any], seed: int) -> tuple[list[int], str, list[Any]]:
         """(ids, finish reason, log-probabilities [vocabulary] of each step)."""
@@ -164,10 +169,11 @@ class FakeEngine(ThreadingHTTPServer):
             choice["prompt_logprobs"] = None
             if body.get("prompt_logprobs") is not None:
                 values = self.reader.logps(prompt)
-                pairs = [(values[place], token) for place, token in enumerate(prompt[1:])]
-                choice["prompt_logprobs"] = [None] + [
-                    {str(token): {"logprob": float(row[token])}} for row, token in pairs
-                ]
+                choice["prompt_logprobs"] = [None]
+                for place, token in enumerate(prompt[1:]):
+                    best = values[place].topk(body["prompt_logprobs"]).indices.tolist()
+                    entry = {str(each): {"logprob": float(values[place][each])} for each in [token, *best]}
+                    choice["prompt_logprobs"].append(entry)
             choices.append(choice)
         # A server's choices come in the order in which they are done.
         return {"choices": choices[::-1]}

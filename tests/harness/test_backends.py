@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from harness.models.backends import BACKENDS, LoadOptions
 from harness.models.checkpoint import resolve
 from harness.models.fake import FakeModel
 from harness.models.server_model import ServerOptions
-from harness.plan.plan import make_plan
-from harness.plan.preflight import missing_capabilities
+from harness.plan.plan import Plan, make_plan
+from harness.plan.preflight import backend_issues
 from harness.recipe.recipe import load_recipe
 from tests.tiny import tiny_checkpoint
 
@@ -33,6 +34,7 @@ def test_models_offer_exactly_the_capabilities_that_their_backend_declares(tmp_p
 
     made = {
         "transformers": (resolve(str(tiny_checkpoint(tmp_path))), LoadOptions(device="cpu"), Services()),
+        "vllm": (resolve(str(tiny_checkpoint(tmp_path / "vllm"))), BACKENDS["vllm"].config(), Services()),
         "openai": (None, ServerOptions(config={"model": "m"}), Services(ask=ask)),
     }
     assert made.keys() == BACKENDS.keys()
@@ -67,15 +69,78 @@ def test_prompts_and_responses_can_be_token_ids(tmp_path: Path) -> None:
 WRITER = Backend("writer", "writes, reads nothing", frozenset({"generate"}), LoadOptions, lambda *_: FakeModel())
 
 
-def test_a_plan_says_which_stage_the_backend_of_a_recipe_cannot_serve() -> None:
+def plan_with(*changes: str, rows: Sequence[str] = ("student", "dpo")) -> Plan:
     registry = load_registry()
     registry = replace(registry, backends={**registry.backends, "writer": WRITER})
-    recipe = load_recipe("pocket", ["family.backend=writer", "seeds=[0]", "prompts.n=8"], registry)
-    plan = make_plan(recipe, registry, ["student", "dpo"])
-    (issue,) = missing_capabilities(plan, plan.stages)
-    assert issue.problem and "stage reward needs choices, logps, tokens of its teacher" in issue.text
-    named = {stage.params["backend"]["name"] for stage in plan.stages if stage.kind in ("sample", "reward", "answer")}
-    assert named == {"writer"}
-    for text, part in (("vllm", "Choices: openai, transformers, writer"), ("openai", "must load checkpoints")):
+    recipe = load_recipe("pocket", ["seeds=[0]", "prompts.n=8", *changes], registry)
+    return make_plan(recipe, registry, rows)
+
+
+def backends_of(plan: Plan) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for stage in plan.stages:
+        if "backend" in stage.params:
+            found.setdefault(stage.kind, set()).add(stage.params["backend"]["name"])
+    return found
+
+
+def test_what_a_backend_cannot_do_is_done_by_transformers_and_the_plan_says_so() -> None:
+    plan = plan_with("family.backend=writer")
+    (issue,) = backend_issues(plan, plan.stages, this_machine=True)
+    assert not issue.problem
+    assert issue.text == "stage reward runs with transformers: the backend writer does not offer choices, logps, tokens"
+    assert backends_of(plan) == {"sample": {"writer"}, "reward": {"transformers"}, "answer": {"writer"}}
+    for text, part in (("vlm", "Did you mean 'vllm'"), ("openai", "must load checkpoints")):
         with pytest.raises(RecipeError, match=part):
-            load_recipe("pocket", [f"family.backend={text}"], registry)
+            plan_with(f"family.backend={text}")
+
+
+def test_a_model_or_a_kind_of_stage_may_have_another_backend() -> None:
+    """Its kind has the last word; what does not change numbers is not in the key, and defaults are not either."""
+    common = ["family.backend=vllm", "family.backend_options={flags: [--a], memory_share: 0.5, command: [sh]}"]
+    plan = plan_with(*common, "family.backends={teacher: {tensor_parallel: 2}, answer: {backend: transformers}}")
+    assert backends_of(plan) == {"sample": {"vllm"}, "reward": {"vllm"}, "answer": {"transformers"}}
+    stages = {stage.kind: stage for stage in plan.stages}
+    assert stages["reward"].params["backend"] == {"name": "vllm", "options": {"flags": ["--a"]}}
+    rest = {"memory_share": 0.5, "command": ["sh"], "tensor_parallel": 2}
+    assert stages["reward"].local["backend_options"] == rest
+    assert [stages[kind].local.get("gpus") for kind in ("sample", "reward", "answer")] == [1, 2, None]
+    assert stages["answer"].params["backend"] == {"name": "transformers", "options": {}}
+    keys = {stage.key for stage in plan_with(*common).stages if stage.kind == "sample"}
+    for change, is_other in (("memory_share: 0.9, flags: [--a]", False), ("flags: [--b]", True), ("window: 600", True)):
+        other = plan_with("family.backend=vllm", f"family.backend_options={{{change}, command: [sh]}}")
+        assert ({stage.key for stage in other.stages if stage.kind == "sample"} != keys) is is_other, change
+
+
+@pytest.mark.parametrize(
+    ("backends", "message"),
+    [
+        ("{teachr: {}}", "family.backends.teachr.*Did you mean 'teacher'"),
+        ("{judge: {}}", "not the name of a model or kind of stage"),
+        ("{reward: {backend: openai}}", "family.backends.reward.backend.*must load checkpoints"),
+        (
+            "{reward: {backend: vllm, tensor_parallel: 0}}",
+            "backends.reward.tensor_parallel = 0: must be",
+        ),
+        ("{teacher: {backend: vllm, sever: x}}", "sever.*Did you mean 'server'"),
+        ("{teacher: {backend: vllm, server: localhost}}", "family.backends.teacher.server"),
+        ("{teacher: {backend: vllm, server: 'http://x', flags: [--a]}}", "flags are for a server that is started here"),
+    ],
+)
+def test_mistakes_in_the_choice_of_backends(backends: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        plan_with(f"family.backends={backends}")
+
+
+def test_a_plan_checks_the_command_and_the_servers_of_engines() -> None:
+    absent = plan_with("family.backend=vllm", "family.backend_options={command: [/nowhere/vllm, serve]}")
+    (issue,) = backend_issues(absent, absent.stages, this_machine=True)
+    assert issue.problem and "there is no command '/nowhere/vllm'" in issue.text and "server: URL" in issue.text
+    assert backend_issues(absent, absent.stages, this_machine=False) == [], "it runs elsewhere"
+    url = "http://127.0.0.1:9"
+    shared = plan_with("family.backend=vllm", f"family.backend_options={{server: '{url}'}}")
+    texts = [issue.text for issue in backend_issues(shared, shared.stages, this_machine=True)]
+    assert f"{url}/v1/models cannot be asked" in texts[0]
+    assert f"{url} serves one checkpoint, and 3 would be asked there" in texts[1]
+    one = plan_with("family.backends={teacher: {backend: vllm, server: 'http://127.0.0.1:9'}}")
+    assert len(backend_issues(one, one.stages, this_machine=True)) == 1

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from harness.contracts.backend import Services
 from harness.contracts.engine import EngineSpec
-from harness.contracts.model import Checkpoint, Sampling, check_lengths
+from harness.contracts.model import Checkpoint, RowLogps, Sampling, check_lengths
 from harness.contracts.options import Count, Positive, Tokens, options, require
 from harness.errors import UserError
 from harness.models.chat import EncodedTurn, stop_ids, unused_ids, vocabulary_size
@@ -82,6 +82,8 @@ class EngineOptions:
 
     @property
     def taken_gpus(self) -> int:
+        if self.server is not None:
+            return 0
         return self.tensor_parallel if self.gpus is None else self.gpus
 
 
@@ -127,11 +129,11 @@ class Engine(ABC):
         """Ids of the responses, the one that ended each included."""
 
     @abstractmethod
-    def row_call(self, model: EngineModel, ids: Sequence[int], start: int) -> Call: ...
+    def row_call(self, model: EngineModel, ids: Sequence[int], start: int, k: int) -> Call:
+        """For the log-probabilities of ``ids[start:]``, and of the k most probable tokens in the place of each."""
 
     @abstractmethod
-    def row_logps(self, reply: Any, ids: Sequence[int], start: int) -> list[float]:
-        """Log-probability of each of ``ids[start:]``."""
+    def row_logps(self, reply: Any, ids: Sequence[int], start: int, k: int) -> RowLogps: ...
 
     @abstractmethod
     def next_call(self, model: EngineModel, prompt: Sequence[int], ids: Sequence[int], k: int) -> Call:
@@ -262,21 +264,16 @@ class EngineModel(TokenModel):
         rows = dict(zip(places, self._ask(jobs), strict=True))
         return [[self.cut_at_stop(row) for row in rows.get(place, [[]] * n)] for place in range(len(prompts))]
 
-    def read_means(self, rows: Sequence[EncodedTurn]) -> list[float]:
-        return [sum(logps) / len(logps) for logps in self.read_rows(rows)]
-
-    def read_rows(self, rows: Sequence[EncodedTurn]) -> list[list[float]]:
-        """Log-probability of each token of each row's response, nats."""
-
-        def job(row: EncodedTurn) -> Job[list[float]]:
+    def read_rows(self, rows: Sequence[EncodedTurn], k: int) -> list[RowLogps]:
+        def job(row: EncodedTurn) -> Job[list[Any]]:
             ids, start = [*row.prompt, *row.response], len(row.prompt)
 
-            def read(replies: Sequence[Any]) -> list[float]:
-                return self.engine.row_logps(replies[0], ids, start)
+            def read(replies: Sequence[Any]) -> list[Any]:
+                return list(self.engine.row_logps(replies[0], ids, start, k))
 
-            return Job(["row", ids, start], [self.engine.row_call(self, ids, start)], read, lambda logps: len(ids))
+            return Job(["row", ids, start, k], [self.engine.row_call(self, ids, start, k)], read, lambda _: len(ids))
 
-        return self._ask([job(row) for row in rows])
+        return [RowLogps(*values) for values in self._ask([job(row) for row in rows])]
 
     def read_sums(self, prompts: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> list[list[float]]:
         ids = [token for group in groups for token in group]
@@ -342,6 +339,13 @@ class EngineModel(TokenModel):
         calls = (jobs[number].calls[part] for number, part in places)
         self.client.post_all(enumerate(calls), take)
         return [results[number] for number in range(len(jobs))]
+
+
+def row_of(own: Sequence[float], tops: Sequence[Mapping[int, float]], k: int) -> RowLogps:
+    """``tops``: at each token at least the k most probable ones."""
+    best = [sorted(top.items(), key=lambda item: (-item[1], item[0]))[:k] for top in tops]
+    ids = [[token for token, _ in row] for row in best]
+    return RowLogps(list(own), ids, [[logp for _, logp in row] for row in best])
 
 
 def count_tokens(rows: Sequence[Sequence[int]]) -> int:

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from harness.contracts.backend import Backend, Services
-from harness.contracts.model import PROTOCOLS, Checkpoint, Sampling
+from harness.contracts.model import PROTOCOLS, Checkpoint, RowLogps, Sampling
 from harness.contracts.options import options
 from harness.models.engines.client import Call
-from harness.models.engines.model import DECIDING, Engine, EngineModel, EngineOptions, problem_of
+from harness.models.engines.model import DECIDING, Engine, EngineModel, EngineOptions, problem_of, row_of
 
 PATH = "/v1/completions"
 ID_PREFIX = "token_id:"  # how the server writes the keys of log-probabilities, where texts of two tokens may be equal
@@ -73,18 +73,18 @@ class VLLM(Engine):
         choices = sorted(replies[0]["choices"], key=lambda choice: choice["index"])
         return [list(choice["token_ids"]) for choice in choices]
 
-    def row_call(self, model: EngineModel, ids: Sequence[int], start: int) -> Call:
+    def row_call(self, model: EngineModel, ids: Sequence[int], start: int, k: int) -> Call:
         # The last id is not read but drawn, alone among those allowed, which changes no log-probability: a row may
         # fill the context.
-        last = {"allowed_token_ids": [ids[-1]], "logprobs": 0}
-        reading = {"prompt_logprobs": 0} if len(ids) - start > 1 else {}
+        last = {"allowed_token_ids": [ids[-1]], "logprobs": k}
+        reading = {"prompt_logprobs": k} if len(ids) - start > 1 else {}
         return self._next(model, ids[:-1], **last, **reading)
 
-    def row_logps(self, reply: Any, ids: Sequence[int], start: int) -> list[float]:
-        choice = reply["choices"][0]
-        rows = (choice["prompt_logprobs"] or [])[start:]
-        read = [float(row[str(token)]["logprob"]) for row, token in zip(rows, ids[start:], strict=False)]
-        return [*read, float(choice["logprobs"]["token_logprobs"][0])]
+    def row_logps(self, reply: Any, ids: Sequence[int], start: int, k: int) -> RowLogps:
+        rows = reply["choices"][0]["prompt_logprobs"] or []
+        tops = [{int(token): float(entry["logprob"]) for token, entry in row.items()} for row in rows[start:]]
+        tops.append(self.next_logps(reply))
+        return row_of([top[token] for top, token in zip(tops, ids[start:], strict=True)], tops, k)
 
     def next_call(self, model: EngineModel, prompt: Sequence[int], ids: Sequence[int], k: int) -> Call:
         wanted = {"logprob_token_ids": list(ids), "logprobs": len(ids)} if ids else {"logprobs": k}
@@ -112,5 +112,6 @@ BACKEND = Backend(
     _load,
     deciding=DECIDING,
     engine=True,
+    taken_gpus=lambda config: config.taken_gpus,
     problem=lambda config: problem_of(VLLM(), config),
 )

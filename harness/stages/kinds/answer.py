@@ -42,8 +42,9 @@ def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, object
 
 def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int) -> Stage:
     benchmark = graph.benchmarks[name]
-    params = {**answer_params(benchmark, seed), **graph.backend_params()}
-    local = {"config": benchmark.options}
+    backend = graph.backend_use(KIND.name, KIND.needs["model"], model)
+    params = {**answer_params(benchmark, seed), **backend.params}
+    local = {"config": benchmark.options, **backend.local}
     return graph.add_with_models("answer", params, {}, {"model": model}, local, version=2, row=row, seed=seed)
 
 

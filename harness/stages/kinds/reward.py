@@ -54,11 +54,13 @@ class Selection(NamedTuple):
 
 def reward_stage(row: TrainingRow, number: int, samples: Stage) -> Stage:
     graph = row.graph
-    params = {**graph.backend_params(), **json_data(graph.recipe.reward)}
+    teacher = graph.model("teacher")
+    backend = graph.backend_use(KIND.name, KIND.needs["teacher"], teacher)
+    params = {**backend.params, **json_data(graph.recipe.reward)}
     params["seed"] = row.round_seed("reward", number=number)  # of the order in which responses are shown
     # Labelled like the samples: rows that share these share their rewards.
     labels: dict[str, Any] = {name: getattr(samples, name) for name in ("row", "round", "seed", "variant")}
-    local, models = {"samples": samples.local["samples"]}, {"teacher": graph.model("teacher")}
+    local, models = {"samples": samples.local["samples"], **backend.local}, {"teacher": teacher}
     return graph.add_with_models("reward", params, {"samples": samples.ref}, models, local, **labels)
 
 

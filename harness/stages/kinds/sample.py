@@ -18,9 +18,10 @@ from harness.types import Group, Prompt
 def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Literal["samples", "teacher"]) -> Stage:
     """``n``: of a pool, for several rounds; ``field``: where a ``Group`` holds the responses."""
     spec, graph = row.entry.sampling, row.graph
+    backend = graph.backend_use(SAMPLE.name, SAMPLE.needs["model"], model)
     params = {
         "field": field,
-        **graph.backend_params(),
+        **backend.params,
         "n": n,
         "temperature": spec.temperature if field == "samples" else spec.teacher_temperature,
         "top_p": spec.top_p,
@@ -33,7 +34,7 @@ def sample_stage(row: TrainingRow, number: int, model: Model, n: int, field: Lit
     labels: dict[str, Any] = {"row": training.row, "round": training.round} if training else {"row": model.name}
     labels |= {"seed": row.seed, "variant": "" if usual else f"n={n}"}
     inputs = {"prompts": row.prompts.ref}
-    local = {"samples": n}
+    local = {"samples": n, **backend.local}
     return graph.add_with_models(
         "sample", params, inputs, {"model": model}, local, version=2, gates=row.gates, **labels
     )
