@@ -104,7 +104,7 @@ class Job(Generic[T]):
     """Of the result, for the rate that is shown."""
 
 
-class Engine(ABC):
+class Dialect(ABC):
     """What is one engine's own: its command line and its HTTP protocol."""
 
     name: ClassVar[str]
@@ -145,7 +145,7 @@ class Engine(ABC):
 
 class EngineModel(TokenModel):
     def __init__(
-        self, engine: Engine, checkpoint: Checkpoint | None, config: EngineOptions, services: Services
+        self, engine: Dialect, checkpoint: Checkpoint | None, config: EngineOptions, services: Services
     ) -> None:
         """Reads the tokenizer; a server is asked for, or started, at the first request. Raises UserError."""
         if checkpoint is None:
@@ -364,7 +364,7 @@ def seeds_of(seed: int, prompt: int, n: int) -> range:
     return range(first, first + n)
 
 
-def problem_of(engine: Engine, config: EngineOptions) -> str | None:
+def problem_of(engine: Dialect, config: EngineOptions) -> str | None:
     """Why no server can be had here: its command is not there, or one that is to run does not answer."""
     if config.server is not None:
         try:

@@ -12,7 +12,7 @@ from harness.contracts.backend import Backend, Services
 from harness.contracts.model import PROTOCOLS, Checkpoint, RowLogps, Sampling
 from harness.contracts.options import options
 from harness.models.engines.client import Call
-from harness.models.engines.model import DECIDING, Engine, EngineModel, EngineOptions, problem_of, row_of
+from harness.models.engines.model import DECIDING, Dialect, EngineModel, EngineOptions, problem_of, row_of
 
 PATH = "/v1/completions"
 ID_PREFIX = "token_id:"  # how the server writes the keys of log-probabilities, where texts of two tokens may be equal
@@ -23,7 +23,7 @@ class VLLMOptions(EngineOptions):
     """How to start vLLM's server, or reach one that runs."""
 
 
-class VLLM(Engine):
+class VLLM(Dialect):
     name = "vllm"
     command = ("vllm", "serve")
     version = "/version"
