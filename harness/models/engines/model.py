@@ -92,7 +92,7 @@ DECIDING = ("flags", "window")
 
 
 @dataclass(frozen=True)
-class Job(Generic[T]):
+class EngineJob(Generic[T]):
     """One prompt or row: what is asked, and what its replies say."""
 
     content: object
@@ -260,18 +260,22 @@ class EngineModel(TokenModel):
         for place in places:
             prompt, limits = list(prompts[place]), replace(sampling, max_new_tokens=rooms[place])
             calls = self.engine.draw_calls(self, prompt, limits, seeds_of(seed, place, n))
-            jobs.append(Job(["generate", vars(limits), seed, n, place, prompt], calls, self.engine.drawn, count_tokens))
+            jobs.append(
+                EngineJob(["generate", vars(limits), seed, n, place, prompt], calls, self.engine.drawn, count_tokens)
+            )
         rows = dict(zip(places, self._ask(jobs), strict=True))
         return [[self.cut_at_stop(row) for row in rows.get(place, [[]] * n)] for place in range(len(prompts))]
 
     def read_rows(self, rows: Sequence[EncodedTurn], k: int) -> list[RowLogps]:
-        def job(row: EncodedTurn) -> Job[list[Any]]:
+        def job(row: EncodedTurn) -> EngineJob[list[Any]]:
             ids, start = [*row.prompt, *row.response], len(row.prompt)
 
             def read(replies: Sequence[Any]) -> list[Any]:
                 return list(self.engine.row_logps(replies[0], ids, start, k))
 
-            return Job(["row", ids, start, k], [self.engine.row_call(self, ids, start, k)], read, lambda _: len(ids))
+            return EngineJob(
+                ["row", ids, start, k], [self.engine.row_call(self, ids, start, k)], read, lambda _: len(ids)
+            )
 
         return [RowLogps(*values) for values in self._ask([job(row) for row in rows])]
 
@@ -297,13 +301,13 @@ class EngineModel(TokenModel):
                 )
             return list(logps.items())
 
-        def job(prompt: list[int]) -> Job[list[tuple[int, float]]]:
+        def job(prompt: list[int]) -> EngineJob[list[tuple[int, float]]]:
             call = self.engine.next_call(self, prompt, ids, k)
-            return Job(["next", prompt, ids, k], [call], read, lambda _: len(prompt))
+            return EngineJob(["next", prompt, ids, k], [call], read, lambda _: len(prompt))
 
         return list(map(dict, self._ask([job(list(prompt)) for prompt in prompts])))
 
-    def _ask(self, jobs: Sequence[Job[T]]) -> list[T]:
+    def _ask(self, jobs: Sequence[EngineJob[T]]) -> list[T]:
         """The results of the jobs, in order; those that an earlier process has kept are not asked for again."""
         journal, results = self.services.journal, dict[int, T]()
         for number, job in enumerate(jobs):
