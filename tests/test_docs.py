@@ -24,7 +24,7 @@ from tests.command import ROOT, SMALL, distilbench, environment, settings
 from tests.tiny import tiny_batch, tiny_group
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-FOLDERS = "distilbench|harness|methods|judges|results|reports|recipes|docs|tests|scripts|studies"
+FOLDERS = "distilbench|harness|methods|judges|results|reports|recipes|docs|tests|scripts|studies|examples"
 CHEAP = ("plan", "list", "recipe", "doctor", "assets status", "--version", "--help")
 """Commands that look around and run nothing."""
 
