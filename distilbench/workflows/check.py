@@ -27,9 +27,12 @@ from harness.checks.suites import SUITES
 from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
 from harness.contracts.options import RecipeError, options_from
 from harness.contracts.registry import Registry
+from harness.contracts.stage import Stage
 from harness.errors import UserError, unknown_choice
+from harness.hardware import visible_gpus
 from harness.recipe.reader import SectionReader
 from harness.recipe.recipe import Recipe, load_recipe
+from harness.text import format_count
 from judges.client.canary import CanaryRound, ask_round, rounds
 
 GIB = 1 << 30
@@ -61,6 +64,7 @@ def examine(
     yield MachineFinding("ok", f"recipe {recipe}: fine")
     yield hub(checked_recipe, registry)
     yield from backends(checked_recipe, registry)
+    yield executor(checked_recipe, registry)
     for name, entry in checked_recipe.judges.items():
         problem = ConfiguredJudge(registry.judges[entry.kind], entry.config).problem()
         remedy = "Start it, or name another under judges." if problem else ""
@@ -182,6 +186,18 @@ def backends(recipe: Recipe, registry: Registry) -> Iterator[MachineFinding]:
         problem = backend.problem(options_from(backend.config, options))
         text = f"backend {name}: {problem or backend.summary}"
         yield MachineFinding("fail" if problem else "ok", text, "Change family.backend_options." if problem else "")
+
+
+def executor(recipe: Recipe, registry: Registry) -> MachineFinding:
+    """Whether it can be used, and has what each kind of stage is to get."""
+    compute = recipe.compute
+    kind, resources = registry.executors[compute.executor], compute.resources(registry.stages)
+    stages = [Stage(name, {}, local={"models": {}} if runs else {}) for name, runs in registry.stages.items()]
+    problems = list(kind.check(options_from(kind.config, compute.executor_options), resources, stages))
+    if problems:
+        return MachineFinding("fail", f"executor {kind.name}: {'; '.join(problems)}", "Change compute in the recipe.")
+    counts = f"{format_count(len(visible_gpus()), 'CUDA device')} here, {len(resources.gpus)} in compute.gpus"
+    return MachineFinding("ok", f"executor {kind.name}: {counts}")
 
 
 def check(

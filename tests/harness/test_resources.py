@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from distilbench.plugins import load_registry
+from distilbench.workflows.check import executor
 from harness.contracts.executor import Resources, StageOptions
 from harness.contracts.stage import Stage
 from harness.hardware import visible_gpus
 from harness.plan.preflight import check
+from harness.recipe.recipe import load_recipe
 from tests.harness.test_plan import plan
 
 MODEL = {"models": {}}
@@ -65,3 +68,20 @@ def test_what_cannot_be_granted_is_said_before_anything_runs(
     work = plan("seeds=[0]", "prompts.n=32", *changes, rows=("dpo",))
     problems = [issue.text for issue in check(work, work.stages, tmp_path) if issue.problem]
     assert [expected is not None and expected in text for text in problems] == ([True] if expected else []), problems
+
+
+@pytest.mark.parametrize(
+    ("changes", "state", "text"),
+    [
+        (("compute.gpus=[0, 1]",), "ok", "executor processes: 2 CUDA devices here, 2 in compute.gpus"),
+        (("compute.gpus=[0, 5]",), "fail", "shows 2 CUDA devices, counted from 0, so there is no 5"),
+        (("compute.stages={sample: {gpus: 1}}",), "fail", "compute.stages.sample.gpus = 1: compute.gpus grants 0"),
+    ],
+)
+def test_doctor_says_what_the_executor_can_be_asked(
+    changes: tuple[str, ...], state: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    registry = load_registry()
+    finding = executor(load_recipe("pocket", changes, registry), registry)
+    assert finding.state == state and text in finding.text
