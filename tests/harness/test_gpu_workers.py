@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,12 +13,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.contracts.engine import EngineSpec
 from harness.contracts.executor import Resources, RunStage, StageOptions, StageResult
 from harness.contracts.stage import RunListener, Stage
+from harness.models.engines.local import LocalEngines
 from harness.run import processes
 from harness.run.processes import EXECUTOR, Binding, WorkerPool
 
@@ -86,6 +90,45 @@ def test_each_gpu_is_one_stages_at_a_time_and_there_before_anything_is_imported(
 def test_without_gpus_in_the_recipe_workers_see_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     assert run(["train-1"], Resources(1, 1, model_kinds=KINDS), tmp_path)["train-1"]["CUDA_VISIBLE_DEVICES"] == "4,5"
+
+
+SERVER = (sys.executable, "-m", "http.server", "{port}", "--bind", "{host}")
+
+
+def serving(folder: Path, engines: object = None) -> RunStage:
+    """Stages "ask" have a server; the others note whether it still runs."""
+    host = LocalEngines()
+    note = folder / "server"
+
+    def run_stage(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
+        if stage.row.startswith("ask"):
+            host.address(EngineSpec("fake", SERVER, gpus=1, health="/"), folder / "log")
+            server = psutil.Process().children(recursive=True)[-1]
+            seen = [str(server.pid), server.environ()["CUDA_VISIBLE_DEVICES"], os.environ["CUDA_VISIBLE_DEVICES"]]
+            with note.open("a") as file:
+                file.write(" ".join(seen) + "\n")
+            host.release()
+        else:
+            pid = int(note.read_text().split()[0])
+            (folder / "alive").write_text(str(psutil.pid_exists(pid)))
+        return StageResult(stage, 0.0)
+
+    return run_stage
+
+
+def test_a_server_has_the_gpu_of_its_stage_and_ends_before_another_stage_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6,7")
+    resources = Resources(1, 1, (0, 1), {"train": StageOptions(gpus=2)}, KINDS)
+    with EXECUTOR.start(EXECUTOR.config(), resources, partial(serving, tmp_path), RunListener()) as executor:
+        for kind, row in (("sample", "ask-1"), ("sample", "ask-2"), ("train", "look")):
+            executor.submit(Stage(kind, {"row": row}, row=row, local={"models": {}}))
+            (result,) = executor.results()
+            assert result.error is None
+    first, second = (line.split() for line in (tmp_path / "server").read_text().splitlines())
+    assert first == second and first[1:] == ["6", "6"], "the server stayed for the next stage of its kind"
+    assert (tmp_path / "alive").read_text() == "False"
 
 
 class FakeWorker:
