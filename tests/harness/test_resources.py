@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ from harness.contracts.stage import Stage
 from harness.hardware import visible_gpus
 from harness.plan.preflight import check
 from harness.recipe.recipe import load_recipe
+from harness.stages.kinds import train
+from harness.training.options import CURVE
 from tests.harness.test_plan import plan
 
 MODEL = {"models": {}}
@@ -55,9 +59,10 @@ def test_gpus_are_those_that_cuda_would_show(text: str, names: list[str], monkey
         (("compute.gpus=[0, 1]", "compute.stages={train: {gpus: 2}}"), "2: one process trains on one GPU. Set compute"),
         (("compute.gpus=[0, 1]", "compute.stages={train: {gpus: 2}}", "compute.launch=ddp"), None),
         (
-            ("compute.gpus=[0, 1]", "compute.launch=ddp", "compute.processes=2"),
-            "compute.processes = 2, but a train stage has 1 GPU: leave it at null",
+            ("compute.gpus=[0, 1]", "compute.stages={train: {gpus: 2}}", "compute.launch=ddp", "compute.processes=4"),
+            "compute.processes = 4, but a train stage has 2 GPUs: leave it at null",
         ),
+        (("compute.gpus=[0, 1]", "compute.launch=ddp"), "compute.launch = ddp starts a process for each GPU, and a t"),
         (("compute.gpus=[0]", "compute.executor=inline"), "the executor inline runs stages in this process"),
     ],
 )
@@ -68,6 +73,22 @@ def test_what_cannot_be_granted_is_said_before_anything_runs(
     work = plan("seeds=[0]", "prompts.n=32", *changes, rows=("dpo",))
     problems = [issue.text for issue in check(work, work.stages, tmp_path) if issue.problem]
     assert [expected is not None and expected in text for text in problems] == ([True] if expected else []), problems
+
+
+@pytest.mark.parametrize(("devices", "processes", "count"), [("3,5", None, 2), ("3,5", 1, 1), (None, None, None)])
+def test_a_launched_stage_has_a_process_for_each_of_its_gpus(
+    devices: str | None, processes: int | None, count: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int | None] = []
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if devices:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+    monkeypatch.setattr(train, "launch", lambda name, number, task, progress: counts.append(number) or {})
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / CURVE).write_text('{"learning_rate": 1}\n')
+    context: Any = SimpleNamespace(setup=None, ledger=tmp_path, folder=tmp_path, progress=None)
+    train.run(Stage("train", {}, local={"launch": "ddp", "processes": processes}), context)
+    assert counts == [count]
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,10 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
     if gpus > 1 and compute.launch is None:
         text = f"compute.stages.train.gpus = {gpus}: one process trains on one GPU. Set compute.launch to ddp, fsdp2"
         yield PlanIssue(True, f"{text} or your own configuration, or gpus to 1")
-    if 0 < gpus < (compute.processes or 0):
+    if gpus == 1 and compute.launch is not None:
+        text = f"compute.launch = {compute.launch} starts a process for each GPU, and a train stage has 1 GPU: set "
+        yield PlanIssue(True, f"{text}compute.stages.train.gpus to 2 or more, or launch to null")
+    elif 0 < gpus < (compute.processes or 0):
         text = f"compute.processes = {compute.processes}, but a train stage has {format_count(gpus, 'GPU')}"
         yield PlanIssue(True, f"{text}: leave it at null, for one process on each")
 
