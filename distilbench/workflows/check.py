@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from distilbench.installation import check_folders
 from distilbench.plugins import OURS, entries_of, load_registry
+from distilbench.workflows.plan import plan
 from distilbench.workflows.specs import JUDGE, judge_entry, parse_options
 from harness import assets
 from harness.checks.finding import Finding, run_checks
@@ -31,7 +32,8 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError, unknown_choice
 from harness.hardware import visible_gpus
 from harness.recipe.reader import SectionReader
-from harness.recipe.recipe import Recipe, load_recipe
+from harness.recipe.recipe import Recipe
+from harness.stages.graph import StageGraph
 from harness.text import format_count
 from judges.client.canary import CanaryRound, ask_round, rounds
 
@@ -55,20 +57,33 @@ def examine(
     """The checks, one after the other. One that cannot be made is a finding: whoever asks has something broken."""
     yield from (folders(), python(), packages(), torch(), disk(runs), memory(), questions())
     try:
-        registry = load_registry(plugins)
-        checked_recipe = load_recipe(recipe, changes, registry)
+        work = plan(recipe=recipe, set=changes, plugins=plugins, runs=runs)
+        problems = [finding.text for finding in work.findings if finding.problem]
     except (UserError, ImportError) as error:
         remedy = f"Fix the recipe; see `distilbench recipe check {recipe}`."
         yield MachineFinding("fail", f"recipe {recipe}: {error}", remedy)
         return
-    yield MachineFinding("ok", f"recipe {recipe}: fine")
-    yield hub(checked_recipe, registry)
-    yield from backends(checked_recipe, registry)
-    yield executor(checked_recipe, registry)
-    for name, entry in checked_recipe.judges.items():
-        problem = ConfiguredJudge(registry.judges[entry.kind], entry.config).problem()
+    said = []
+    for finding in parts(work.first.graph):
+        yield finding
+        said += [finding.text] if finding.state == "fail" else []
+    # What the plan says of a part that failed stands above.
+    problems = [text for text in problems if not any((text.partition(": ")[2] or text) in line for line in said)]
+    for text in problems:
+        yield MachineFinding("fail", f"recipe {recipe}: {text}")
+    if not problems:
+        yield MachineFinding("ok", f"recipe {recipe}: fine")
+
+
+def parts(graph: StageGraph) -> Iterator[MachineFinding]:
+    """What a recipe names, also where nothing of it is left to do."""
+    yield hub(graph.recipe, graph.registry)
+    yield from backends(graph.recipe, graph.registry)
+    yield executor(graph.recipe, graph.registry)
+    for name, judge in graph.judges.items():
+        problem = judge.problem()
         remedy = "Start it, or name another under judges." if problem else ""
-        text = f"judge {name} ({entry.kind}): {problem or 'it answers'}"
+        text = f"judge {name} ({judge.kind.name}): {problem or 'it answers'}"
         yield MachineFinding("fail" if problem else "ok", text, remedy)
 
 

@@ -248,4 +248,5 @@ def test_doctor_reports_line_by_line_and_names_a_judge_that_is_down(tmp_path: Pa
     for word in ("Python", "torch", "disk", "memory", "official questions", "judge main", "model hub"):
         assert any(word in line for line in lines), word
     assert any(line.startswith("fail") and "judge main" in line for line in lines)
+    assert sum("cannot be reached" in line for line in lines) == 1
     assert done.returncode == 1

@@ -1,0 +1,46 @@
+"""``doctor`` refuses what ``plan`` refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from distilbench.workflows import check
+from distilbench.workflows.check import MachineFinding, examine
+from distilbench.workflows.plan import plan
+from harness.models.checkpoint import resolve
+
+
+@pytest.fixture(autouse=True)
+def _no_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is about the machine is looked at elsewhere, and takes seconds."""
+    for name in ("packages", "torch", "questions"):
+        monkeypatch.setattr(check, name, lambda: MachineFinding("ok", "not looked at"))
+
+
+def failures(folder: Path, *changes: str) -> list[str]:
+    return [finding.text for finding in examine(changes=changes, runs=folder) if finding.state == "fail"]
+
+
+def test_a_recipe_that_can_run_is_fine(tmp_path: Path) -> None:
+    assert failures(tmp_path) == []
+    assert [finding.text for finding in examine(runs=tmp_path)][-1] == "recipe pocket: fine"
+
+
+def test_every_problem_of_the_plan_is_one_of_the_doctor(tmp_path: Path) -> None:
+    changes = ("ask.max_calls=1", "compute.device=cuda:7")
+    problems = [finding.text for finding in plan(set=changes, runs=tmp_path).findings if finding.problem]
+    assert len(problems) == 2
+    assert failures(tmp_path, *changes) == [f"recipe pocket: {text}" for text in problems]
+
+
+def test_a_quantised_checkpoint_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "student"
+    shutil.copytree(resolve("pocket:student").location, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
+    (text,) = failures(tmp_path, f"family.student={folder}")
+    assert "quantised" in text
