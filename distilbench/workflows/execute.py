@@ -20,6 +20,7 @@ from harness.plan.plan import Plan, PlannedRow
 from harness.recipe.recipe import Recipe
 from harness.run.scheduler import RunOutcome, run_plans
 from harness.stages.kind import PlanIssue
+from harness.stages.kinds.score import entrant_name
 from harness.text import format_count
 from judges.ledger.recovery import recover_ledger
 from results.run.record import BY_RULE, FAILED, Cell, RowSpec, Run, RunFamily, write_run
@@ -194,7 +195,7 @@ def cells(plan: Plan, store: ArtifactStore, errors: Mapping[str, str]) -> Iterat
         scored_names = {entrant.name for entrant in scored_rows}
         for entrant in plan.entrants:
             reason = unavailable(entrant, benchmark, errors, entrant.name in scored_names)
-            score_key = (score, entrant.name) if reason is None else ("", "")
+            score_key = (score, entrant_name(entrant.judgments[benchmark])) if reason is None else ("", "")
             for metric in plan.graph.registry.benchmarks[benchmark].metrics:
                 yield Cell(entrant.row, metric.id, entrant.seed, *score_key, unavailable=reason)
 

@@ -29,6 +29,7 @@ import psutil
 from harness.errors import UserError
 from harness.text import format_count, replace_surrogates
 from harness.types import Reply, Request
+from judges.ledger.totals import STATEMENTS, read_totals
 
 log = logging.getLogger(__name__)
 
@@ -241,9 +242,7 @@ class Ledger:
 
     def coverage(self) -> dict[tuple[str, str], tuple[int, int]]:
         """(endpoint, model) to (requests that have a reply, requests ever asked for)."""
-        rows = self._run("""
-            SELECT endpoint, model, SUM(key IN (SELECT key FROM replies)), COUNT(*) FROM wanted
-            GROUP BY endpoint, model ORDER BY endpoint, model""")
+        rows = self._totals("asked_totals")
         return {(endpoint, model): (int(reply_count), int(total)) for endpoint, model, reply_count, total in rows}
 
     def fail(self, key: str, endpoint: str, model: str, kind: str, message: str, dollars: float | None = None) -> None:
@@ -278,13 +277,7 @@ class Ledger:
         return earlier_replies
 
     def served_models(self) -> list[ServedModel]:
-        rows = self._run("""
-            SELECT endpoint, model, served, COUNT(*), SUM(json_extract(reply, '$.prompt_tokens')),
-                SUM(json_extract(reply, '$.completion_tokens')), MIN(time), MAX(time),
-                TOTAL(dollars), COUNT(*) - COUNT(dollars), SUM(dollars > 0 AND
-                    (json_extract(reply, '$.prompt_tokens') = 0 OR json_extract(reply, '$.completion_tokens') = 0))
-            FROM replies WHERE json_valid(reply) GROUP BY endpoint, model, served ORDER BY endpoint, model, served""")
-        return [ServedModel(*row) for row in rows]
+        return [ServedModel(*row) for row in self._totals("served_totals")]
 
     def spending(self, since: float) -> tuple[float, int, int]:
         """(dollars of known cost, calls, calls of known cost) by everyone since a time, failed calls among them."""
@@ -368,6 +361,11 @@ class Ledger:
         with self._sqlite_errors():
             return self._db.execute(statement, values).fetchall()
 
+    def _totals(self, name: str) -> list[tuple[Any, ...]]:
+        self._commit()
+        with self._sqlite_errors():
+            return read_totals(self._db, name)
+
     @contextmanager
     def _sqlite_errors(self) -> Iterator[None]:
         try:
@@ -390,7 +388,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         with db:
             db.execute("BEGIN IMMEDIATE")
             if not _is_ledger(db, path):  # again: another process may have been quicker
-                for statement in TABLES.split(";"):
+                for statement in (*TABLES.split(";"), *STATEMENTS):
                     db.execute(statement)
                 db.execute(f"PRAGMA application_id={APPLICATION}")
                 db.execute(f"PRAGMA user_version={VERSION}")

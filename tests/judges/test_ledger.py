@@ -14,6 +14,7 @@ import pytest
 from harness.errors import UserError
 from harness.types import Reply, Request
 from judges.ledger.ledger import BATCH, Ledger, request_key
+from judges.ledger.totals import QUERIES, read_totals
 
 REQUEST = Request("q1", "game1", ({"role": "user", "content": "m or M?"},), max_tokens=1, top_logprobs=5)
 REPLY = Reply("m", "stop", "served-1", 12, 1, {"m": -0.1, "M": -2.4})
@@ -294,3 +295,48 @@ def test_a_ledger_in_a_folder_that_cannot_be_written_is_read(tmp_path: Path, mon
         assert ledger.get(["k"])["k"].text == "[[7]]"
         assert ledger.requests(["k"]) == {}
         assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_totals_are_what_counting_gives(tmp_path: Path) -> None:
+    """Kept as rows are added, whoever adds them; counted again where a reply was deleted, or nobody counted."""
+    path = tmp_path / "l.sqlite"
+
+    def check(name: str, replies: int, requests: int) -> None:
+        with Ledger(path, create=False) as ledger:
+            kept = {table: read_totals(ledger._db, table) for table in QUERIES}
+            counted = {
+                table: ledger._db.execute(f"{query} ORDER BY 1, 2, 3").fetchall() for table, query in QUERIES.items()
+            }
+            assert kept == counted, name
+            assert sum(line.replies for line in ledger.served_models()) == replies, name
+            assert ledger.coverage()["http://x/v1", "m"] == (replies - 1, requests), name
+
+    requests = [replace(REQUEST, question=f"q{number}", repeat=number) for number in range(8)]
+    keys = [request_key("http://x/v1", "m", request) for request in requests]
+    with Ledger(path) as ledger:
+        ledger.note_requests(requests, "http://x/v1", "m")
+        for number, key in enumerate(keys[:5]):
+            served, tokens, dollars = f"m-{number % 2}", 7 * (number % 3), None if number == 4 else 0.25 * number
+            ledger.put(key, "http://x/v1", "m", replace(REPLY, model=served, prompt_tokens=tokens), dollars)
+        ledger.put("never noted", "http://x/v1", "m", REPLY, 1.0)
+        ledger.fail(keys[6], "http://x/v1", "m", "server", "", 1.0)
+    check("new", 6, 8)
+    with Ledger(path) as ledger:  # a reply that is there, a request that is there, and one whose reply is there
+        ledger.put(keys[0], "http://x/v1", "m", REPLY, 9.0)
+        ledger.note_requests(requests, "http://x/v1", "m")
+    check("twice", 6, 8)
+    with Ledger(path) as ledger:
+        ledger._db.execute("UPDATE replies SET served = 'another' WHERE key = ?", [keys[0]])
+        assert ledger.get(keys[:1]) == {}
+        ledger.put(keys[0], "http://x/v1", "m", REPLY, 2.0)
+    check("deleted and asked again", 6, 8)
+    with Ledger(path) as ledger:
+        for name in ("TRIGGER reply_added", "TRIGGER request_added", "TABLE served_totals", "TABLE asked_totals"):
+            ledger._db.execute(f"DROP {name}")
+        ledger.put(keys[5], "http://x/v1", "m", REPLY, 2.0)
+    with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True) as db:
+        assert sum(row[3] for row in read_totals(db, "served_totals")) == 7
+    check("of before", 7, 8)
+    with Ledger(path) as ledger:
+        ledger.put(keys[6], "http://x/v1", "m", REPLY, 2.0)
+    check("of before, gone on", 8, 8)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from distilbench.cli.plan import show_plan, show_stages
+from distilbench.workflows.execute import describe
 from distilbench.workflows.plan import WorkPlan, plan
 from harness.errors import UserError
 from harness.stages import STAGES
@@ -71,3 +72,12 @@ def test_a_plan_says_what_each_column_will_detect(tmp_path: Path, capsys: pytest
             work.power(spreads=[wrong])
     with pytest.raises(UserError, match="is not there"):
         work.power(tmp_path / "none")
+
+
+def test_rows_that_are_the_same_training_are_one_entrant_of_a_score(tmp_path: Path) -> None:
+    work = plan(methods=["dpo", "twin"], set=["methods.twin={method: dpo}", "seeds=[0, 1]"], runs=tmp_path)
+    entrants = {stage.key: stage.params["entrants"] for stage in work.first.scores}
+    assert all(len(set(names)) == len(names) for names in entrants.values())
+    cells = {(cell.row, cell.metric, cell.seed): cell for cell in describe(work.first, work.store).cells}
+    assert all(cell.entrant in entrants[cell.score] for cell in cells.values())
+    assert cells["twin", "gsm8k.acc", 1].entrant == "dpo/1"

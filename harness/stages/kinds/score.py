@@ -26,7 +26,9 @@ Details = dict[tuple[str, str], dict[str, float]]
 
 def score_stage(graph: StageGraph, name: str, judgments: Sequence[Stage]) -> Stage:
     benchmark = graph.benchmarks[name]
-    entrants = [f"{stage.row}/{stage.seed}" for stage in judgments]
+    # Rows that are the same training share its judgments, and are one entrant.
+    judgments = list({stage.key: stage for stage in judgments}.values())
+    entrants = list(map(entrant_name, judgments))
     params: dict[str, object] = {
         "benchmark": name,
         "benchmark_version": benchmark.benchmark.version,
@@ -44,6 +46,10 @@ def score_stage(graph: StageGraph, name: str, judgments: Sequence[Stage]) -> Sta
         if "baseline" in stage.inputs:
             params["baseline"], inputs["baseline"] = stage.params["baseline"], stage.inputs["baseline"]
     return graph.add(Stage("score", params, inputs, version=4))
+
+
+def entrant_name(judgments: Stage) -> str:
+    return f"{judgments.row}/{judgments.seed}"
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
