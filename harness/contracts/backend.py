@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol
+from typing import Any, Generic, Protocol, runtime_checkable
 
 from harness.contracts.engine import EngineSpec
 from harness.contracts.judge import CallOutcome
@@ -38,6 +38,13 @@ class Services:
     """Base URL of a live server (``EngineHost.address``); ``None`` outside of a run: the backend starts its own."""
     notes: dict[str, object] = field(default_factory=dict)
     """What the backend found out that belongs to the stage's measurements: the version of a server."""
+
+
+@runtime_checkable
+class LoadsModel(Protocol):
+    """A judge whose model a backend loads, with what a run lends to one."""
+
+    services: Services
 
 
 @dataclass(frozen=True)

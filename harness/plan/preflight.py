@@ -56,10 +56,10 @@ def backend_issues(plan: Plan, pending: Collection[Stage], this_machine: bool) -
     """What stages do without their backend; and backends that cannot be had here, or not for a model."""
     texts, problems, readers = dict[str, None](), dict[str, None](), defaultdict[str, dict[str, str]](dict)
     for stage in pending:
-        if not (STAGES[stage.kind].needs and "backend_options" in stage.local):
-            continue
         if "remark" in stage.local:
             texts[stage.local["remark"]] = None
+        if not (STAGES[stage.kind].needs and "backend_options" in stage.local):
+            continue
         backend = plan.graph.registry.backends[stage.local["backend"]]
         values = {**stage.params["backend"]["options"], **stage.local["backend_options"]}
         for role, checkpoint in stage.local["models"].items():

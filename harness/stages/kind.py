@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from harness.contracts.backend import AskServer, Services
+from harness.contracts.backend import AskServer, LoadsModel, Services
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.engine import EngineHost, EngineSpec
 from harness.contracts.judge import AskOptions, CallOutcome, ConfiguredJudge
@@ -151,6 +151,8 @@ class StageContext:
             entry = self.registry.judges[kind]
             judge = ConfiguredJudge(entry, options_from(entry.config, options))
             client = entry.make(judge.config)
+            if isinstance(client, LoadsModel):
+                client.services = Services(serve=self.serving(stage), notes=self.notes)
             return self.registry.ask(client, requests, self.ledger, settings, progress, judge.billing(self.start_time))
 
         return ask

@@ -1,4 +1,5 @@
-"""Judge kind ``transformers``: a model in this process as the judge, loaded at the first question.
+"""Judge kind ``transformers``: a checkpoint as the judge, in this process or behind an engine, loaded at the first
+question.
 
 Greedy requests are answered in batches; drawn ones (temperature above 0) one at a time under a seed made from the
 request, so that a reply does not depend on which others were asked with it.
@@ -6,30 +7,62 @@ request, so that a reply does not depend on which others were asked with it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property
+from typing import Final, cast
 
+from pydantic import Field
+
+from harness.contracts.backend import Backend, Services
 from harness.contracts.judge import CallOutcome, JudgeError, JudgeKind
-from harness.contracts.model import ChatModel, Sampling
-from harness.contracts.options import Count, PathText, options, require
-from harness.models.backends import LoadOptions, load_model
+from harness.contracts.model import Capability, ChatModel, Sampling
+from harness.contracts.options import Count, PathText, options, options_from, require
+from harness.errors import UserError
+from harness.models.backends import BACKENDS, LoadOptions
 from harness.models.checkpoint import resolve
 from harness.types import Reply, Request, Response, is_plain
 from judges.client.ask import ChunkJudge
 from judges.ledger.ledger import request_key
 
+NEEDS: Final[frozenset[Capability]] = frozenset({"generate", "tokens", "choices"})
+
 
 @options
 class TransformersConfig(LoadOptions):
-    """Options of a judge model in this process."""
+    """Options of a checkpoint as the judge."""
 
     path: PathText = ""
     """A local folder, a hub id (``owner/name[@revision]``) or ``pocket:NAME``. It must be given."""
     chunk: Count = 32
-    """Judgments between two writes to the ledger."""
+    """Judgments between two writes to the ledger; an engine answers so many at once."""
+    backend: str = "transformers"
+    """What holds the model: ``transformers``, or an engine, which a server is started for (docs/engines.md)."""
+    backend_options: dict[str, object] = Field(default_factory=dict)
+    """Options of that backend, beside ``dtype``, ``device``, ``batch_tokens`` and ``trust_remote_code`` above."""
 
     def __post_init__(self) -> None:
         require(bool(self.path), "path is empty; name a folder or a hub id")
+        names = sorted(name for name, backend in BACKENDS.items() if backend.capabilities >= NEEDS)
+        require(self.backend in names, f"backend = {self.backend!r}; choose one of {', '.join(names)}")
+        try:
+            self.backend_config()
+        except UserError as error:
+            require(False, f"backend_options: {error}")
+
+    @property
+    def backend_entry(self) -> Backend:
+        return BACKENDS[self.backend]
+
+    def backend_values(self) -> dict[str, object]:
+        names = {field.name for field in fields(self.backend_entry.config)}
+        common = {field.name: getattr(self, field.name) for field in fields(LoadOptions)}
+        return {name: value for name, value in common.items() if name in names} | self.backend_options
+
+    def backend_config(self) -> object:
+        """Raises UserError where an option is none of the backend's."""
+        return options_from(self.backend_entry.config, self.backend_values())
 
 
 class TransformersJudge(ChunkJudge):
@@ -40,11 +73,19 @@ class TransformersJudge(ChunkJudge):
     def __init__(self, config: TransformersConfig) -> None:
         self.config, self.model, self.chunk = config, config.path, config.chunk
         # The fingerprint of the checkpoint is in it: other weights under the same path are another judge.
-        self.endpoint = "in-process:transformers:{fingerprint}:{dtype}".format(**JUDGE.identity(config))
+        identity = {**JUDGE.identity(config)}
+        self.endpoint = "in-process:transformers:{fingerprint}:{dtype}".format(**identity)
+        if "backend" in identity:
+            self.endpoint += ":" + json.dumps(identity["backend"], sort_keys=True)
+        self.services = Services()
 
     @cached_property
     def chat_model(self) -> ChatModel:
-        return load_model(self.config.path, self.config)
+        config = self.config
+        # ``NEEDS`` was asked for when the options were read.
+        return cast(
+            "ChatModel", config.backend_entry.load(resolve(config.path), config.backend_config(), self.services)
+        )
 
     def complete_many(self, requests: Sequence[Request]) -> list[CallOutcome]:
         outcomes: dict[int, CallOutcome] = {}
@@ -63,7 +104,8 @@ class TransformersJudge(ChunkJudge):
         return [outcomes[index] for index in range(len(requests))]
 
     def check(self) -> str | None:
-        return None  # the checkpoint was found when this judge was made, or UserError said why not
+        # The checkpoint was found when this judge was made, or UserError said why not.
+        return self.config.backend_entry.problem(self.config.backend_config())
 
     def _answer(self, requests: Sequence[Request], seed: int) -> list[CallOutcome]:
         """For requests that differ in their messages alone."""
@@ -97,15 +139,20 @@ def too_long(model: ChatModel, request: Request) -> JudgeError | None:
 
 class TransformersKind(JudgeKind[TransformersConfig]):
     name = "transformers"
-    summary = "a model in this process (local folder or hub id), in batches"
+    summary = "a checkpoint (local folder or hub id), in this process or behind an engine"
     config = TransformersConfig
 
     def make(self, config: TransformersConfig) -> TransformersJudge:
         return TransformersJudge(config)
 
-    def identity(self, config: TransformersConfig) -> dict[str, str]:
-        """The content of the checkpoint and the number type; not where it lies, nor device and batch size."""
-        return {"fingerprint": resolve(config.path).fingerprint, "dtype": config.dtype}
+    def identity(self, config: TransformersConfig) -> dict[str, object]:
+        """The content of the checkpoint, the number type, an engine's name and what decides its numbers; not where the
+        checkpoint lies, nor device, server and batch size."""
+        identity: dict[str, object] = {"fingerprint": resolve(config.path).fingerprint, "dtype": config.dtype}
+        if config.backend_entry.engine:
+            deciding, _ = config.backend_entry.split(config.backend_values())
+            identity["backend"] = {"name": config.backend, **deciding}
+        return identity
 
     def price(self, config: TransformersConfig, prompt_tokens: int, completion_tokens: int) -> float:
         return 0.0

@@ -86,9 +86,12 @@ def backends_of(plan: Plan) -> dict[str, set[str]]:
 
 def test_what_a_backend_cannot_do_is_done_by_transformers_and_the_plan_says_so() -> None:
     plan = plan_with("family.backend=writer")
-    (issue,) = backend_issues(plan, plan.stages, this_machine=True)
-    assert not issue.problem
-    assert issue.text == "stage reward runs with transformers: the backend writer does not offer choices, logps, tokens"
+    issues = backend_issues(plan, plan.stages, this_machine=True)
+    assert not any(issue.problem for issue in issues)
+    lacks = {"reward": "choices, logps, tokens", "reference_logps": "token_logps"}
+    assert [issue.text for issue in issues] == [
+        f"stage {kind} runs with transformers: the backend writer does not offer {lack}" for kind, lack in lacks.items()
+    ]
     assert backends_of(plan) == {"sample": {"writer"}, "reward": {"transformers"}, "answer": {"writer"}}
     for text, part in (("vlm", "Did you mean 'vllm'"), ("openai", "must load checkpoints")):
         with pytest.raises(RecipeError, match=part):
@@ -99,7 +102,8 @@ def test_a_model_or_a_kind_of_stage_may_have_another_backend() -> None:
     """Its kind has the last word; what does not change numbers is not in the key, and defaults are not either."""
     common = ["family.backend=vllm", "family.backend_options={flags: [--a], memory_share: 0.5, command: [sh]}"]
     plan = plan_with(*common, "family.backends={teacher: {tensor_parallel: 2}, answer: {backend: transformers}}")
-    assert backends_of(plan) == {"sample": {"vllm"}, "reward": {"vllm"}, "answer": {"transformers"}}
+    served = {"sample": {"vllm"}, "reward": {"vllm"}, "reference_logps": {"vllm"}}
+    assert backends_of(plan) == served | {"answer": {"transformers"}}
     stages = {stage.kind: stage for stage in plan.stages}
     assert stages["reward"].params["backend"] == {"name": "vllm", "options": {"flags": ["--a"]}}
     rest = {"memory_share": 0.5, "command": ["sh"], "tensor_parallel": 2}
