@@ -56,6 +56,7 @@ REAL_ONES: dict[str, dict[str, Any]] = {
         "memory_share": 0.3,
         "gpus": 0,
         "window": 1024,
+        "concurrency": 4,  # of 200 draws: more would only wait in a server on two cores
     }
 }
 NEEDS_REAL = pytest.mark.skipif(not REAL, reason="DISTILBENCH_VLLM names no Python of vLLM: tox -e engines")

@@ -25,6 +25,8 @@ LAST_LINES = 40  # of a server's output in an error: the reason often stands abo
 # Of our own environment; an engine in another one would import our packages, or find no library of its own.
 OURS_ALONE = ("PYTHONPATH", "PYTHONHOME")
 HEALTH_SECONDS = 10.0
+PATIENCE_SECONDS = 180.0
+"""A server that runs may be too busy to say so: with thousands of requests before it, or on a machine full of work."""
 
 
 def free_port(host: str) -> int:
@@ -100,6 +102,14 @@ class EngineServer:
         except OSError:
             return False
 
+    def is_alive(self) -> bool:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not self.can_be_asked():
+            if self.process.poll() is not None or time.monotonic() > end:
+                return False
+            time.sleep(0.5)
+        return True
+
     def describe_end(self) -> str:
         return "it did not answer" if self.process.poll() is None else describe_exit(self.process.returncode)
 
@@ -137,7 +147,7 @@ class LocalEngines:
     def address(self, spec: EngineSpec, log: Path) -> str:
         place = Place(spec, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         server = self.servers.pop(place, None)
-        if server is not None and not server.can_be_asked():
+        if server is not None and not server.is_alive():
             self._bury(server)
             server = None
         if server is None:
