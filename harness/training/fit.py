@@ -23,10 +23,13 @@ from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import ShuffledBatches, prepare
 from harness.training.forward import choose, host
 from harness.training.options import CURVE, Progress, Training, TrainReport
+from harness.training.split_weights import device_arguments, prepare_sharding
 from harness.training.stored_signals import StoredDistributions, load_teacher
-from harness.training.student import add_adapters, save
+from harness.training.student import add_adapters, probe, save
 from harness.training.trainer import DistilTrainer, LoadedTraining, StepRecord
 
+# The reentrant kind loses the gradients of adapters, whose inputs have none.
+CHECKPOINTING = {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": False}}
 MARKER = "distilbench.json"
 """What transformers' checkpoint lacks (curve, token counts). Written last: a checkpoint without it is not whole."""
 
@@ -50,11 +53,12 @@ def load_training(training: Training) -> LoadedTraining:
     teacher = load_teacher(training, tokenizer) if live else None
     examples, dropped = prepare(training, tokenizer)
     # Weights in float32 whatever ``dtype`` says: updates of 1e-6 would vanish in bfloat16.
-    student = host(load_weights(training.student, tokenizer, torch.float32, training.trust_remote_code))
+    student = load_weights(training.student, tokenizer, torch.float32, training.trust_remote_code)
     models = [student] if teacher is None else [student, teacher]
     layout = choose(options, examples, models, vocabulary_size(tokenizer))
     adapter = None if options.lora is None else add_adapters(student, options.lora, training.seed)
     distributions = StoredDistributions(stores) if stores else None
+    host(student, getattr(torch, options.dtype))
     return LoadedTraining(
         training, examples, student, tokenizer, layout, teacher, adapter, distributions, dict(dropped)
     )
@@ -67,6 +71,7 @@ def make_trainer(
     training = setup.training
     args = TrainingArguments(**training_arguments(training, scratch or out))
     place(args, pick_device(training.device))
+    prepare_sharding(args)
     sampler = ShuffledBatches(len(setup.examples), training.options, training.seed, args.world_size)
     args.gradient_accumulation_steps = sampler.rounds(training.options.batch_size)
     trainer = DistilTrainer(setup, args)
@@ -103,12 +108,9 @@ def training_arguments(training: Training, out: Path) -> dict[str, Any]:
         "optim": "adamw_torch",
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
-        "bf16": options.dtype == "bfloat16",
-        "activation_checkpointing": options.gradient_checkpointing,
-        # The reentrant kind loses the gradients of adapters, whose inputs have none.
-        "activation_checkpointing_kwargs": {"use_reentrant": False} if options.gradient_checkpointing else None,
+        **(CHECKPOINTING if options.gradient_checkpointing else {}),
         "ddp_find_unused_parameters": False,
-        "use_cpu": pick_device(training.device).type == "cpu",
+        **device_arguments(pick_device(training.device)),
         # NumPy takes 32 bits.
         "seed": training.seed % 2**31,
         "save_strategy": "no",  # ``Recorder`` asks for checkpoints
@@ -137,13 +139,15 @@ def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> Train
     finally:
         gc.unfreeze()
     seconds = time.perf_counter() - start
-    # On every process: gathering a sharded model's weights needs all of them.
+    # On every process: gathering a sharded model's weights needs all of them, and so does running it.
+    training = setup.training
+    adapted = None if training.options.lora is None else probe(trainer.model_wrapped, vocabulary_size(setup.tokenizer))
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if trainer.accelerator.is_main_process:
-        training = setup.training
         # Losses and gradients are checked before a step: the last step has none after it.
         check_finite(training.method.name, state)
-        save(setup.student, setup.tokenizer, out, state, training.options.lora, training.trust_remote_code)
+        options = training.options
+        save(setup.student, setup.tokenizer, out, state, options.lora, adapted, training.trust_remote_code)
     trainer.accelerator.wait_for_everyone()
     return TrainReport(
         steps=len(trainer.curve),

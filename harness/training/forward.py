@@ -27,18 +27,29 @@ Guide = Tensor | Mapping[str, TopK] | None
 LEAST_GAIN = 1.1
 
 
-def host(model: PreTrainedModel) -> PreTrainedModel:
-    """Let ``model.forward`` take ``read_states`` and return ``read_states(states [R, T, H])`` of the backbone alone."""
+def host(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """Let ``model.forward`` take ``read_states`` and return ``read_states(states [R, T, H])`` of the backbone alone.
+
+    ``dtype``: of matrix products. In here, where no wrapper (fully_shard, DeepSpeed) rounds what comes out or weights.
+    """
     original = model.forward
 
-    def forward(*args: Any, read_states: Callable[[Tensor], object] | None = None, **kwargs: Any) -> object:
+    def forward(
+        *args: Any, read_states: Callable[[Tensor], object] | None = None, exact: bool = False, **kwargs: Any
+    ) -> object:
         if read_states is None:
             return original(*args, **kwargs)
         present = {name: value for name, value in kwargs.items() if value is not None}
-        return read_states(model.base_model(*args, **present, use_cache=False).last_hidden_state)
+        with autocast(model, torch.float32 if exact else dtype):
+            return read_states(model.base_model(*args, **present, use_cache=False).last_hidden_state)
 
     model.forward = forward
     return model
+
+
+def autocast(model: PreTrainedModel, dtype: torch.dtype) -> torch.autocast:
+    """Matrix products of this model in ``dtype``; float32: as its weights are."""
+    return torch.autocast(model.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def response_terms(

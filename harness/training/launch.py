@@ -29,7 +29,8 @@ def launch_configuration(name: str) -> Path:
 
 
 def command(name: str, processes: int | None, module: str, *arguments: str) -> list[str]:
-    process_options = [] if processes is None else ["--num_processes", str(processes)]
+    # ``train.dtype`` decides, whatever the file says.
+    process_options = ["--mixed_precision", "no", *([] if processes is None else ["--num_processes", str(processes)])]
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(launch_configuration(name))]
     # Port 0: any free one, so that two training stages can run at once.
     return [*launcher, *process_options, "--main_process_port", "0", "-m", module, *arguments]

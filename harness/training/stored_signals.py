@@ -294,14 +294,14 @@ def reference_logps(
     if reader is not None:
         return _read_reference(reader, training, examples, progress, journal)
     device, vocabulary = pick_device(training.device), vocabulary_size(tokenizer)
-    student = host(load_weights(training.student, tokenizer, torch.float32, trust)).train(False).to(device)
+    weights = load_weights(training.student, tokenizer, torch.float32, trust)
+    student = host(weights, getattr(torch, options.dtype)).train(False).to(device)
     layout = choose(options, examples, [student], vocabulary)
     result: list[list[float]] = [[] for _ in training.groups]
 
     def row_sums(chunk: Sequence[Example]) -> list[float]:
         micro = micro_batch(chunk, pad_id(tokenizer), device, packed=layout.packed)
-        with torch.autocast(device.type, torch.bfloat16, enabled=options.dtype == "bfloat16"):
-            terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary)
+        terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary)
         sums: list[float] = micro.batch.sum_rows(terms["logp"]).tolist()
         return sums
 

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from harness.errors import UserError
 from harness.models.chat import vocabulary_size
 from harness.models.load import load_weights
+from harness.training.forward import host
 from harness.training.options import Lora
 
 BASE = ".base_layer."
@@ -32,19 +33,20 @@ def save(
     folder: Path,
     state: Mapping[str, Tensor],
     lora: Lora | None = None,
+    adapted: Tensor | None = None,
     trust: bool = False,
 ) -> None:
-    """One checkpoint, adapters merged; ``adapter/``. ``state``: the whole state dict. ``trust``: run its code."""
+    """One checkpoint, adapters merged; ``adapter/``. ``state``: the whole state dict; ``adapted``: what ``probe`` gave
+    with adapters, for the merged model to be compared with; ``trust``: run its code."""
     wrapped_model: Any = model
     # Trained without dropout; saved as it was loaded.
     wrapped_model.config = wrapped_model.distilbench_config
     model.save_pretrained(folder, state_dict=dict(state) if lora is None else merged_weights(state, model))
     tokenizer.save_pretrained(folder)
-    if lora is None:
-        return
-    save_adapter(state, model, lora, folder / "adapter")
-    if all(value.numel() for value in model.parameters()):  # not split over processes, so it can answer here
-        check_merged(load_weights(folder, tokenizer, torch.float32, trust), model, vocabulary_size(tokenizer))
+    if lora is not None and adapted is not None:
+        save_adapter(state, model, lora, folder / "adapter")
+        merged_model = load_weights(folder, tokenizer, torch.float32, trust).to(adapted.device)  # type: ignore[arg-type]
+        check_merged(probe(host(merged_model), vocabulary_size(tokenizer)), adapted)
 
 
 def add_adapters(model: PreTrainedModel, options: Lora, seed: int) -> str:
@@ -123,13 +125,16 @@ def save_adapter(state: Mapping[str, Tensor], model: PreTrainedModel, options: L
 
 
 @torch.no_grad()
-def check_merged(merged_model: PreTrainedModel, adapter_model: PreTrainedModel, vocabulary: int) -> None:
+def probe(model: torch.nn.Module, vocabulary: int) -> Tensor:
+    """[1, T, H] hidden states of a few tokens. ``model``: prepared by ``forward.host``, perhaps wrapped; where its
+    weights are split over processes, each of them has to call this."""
+    ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=next(model.parameters()).device)[None]
+    states: Tensor = model.train(False)(input_ids=ids, read_states=torch.clone, exact=True)
+    return states
+
+
+def check_merged(merged: Tensor, adapted: Tensor) -> None:
     """Raises AssertionError unless the saved checkpoint answers as the adapted model did."""
-    ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=adapter_model.device)[None]
-    models: list[Any] = [adapter_model, merged_model.to(adapter_model.device)]  # type: ignore[arg-type]
-    for model in models:
-        model.train(False)
-    adapted, merged = (model.base_model(input_ids=ids, use_cache=False).last_hidden_state for model in models)
     if not torch.allclose(merged, adapted, rtol=1e-3, atol=1e-3 * float(adapted.abs().max())):
         worst = float((merged - adapted).abs().max())
         raise AssertionError(f"the saved checkpoint does not answer as the adapted model does (off by {worst:.3g})")

@@ -10,6 +10,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypedDict
@@ -26,9 +27,10 @@ from harness.errors import UserError
 from harness.models.chat import pad_id, vocabulary_size
 from harness.stats import seed_of
 from harness.training.batches import Example, MicroBatch, ShuffledBatches, describe, micro_batch
-from harness.training.forward import Layout, response_terms
+from harness.training.forward import Layout, autocast, response_terms
 from harness.training.options import Training
 from harness.training.rollouts import Rollout, Speakers, answer, logps_of
+from harness.training.split_weights import embeddings_in_root, refresh, splits_weights, whole_copy
 from harness.training.stored_signals import StoredDistributions
 
 MicroExamples = Sequence[tuple[Example, bool]]
@@ -68,14 +70,9 @@ class DistilTrainer(Trainer):
         dataset: Any = [(example, filler) for filler in (False, True) for example in setup.examples]
         super().__init__(model=setup.student, args=args, train_dataset=dataset)
         self.setup, self.training, self.method = setup, setup.training, setup.training.method
-        # Live responses run the student outside the wrapper that gathers its shards, and end at different lengths.
-        deepspeed_plugin = self.accelerator.state.deepspeed_plugin
-        is_sharded = self.is_fsdp_enabled or (deepspeed_plugin is not None and deepspeed_plugin.zero_stage == 3)
-        if self.method.rollouts and is_sharded:
-            raise UserError(
-                f"{self.method.name} samples from the student while it trains, which cannot be done with sharded "
-                "weights: use compute.launch = ddp or zero2."
-            )
+        # Live responses end at different lengths: gathering split weights at each token would not go round.
+        is_split = self.method.rollouts is not None and splits_weights(self.accelerator)
+        self.speaker = whole_copy(setup.student, args.device) if is_split else setup.student
         self.remove_callback(PrinterCallback)
         self.pad = pad_id(setup.tokenizer)
         self.curve: list[StepRecord] = []
@@ -85,6 +82,11 @@ class DistilTrainer(Trainer):
         self.logs: dict[str, Tensor] = {}
         self.prompts: list[str] = []
         self.grad_norm = math.nan
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        parent: Any = super()
+        with embeddings_in_root(self.setup.student) if self.is_fsdp_enabled else nullcontext():
+            return parent._prepare_for_training(*args, **kwargs)
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """The recipe's schedule over all segments that share it (each as long as this one), from where this begins."""
@@ -140,12 +142,15 @@ class DistilTrainer(Trainer):
         if rollouts is None or setup.teacher is None:
             raise ValueError(f"{self.method.name}: rollouts need a method with rollouts and a teacher")
         temperature, mix = rollouts.sampling(training.config)
+        if self.speaker is not setup.student:
+            refresh(self.speaker, setup.student)
         speakers = Speakers(
-            setup.student, setup.teacher, setup.tokenizer, temperature, mix, training.max_new_tokens,
+            self.speaker, setup.teacher, setup.tokenizer, temperature, mix, training.max_new_tokens,
             teacher_logps=rollouts.weigh is not None,
         )  # fmt: skip
-        # One draw for the whole step: weights that are normalised over it must not depend on the micro-batch size.
-        with self.compute_loss_context_manager():  # the precision of training, so that the loss sees what was drawn
+        # One draw for the whole step: weights that are normalised over it must not depend on the micro-batch size. In
+        # the precision of training, so that the loss sees what was drawn.
+        with autocast(self.speaker, getattr(torch, training.options.dtype)):
             answers = answer(
                 [e for examples in micro_batches for e, _ in examples], speakers, training.seed, self.state.global_step
             )

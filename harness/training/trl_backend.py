@@ -96,6 +96,7 @@ def make_trainer(
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id(tokenizer))
     arguments = training_arguments(training, out) | {
+        "bf16": options.dtype == "bfloat16",
         "gradient_accumulation_steps": options.batch_size // options.micro_batch,
         "logging_strategy": "steps",
         "logging_steps": 1,

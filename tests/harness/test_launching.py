@@ -19,6 +19,8 @@ from harness.records import write_records
 from harness.stages.kind import StageContext
 from harness.stages.kinds import train
 from harness.training.launch import CONFIGURATIONS, command, launch_configuration
+from harness.training.options import Training, TrainOptions
+from harness.training.stored_signals import reference_logps
 from tests.tiny import tiny_checkpoint, tiny_groups
 
 EXPECTED = {
@@ -93,6 +95,13 @@ def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, StageCo
         teacher = tiny_checkpoint(place / "teacher", seed=1)
         models["teacher"] = replace(checkpoint, location=str(teacher))
     inputs = {"prompts": prompts.ref, "samples": samples.ref}
+    if needs.reference:
+        entry = registry.methods[method]
+        read = TrainOptions(max_length=params["options"]["max_length"])
+        logps = reference_logps(Training(entry, entry.config(), groups, student, read, device="cpu"))
+        reference = Stage("reference_logps", {})
+        store.write(reference, lambda folder: (folder / "reference.json").write_text(json.dumps(logps)) and {})
+        inputs["reference"] = reference.ref
     local = {"device": "cpu", "trust_remote_code": False, "models": models, "train": {"micro_batch": 2}}
     stage = Stage("train", params, inputs, local=local)
     return stage, StageContext(registry, store, place / "ledger", place / "out", lambda *_: None, setup)

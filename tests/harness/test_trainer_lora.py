@@ -15,6 +15,7 @@ from harness.models import load as loading
 from harness.models.backends import load_model
 from harness.training import student as student_module
 from harness.training.fit import fit, load_training, make_trainer, run
+from harness.training.forward import host
 from harness.training.options import Lora
 from methods import METHODS
 from tests.tiny import tiny_checkpoint, tiny_groups, tiny_training
@@ -63,14 +64,16 @@ def test_the_checkpoint_answers_as_the_adapted_model(student: Path, tmp_path: Pa
     """check_merged passes on what was saved, and fails on the starting student."""
     loaded = load_training(training("pad-vpd", student))
     run(make_trainer(loaded, tmp_path), tmp_path)
-    tokens = len(loaded.tokenizer)
-    for folder, same in ((tmp_path, True), (student, False)):
-        saved = loading.load_weights(folder, loaded.tokenizer, torch.float32)
-        if same:
-            student_module.check_merged(saved, loaded.student, tokens)
-        else:
-            with pytest.raises(AssertionError, match="does not answer as the adapted model does"):
-                student_module.check_merged(saved, loaded.student, tokens)
+    adapted, merged, start = (
+        student_module.probe(model, len(loaded.tokenizer))
+        for model in (
+            loaded.student,
+            *(host(loading.load_weights(folder, loaded.tokenizer, torch.float32)) for folder in (tmp_path, student)),
+        )
+    )
+    student_module.check_merged(merged, adapted)
+    with pytest.raises(AssertionError, match="does not answer as the adapted model does"):
+        student_module.check_merged(start, adapted)
     ask = [[{"role": "user", "content": "ba"}]]
     first, second = (
         load_model(str(folder)).generate(ask, Sampling(8, 1.0), seed=0, n=8) for folder in (student, tmp_path)
