@@ -10,7 +10,7 @@ from harness.contracts.model import PROTOCOLS, ChatModel, Checkpoint
 from harness.contracts.options import Count, options
 from harness.errors import UserError
 from harness.models.checkpoint import resolve
-from harness.models.engines import vllm
+from harness.models.engines import sglang, vllm
 from harness.models.server_model import SERVER
 
 
@@ -43,5 +43,7 @@ def load_model(
 
 _SUMMARY = "a checkpoint in this process (local folder or hub id)"
 TRANSFORMERS = Backend("transformers", _SUMMARY, frozenset(PROTOCOLS), LoadOptions, load_model)
-BACKENDS: Final[Mapping[str, Backend]] = {backend.name: backend for backend in (TRANSFORMERS, vllm.BACKEND, SERVER)}
+BACKENDS: Final[Mapping[str, Backend]] = {
+    backend.name: backend for backend in (TRANSFORMERS, vllm.BACKEND, sglang.BACKEND, SERVER)
+}
 """By the name that recipes use."""

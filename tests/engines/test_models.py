@@ -27,7 +27,7 @@ TALKS = [
     [{"role": PLAIN, "content": "The answer is"}],
     [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "ok"}],
 ]
-ENGINES = ["vllm"]
+ENGINES = ["vllm", "sglang"]
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,14 @@ COMPLETION = frozenset({
 })  # fmt: skip
 
 
+GENERATE = frozenset({
+    "input_ids", "sampling_params", "return_logprob", "logprob_start_len", "top_logprobs_num", "token_ids_logprob",
+})  # fmt: skip
+GENERATE_OPTIONS = frozenset({
+    "max_new_tokens", "temperature", "top_p", "ignore_eos", "stop_token_ids", "logit_bias", "sampling_seed",
+})  # fmt: skip
+
+
 class Refused(Exception):
     """Status 400."""
 
@@ -80,6 +88,10 @@ class Reader:
         return ids[len(prompt) :], "length", rows
 
 
+def entry(row: Any, token: int) -> list[Any]:
+    return [float(row[token]), token, None]
+
+
 class Handler(BaseHTTPRequestHandler):
     server: FakeEngine
     protocol_version = "HTTP/1.1"
@@ -89,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
         pages = {
             "/health": {},
             "/version": {"version": "0.0.fake"},
-            "/get_server_info": {"version": "0.0.fake"},
+            "/server_info": {"version": "0.0.fake"},
             "/v1/models": {"data": [{"id": fake.name, "root": fake.reader.folder, "max_model_len": fake.window}]},
         }
         self.reply(pages.get(self.path, {"error": "unknown path"}), 200 if self.path in pages else 404)
@@ -107,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
             self.reply({"error": {"message": "busy"}}, fake.faults[number])
             return
         try:
-            self.reply({"/v1/completions": fake.complete}[self.path](body))
+            self.reply({"/v1/completions": fake.complete, "/generate": fake.generate}[self.path](body))
         except Refused as error:
             self.reply({"error": {"message": str(error)}}, 400)
 
@@ -177,6 +189,40 @@ class FakeEngine(ThreadingHTTPServer):
             choices.append(choice)
         # A server's choices come in the order in which they are done.
         return {"choices": choices[::-1]}
+
+    def generate(self, body: dict[str, Any]) -> Any:
+        """SGLang's ``/generate``; a list of prompts with a list of options, as it takes them, gives a list."""
+        if unknown := body.keys() - GENERATE:
+            raise Refused(f"this fake does not know {sorted(unknown)}")
+        if isinstance(body["sampling_params"], list):
+            rows = zip(body["input_ids"], body["sampling_params"], strict=True)
+            return [self.generate({"input_ids": ids, "sampling_params": options}) for ids, options in rows]
+        prompt, options = body["input_ids"], body["sampling_params"]
+        if options.keys() - GENERATE_OPTIONS or not options["ignore_eos"] or not prompt:
+            raise Refused(f"options {options}, prompt {prompt!r}")
+        if len(prompt) >= self.window or len(prompt) + options["max_new_tokens"] > self.window:
+            raise Refused(f"{len(prompt)} tokens, the window has {self.window}")
+        common = {"stop_token_ids": [], **options, "max_tokens": options["max_new_tokens"]}
+        ids, reason, rows = self.reader.draw(prompt, common, options.get("sampling_seed", 0))
+        meta: dict[str, Any] = {"finish_reason": {"type": reason}}
+        if body.get("return_logprob"):
+            start, k = body["logprob_start_len"], body.get("top_logprobs_num", 0)
+            meta["output_token_logprobs"] = [entry(rows[0], ids[0])]
+            meta["input_token_logprobs"] = []
+            tops = [rows[0]]
+            if start >= 0:
+                values = self.reader.logps(prompt)
+                meta["input_token_logprobs"] = [[None, prompt[start], None]]
+                meta["input_token_logprobs"] += [
+                    entry(values[at - 1], prompt[at]) for at in range(start + 1, len(prompt))
+                ]
+                tops = [*values[start : len(prompt) - 1], rows[0]]
+            if k:
+                best = [[entry(row, token) for token in row.topk(k).indices.tolist()] for row in tops]
+                meta["input_top_logprobs"], meta["output_top_logprobs"] = [None, *best[:-1]], best[-1:]
+            if wanted := body.get("token_ids_logprob"):
+                meta["output_token_ids_logprobs"] = [[entry(rows[0], token) for token in wanted]]
+        return {"text": "not used", "output_ids": ids, "meta_info": meta}
 
     @staticmethod
     def top(body: dict[str, Any], ids: list[int], rows: list[Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def test_models_offer_exactly_the_capabilities_that_their_backend_declares(tmp_p
     made = {
         "transformers": (resolve(str(tiny_checkpoint(tmp_path))), LoadOptions(device="cpu"), Services()),
         "vllm": (resolve(str(tiny_checkpoint(tmp_path / "vllm"))), BACKENDS["vllm"].config(), Services()),
+        "sglang": (resolve(str(tiny_checkpoint(tmp_path / "sglang"))), BACKENDS["sglang"].config(), Services()),
         "openai": (None, ServerOptions(config={"model": "m"}), Services(ask=ask)),
     }
     assert made.keys() == BACKENDS.keys()

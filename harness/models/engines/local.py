@@ -153,14 +153,10 @@ class LocalEngines:
         if server is None:
             self._make_place(place)
             server = EngineServer(spec, self.host, log)
+            server.wait()
         self.servers[place] = server
         self.used.add(place)
         server.log_file = log
-        try:
-            server.wait()
-        except EngineFailure:
-            del self.servers[place]
-            raise
         return server.url
 
     def _bury(self, server: EngineServer) -> None:
