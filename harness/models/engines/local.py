@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import Counter, deque
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from harness.contracts.engine import EngineFailure, EngineSpec
 from harness.text import describe_exit
@@ -24,6 +24,7 @@ PORTS = range(15_000, 32_000)  # below those that systems give to outgoing conne
 LAST_LINES = 40  # of a server's output in an error: the reason often stands above a long traceback
 # Of our own environment; an engine in another one would import our packages, or find no library of its own.
 OURS_ALONE = ("PYTHONPATH", "PYTHONHOME")
+READ_SECONDS = 5.0  # for what a server wrote last; a grandchild may hold its output open
 HEALTH_SECONDS = 10.0
 PATIENCE_SECONDS = 180.0
 """A server that runs may be too busy to say so: with thousands of requests before it, or on a machine full of work."""
@@ -62,23 +63,26 @@ class EngineServer:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        threading.Thread(target=self._copy_output, daemon=True).start()
+        self.reader = threading.Thread(target=self._copy_output, args=(self.process.stdout,), daemon=True)
+        self.reader.start()
 
-    def _copy_output(self) -> None:
-        for raw in self.process.stdout or ():
-            line = raw.decode(errors="replace").rstrip()
-            if line:
-                self.lines.append(line)
-            try:  # the stage's folder goes with it, while the server stays
-                with self.log_file.open("a", encoding="utf-8") as file:
-                    file.write(line + "\n")
-            except OSError:
-                continue
+    def _copy_output(self, output: IO[bytes]) -> None:
+        with output:
+            for raw in output:
+                line = raw.decode(errors="replace").rstrip()
+                if line:
+                    self.lines.append(line)
+                try:  # the stage's folder goes with it, while the server stays
+                    with self.log_file.open("a", encoding="utf-8") as file:
+                        file.write(line + "\n")
+                except OSError:
+                    continue
 
     def wait(self) -> None:
         """Raises EngineFailure where it ends, or is not ready in time."""
         while not self.can_be_asked():
             if self.process.poll() is not None:
+                self.end()
                 raise EngineFailure(f"{self.spec.name} did not start ({self.describe_end()}). {self.last_lines()}")
             seconds = time.monotonic() - self.begin
             if seconds > self.spec.start_seconds:
@@ -114,14 +118,13 @@ class EngineServer:
         return "it did not answer" if self.process.poll() is None else describe_exit(self.process.returncode)
 
     def last_lines(self) -> str:
-        # What it wrote last may still be in the pipe.
-        time.sleep(0.1)
         return "Its last lines:\n" + "\n".join(self.lines) if self.lines else "It wrote nothing."
 
     def end(self) -> None:
         if self.process.stdin:
             self.process.stdin.close()
         self.process.wait()
+        self.reader.join(READ_SECONDS)
 
 
 class Place(NamedTuple):
