@@ -108,12 +108,12 @@ def costs(summary: Summary, results: Results) -> Figure:
 def cost_points(summary: Summary, results: Results) -> dict[str, tuple[float, float]]:
     """Row to hours (mean over seeds) and score in the first column; empty without costs."""
     points: dict[str, tuple[float, float]] = {}
+    hours_by_row: dict[str, list[float]] = {}
+    for (row, _), training in results.trainings.items():
+        if training.complete:
+            hours_by_row.setdefault(row, []).append(training.hours)
     for cell in summary.column(summary.columns[0].metric.id) if summary.columns else ():
-        hours = [
-            training.hours
-            for (row, _), training in results.trainings.items()
-            if row == cell.row.id and training.complete
-        ]
+        hours = hours_by_row.get(cell.row.id)
         if hours and cell.value is not None:
             points[cell.row.id] = (sum(hours) / len(hours), cell.value)
     return points

@@ -20,6 +20,7 @@ from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, detectable,
 from harness.text import format_count
 from harness.types import Score
 from reports.tables.published import PublishedComparison, compare_with_paper, published_values
+from results.run.lineage import CellKey
 from results.run.record import RowSpec
 from results.run.results import Results
 
@@ -236,12 +237,13 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     papers = published_values(run, target.published, metrics)
     columns: list[ColumnSummary] = []
     cells: dict[tuple[str, str], CellSummary] = {}
+    scores, reasons = by_cell(results.scores), by_cell(results.missing_scores)
     for metric in metrics:
         column: dict[str, CellSummary] = {}
         for row in rows:
-            scores = {key[2]: score for key, score in results.scores.items() if key[:2] == (row.id, metric.id)}
-            reasons = [reason for key, reason in results.missing_scores.items() if key[:2] == (row.id, metric.id)]
-            column[row.id] = CellSummary(row, metric, scores, reasons, min_coverage)
+            place = row.id, metric.id
+            missing_scores = list(reasons.get(place, {}).values())
+            column[row.id] = CellSummary(row, metric, scores.get(place, {}), missing_scores, min_coverage)
         columns.append(_compare_rows(metric, column, target))
         cells |= {(name, metric.id): cell for name, cell in column.items()}
     for key, paper in papers.items():
@@ -253,6 +255,14 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
         if training.curve:
             steps[name] = min(len(training.curve), steps.get(name, len(training.curve)))
     return Summary(target, tuple(rows), tuple(columns), cells, min_coverage, tuple(absent), steps)
+
+
+def by_cell(values: Mapping[CellKey, T]) -> dict[tuple[str, str], dict[int, T]]:
+    """By row and metric, then by seed."""
+    cells: dict[tuple[str, str], dict[int, T]] = {}
+    for (row, metric, seed), value in values.items():
+        cells.setdefault((row, metric), {})[seed] = value
+    return cells
 
 
 def _in_order(by_name: Mapping[str, T], order: Sequence[str], with_unlisted: bool) -> list[T]:
@@ -292,7 +302,8 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
     rounded_values = {name: round(value, metric.digits) for name, value in values.items()}
     # of one row nothing is best, and a high cost is no merit
     several = len(rounded_values) > 1 and not metric.measured
-    best = tuple(name for name, value in rounded_values.items() if several and value == max(rounded_values.values()))
+    highest = max(rounded_values.values(), default=None)
+    best = tuple(name for name, value in rounded_values.items() if several and value == highest)
     # the test needs one row to compare with: the highest value that has replicates, ties in row order
     top = max((name for name in values if name in draws), key=lambda name: values[name], default=None)
     changes, below_best = compare_with(target.reference), compare_with(top)
