@@ -145,11 +145,13 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
     Ids below ``vocabulary`` that have no token, or no row in the head, get ``NO_TOKEN``: no share of any softmax.
     """
     head = cast("Any", model).get_output_embeddings()
-    # A quantised head must run as it is, and one that is split over processes (ZeRO-3) is gathered by its own call.
-    is_linear = type(head) is torch.nn.Linear and not hasattr(head.weight, "ds_id")
-    if is_linear and head.weight.shape[0] > vocabulary:
-        bias = None if head.bias is None else head.bias[:vocabulary]
-        logits = linear(states, head.weight[:vocabulary], bias)
+    # A quantised head must run as it is, and one that is split and not gathered (ZeRO-3) by its own call.
+    is_linear = type(head) is torch.nn.Linear and head.weight.numel() > 0
+    if is_linear:
+        weight, bias = head.weight, head.bias
+        if weight.shape[0] > vocabulary:
+            weight, bias = weight[:vocabulary], None if bias is None else bias[:vocabulary]
+        logits = linear(states, weight, bias)
     else:
         logits = head(states)[..., :vocabulary]
     logits = logits.float()

@@ -56,6 +56,14 @@ def embeddings_in_root(model: PreTrainedModel) -> Iterator[None]:
             del vars(model)[name]
 
 
+def keep_head_gathered(accelerator: Accelerator, model: PreTrainedModel) -> None:
+    """With ZeRO-3, the head's weight is gathered once per pass of the whole model: the same reason."""
+    if accelerator.distributed_type == DistributedType.DEEPSPEED and splits_weights(accelerator):
+        from deepspeed.runtime.zero import register_external_parameter
+
+        register_external_parameter(model, model.get_output_embeddings().weight)
+
+
 def splits_weights(accelerator: Accelerator) -> bool:
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     return accelerator.distributed_type == DistributedType.FSDP or (plugin is not None and plugin.zero_stage == 3)
@@ -81,7 +89,7 @@ def refresh(twin: PreTrainedModel, model: PreTrainedModel) -> None:
 @contextmanager
 def _whole(weight: Tensor) -> Iterator[Tensor]:
     if hasattr(weight, "ds_id"):
-        from deepspeed.zero import GatheredParameters
+        from deepspeed.runtime.zero import GatheredParameters
 
         with GatheredParameters([weight]):
             yield weight

@@ -30,7 +30,7 @@ from harness.training.batches import Example, MicroBatch, ShuffledBatches, descr
 from harness.training.forward import Layout, autocast, response_terms
 from harness.training.options import Training
 from harness.training.rollouts import Rollout, Speakers, answer, logps_of
-from harness.training.split_weights import embeddings_in_root, refresh, splits_weights, whole_copy
+from harness.training.split_weights import embeddings_in_root, keep_head_gathered, refresh, splits_weights, whole_copy
 from harness.training.stored_signals import StoredDistributions
 
 MicroExamples = Sequence[tuple[Example, bool]]
@@ -73,6 +73,7 @@ class DistilTrainer(Trainer):
         # Live responses end at different lengths: gathering split weights at each token would not go round.
         is_split = self.method.rollouts is not None and splits_weights(self.accelerator)
         self.speaker = whole_copy(setup.student, args.device) if is_split else setup.student
+        keep_head_gathered(self.accelerator, setup.student)
         self.remove_callback(PrinterCallback)
         self.pad = pad_id(setup.tokenizer)
         self.curve: list[StepRecord] = []
