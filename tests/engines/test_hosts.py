@@ -99,6 +99,9 @@ def test_one_that_died_is_started_once_more_and_the_second_death_is_an_error(
 def test_one_that_cannot_start_is_an_error_with_its_last_lines(engines: LocalEngines, tmp_path: Path) -> None:
     with pytest.raises(EngineFailure, match=r"(?s)fake did not start \(exit code 1\).*no such flag"):
         engines.address(spec("--fail", "no such flag"), tmp_path / "log")
+    reason = "RuntimeError: heads of 24" + "\n  at another place" * 60
+    with pytest.raises(EngineFailure, match=r"(?s)Its errors:\nRuntimeError: heads of 24\nIts last lines:"):
+        engines.address(spec("--fail", reason), tmp_path / "log")
     with pytest.raises(EngineFailure, match=r"(?s)exit code 127.*/nowhere/vllm: No such file"):
         engines.address(EngineSpec("vllm", ("/nowhere/vllm",)), tmp_path / "log")
     with pytest.raises(EngineFailure, match=r"(?s)could not be asked .*start_minutes"):

@@ -25,6 +25,7 @@ LAST_LINES = 40  # of a server's output in an error: the reason often stands abo
 # Of our own environment; an engine in another one would import our packages, or find no library of its own.
 OURS_ALONE = ("PYTHONPATH", "PYTHONHOME")
 READ_SECONDS = 5.0  # for what a server wrote last; a grandchild may hold its output open
+LAST_ERRORS = 3  # of the lines that name one, wherever they stand: many lines may follow the reason
 HEALTH_SECONDS = 10.0
 PATIENCE_SECONDS = 180.0
 """A server that runs may be too busy to say so: with thousands of requests before it, or on a machine full of work."""
@@ -49,6 +50,7 @@ class EngineServer:
         self.spec, self.host, self.port = spec, host, free_port(host)
         self.url = f"http://{host}:{self.port}"
         self.lines = deque[str](maxlen=LAST_LINES)
+        self.errors = deque[str](maxlen=LAST_ERRORS)
         self.log_file = log_file
         self.begin = time.monotonic()
         command = [part.replace("{host}", host).replace("{port}", str(self.port)) for part in spec.command]
@@ -72,6 +74,8 @@ class EngineServer:
                 line = raw.decode(errors="replace").rstrip()
                 if line:
                     self.lines.append(line)
+                    if "Error: " in line:
+                        self.errors.append(line)
                 try:  # the stage's folder goes with it, while the server stays
                     with self.log_file.open("a", encoding="utf-8") as file:
                         file.write(line + "\n")
@@ -118,7 +122,10 @@ class EngineServer:
         return "it did not answer" if self.process.poll() is None else describe_exit(self.process.returncode)
 
     def last_lines(self) -> str:
-        return "Its last lines:\n" + "\n".join(self.lines) if self.lines else "It wrote nothing."
+        if not self.lines:
+            return "It wrote nothing."
+        earlier = [line for line in self.errors if line not in self.lines]
+        return "\n".join([*(["Its errors:", *earlier] if earlier else []), "Its last lines:", *self.lines])
 
     def end(self) -> None:
         if self.process.stdin:
