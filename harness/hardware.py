@@ -17,13 +17,13 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-Doing = Literal["train", "read", "write"]
+from harness.contracts.stage import Doing, Work
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,19 @@ class Size:
     """From ``published_sizes.json``, not from the files."""
 
 
-def flops(doing: Doing, parameters: float, tokens: float, factor: float = 2.0) -> float:
-    """FLOPs that the device could have done at its peak in the time that these tokens take."""
-    return factor * parameters * tokens / SHARE[doing]
-
-
 def training_factor(adapters: bool, checkpointing: bool) -> float:
     """FLOPs per weight and trained token; ``checkpointing``: activations are recomputed in the backward pass."""
     return (4.0 if adapters else 6.0) + (2.0 if checkpointing else 0.0)
 
 
-def hours(peak_flops: float, device: str) -> float:
-    return peak_flops / (DEVICES[device].tflops * 1e12 * 3600)
+def hours(work: Iterable[Work], device: str) -> float | None:
+    """``None`` where the size of a model is not known."""
+    total = 0.0
+    for doing, parameters, tokens, flops in work:
+        if parameters is None:
+            return None
+        total += flops * parameters * tokens / SHARE[doing]
+    return total / (DEVICES[device].tflops * 1e12 * 3600)
 
 
 def weight_bytes(model: Size, dtype: str) -> float:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
-from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes
+from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes, words
 from distilbench.cli.screen import console_of
+from distilbench.cli.simulation import show_simulations
+from harness.errors import UserError
 from harness.hardware import DEVICES, SHARE, hours
 from harness.text import format_count
 from reports.targets import find_target
@@ -25,6 +27,14 @@ _PILOT = "Folder of a finished run whose variances are used; default: this recip
 _SPREAD = (
     "Standard deviation of a column's change over questions (and, after the slash, of its score over training seeds)."
 )
+_SIMULATE = (
+    "Play the stages that are still to run on clusters of so many GPUs (gpus=1,8,64) or on a CPU machine with so many "
+    "workers (workers=1,2): time, GPU-hours, cost, bottleneck, a picture. Then --recipe takes several, with commas."
+)
+_JUDGES = "With --simulate: judges of the recipe, each of which judges every judged benchmark."
+_RATES = "With --simulate: measured rates that go before the shipped ones (docs/scale.md)."
+_PRICE = "With --simulate: dollars per GPU-hour; default: a list price (harness/plan/throughputs.json)."
+_PICTURES = "With --simulate: folder of the pictures; default: runs/NAME/simulation."
 COLUMNS = ("stage", "reads", "total", "done", "to do", "responses", "k tokens", "judge calls")
 READS_WIDTH = 36  # a train stage reads six kinds of stages: cut off, so that every kind has one line
 SHOWN_INPUTS = 3
@@ -38,6 +48,11 @@ def plan(
     every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
     pilot: Annotated[Path | None, typer.Option(metavar="RUN", help=_PILOT)] = None,
     spread: Annotated[list[str] | None, typer.Option(metavar="METRIC=SD[/SD]", help=_SPREAD)] = None,
+    simulate: Annotated[str | None, typer.Option(metavar="gpus=N,N", help=_SIMULATE)] = None,
+    judges: Annotated[str | None, typer.Option(metavar="NAME,NAME", help=_JUDGES, callback=words)] = None,
+    rates: Annotated[Path | None, typer.Option(metavar="FILE", help=_RATES)] = None,
+    gpu_price: Annotated[float | None, typer.Option(min=0.0, metavar="DOLLARS", help=_PRICE)] = None,
+    pictures: Annotated[Path | None, typer.Option(metavar="FOLDER", help=_PICTURES)] = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Show the stages of a run, what is done and what the rest costs, the smallest change that each column will
@@ -47,10 +62,28 @@ def plan(
     """
     from distilbench.workflows.plan import plan as plan_work
 
+    if simulate is not None:
+        show_simulation(target, recipe, judges, simulate, rates, gpu_price, pictures, options)
+        return
+    useless = {"--judges": judges, "--rates": rates, "--gpu-price": gpu_price, "--pictures": pictures}
+    if given := [name for name, value in useless.items() if value]:
+        raise UserError(f"{', '.join(given)}: only with --simulate.")
     work = plan_work(target, recipe, **options)
     if every:
         show_stages(work)
     show_plan(work, power=work.power(pilot, spread or ()))
+
+
+def show_simulation(
+    target: str, recipes: str, judges: Sequence[str], clusters: str, rates: Path | None, gpu_price: float | None,
+    pictures: Path | None, options: RunOptions,
+) -> None:  # fmt: skip
+    """Play the plans of the recipes, separated by commas, on each cluster; draw the schedules."""
+    from distilbench.workflows.simulate import draw, plan_grid, simulate
+
+    works = plan_grid(target, words(recipes), judges, **options)
+    simulations = simulate(works, clusters, rates=rates, gpu_price=gpu_price)
+    show_simulations(simulations, draw(simulations, works, pictures))
 
 
 def show_stages(work: WorkPlan) -> None:
@@ -170,7 +203,8 @@ def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
     device = work.first.recipe.compute.gpu
     if device is None:
         return []
-    amount = "unknown" if total.peak_flops is None else f"about {hours(total.peak_flops, device):,.0f}"
+    gpu_hours = hours(total.work, device)
+    amount = "unknown" if gpu_hours is None else f"about {gpu_hours:,.0f}"
     verbs = {"train": "training", "read": "reading", "write": "writing"}
     shares = ", ".join(f"{share:.0%} {verbs[name]}" for name, share in SHARE.items())
     lines = [f"GPU-hours: {amount} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), without judges"]

@@ -135,6 +135,10 @@ class Benchmark(ABC, Generic[C]):
         """About: of the worked examples that stand before each question."""
         return 0
 
+    def answer_tokens(self, config: C) -> int | None:
+        """About: of one answer to one turn; ``None``: not known."""
+        return None
+
     @abstractmethod
     def answer(self, model: GeneratesText, questions: Sequence[Question], config: C, seed: int) -> list[Answer]:
         """Ask the model all turns of all questions; one answer per question, in order."""

@@ -38,6 +38,10 @@ class PromptSource(ABC, Generic[C]):
     pairs: bool = False
     """Whether prompts have a chosen (``golden``) and a rejected answer; here for a plan without the source."""
 
+    lengths: tuple[int, int] | None = None
+    """Tokens of a prompt (with its chat template) and of a response to it, means, for estimates of cost; ``None``: not
+    known."""
+
     def pin(self, config: C) -> Pin:
         """Raises UserError where it cannot be reached, or holds a mistake."""
         return Pin({}, self.pairs, size=self.size)

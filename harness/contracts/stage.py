@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 
 class Ref(NamedTuple):
@@ -27,25 +27,45 @@ class Ref(NamedTuple):
         return f"{self.kind}/{self.key}"
 
 
+Doing = Literal["train", "read", "write"]
+
+
+class Work(NamedTuple):
+    """Tokens that a model of so many weights (``None``: not known) is trained on, reads in one pass, or writes."""
+
+    doing: Doing
+    parameters: int | None
+    tokens: int
+    flops: float = 2.0
+    """Per weight and token."""
+
+
 @dataclass(frozen=True)
 class Cost:
-    """To a factor of about two; ``None``: price or size of a model not known. ``peak_flops``: of a GPU at its peak in
-    the time for ``tokens``; ``peak_bytes``: that training needs in one process."""
+    """To a factor of about two; ``None``: price or size of a model not known. ``work``: what models do for ``tokens``;
+    ``peak_bytes``: that training needs in one process; ``judge_written``: those of ``judge_tokens`` that are replies;
+    ``replicates``: of scores, resamples for all entrants together."""
 
     responses: int = 0
     tokens: int = 0
     judge_calls: int = 0
     judge_tokens: int = 0
+    judge_written: int = 0
+    replicates: int = 0
     dollars: float | None = 0.0
-    peak_flops: float | None = 0.0
+    work: tuple[Work, ...] = ()
     peak_bytes: float | None = 0.0
 
     @classmethod
     def total(cls, costs: Iterable[Cost]) -> Self:
         """The sum, and the largest memory; what is unknown of one is ``None``."""
         rows = list(costs)
-        sums: dict[str, float | None] = {}
-        for cost_field in fields(cls):
+        tokens: dict[tuple[Doing, int | None, float], int] = {}
+        for work in (work for row in rows for work in row.work):
+            sort = work.doing, work.parameters, work.flops
+            tokens[sort] = tokens.get(sort, 0) + work.tokens
+        sums: dict[str, object] = {"work": tuple(Work(*sort[:2], count, sort[2]) for sort, count in tokens.items())}
+        for cost_field in (cost_field for cost_field in fields(cls) if cost_field.name not in sums):
             values = [getattr(row, cost_field.name) for row in rows]
             # Stages that run one after the other use the same memory again.
             reduce = max if cost_field.name == "peak_bytes" else sum

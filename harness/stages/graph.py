@@ -14,9 +14,8 @@ from harness.contracts.method import Method
 from harness.contracts.model import Capability, Checkpoint
 from harness.contracts.options import json_data
 from harness.contracts.registry import Registry
-from harness.contracts.stage import Cost, Ref, Stage
+from harness.contracts.stage import Cost, Ref, Stage, Work
 from harness.errors import UserError
-from harness.hardware import flops
 from harness.models.backends import TRANSFORMERS
 from harness.models.published_sizes import resolve_or_placeholder, size
 from harness.prompts import ResolvedSource, resolve_source
@@ -28,7 +27,8 @@ from harness.text import format_count
 CHARS_PER_TOKEN = 4
 LOADED = TRANSFORMERS.name
 PROMPT_TOKENS = 200
-"""Assumed length of a training prompt: UltraFeedback's mean is about 160, with the chat template a little more."""
+"""Length of a training prompt where its source does not say: UltraFeedback's mean is about 160, with the chat template
+a little more."""
 
 
 @dataclass(frozen=True)
@@ -130,20 +130,28 @@ class StageGraph:
         return self.recipe.baseline is not None and self.registry.benchmarks[benchmark].pairwise
 
     @property
+    def prompt_tokens(self) -> int:
+        """Tokens of a training prompt in estimates of cost."""
+        lengths = self.source.source.lengths
+        return PROMPT_TOKENS if lengths is None else lengths[0]
+
+    @property
     def response_tokens(self) -> int:
-        """Tokens of one response in estimates of cost: half of ``sampling.max_new_tokens``."""
-        return max(1, self.recipe.sampling.max_new_tokens // 2)
+        """Tokens of one response in estimates of cost: where the source does not say, half of
+        ``sampling.max_new_tokens``."""
+        lengths, limit = self.source.source.lengths, self.recipe.sampling.max_new_tokens
+        return max(1, limit // 2) if lengths is None else min(lengths[1], limit)
 
     @property
     def row_tokens(self) -> int:
-        return PROMPT_TOKENS + self.response_tokens
+        return self.prompt_tokens + self.response_tokens
 
 
 def model_cost(stage: Stage, role: str, read: int, written: int = 0, responses: int = 0) -> Cost:
-    model_size, peak = size(stage.local["models"][role]), None
-    if model_size is not None:
-        peak = flops("read", model_size.parameters, read) + flops("write", model_size.parameters, written)
-    return Cost(responses=responses, tokens=read + written, peak_flops=peak)
+    model_size = size(stage.local["models"][role])
+    parameters = None if model_size is None else model_size.parameters
+    work = [work for work in (Work("read", parameters, read), Work("write", parameters, written)) if work.tokens]
+    return Cost(responses=responses, tokens=read + written, work=tuple(work))
 
 
 EXECUTION_ONLY = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})

@@ -20,6 +20,7 @@ from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
 # Draws from the model's own distribution: a greedy student shows little of what preferences change.
 POCKET_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0)
+POCKET_ANSWER_TOKENS = 10  # the students' means are 8 to 13 by benchmark
 
 
 @options
@@ -67,6 +68,8 @@ class QuestionProtocol(Generic[C, Prompt]):
     deviations: Callable[[C], tuple[str, ...]] = lambda config: ()
     temperatures: Mapping[str, float] = field(default_factory=dict)
     """By category of the question, where the protocol has one each."""
+    answer_tokens: int | None = None
+    """About: of one answer, where it was measured."""
 
 
 def pocket_set(
@@ -78,7 +81,7 @@ def pocket_set(
     return QuestionProtocol(
         lambda config: pocket_questions(benchmark, config.split), prompt, POCKET_SAMPLING,
         lambda config: f"pocket 1 ({title} protocol)", lambda config: digest, read,
-        deviations=lambda config: deviations,
+        deviations=lambda config: deviations, answer_tokens=POCKET_ANSWER_TOKENS,
     )  # fmt: skip
 
 
@@ -105,6 +108,9 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         if size is None or getattr(config, "baseline", None) is not None:
             return None
         return size if config.limit is None else replace(size, questions=min(config.limit, size.questions))
+
+    def answer_tokens(self, config: C) -> int | None:
+        return self.sets[config.questions].answer_tokens
 
     def sampling(self, config: C, category: str = "") -> Sampling:
         """The config's own values, else the protocol's for this category of question."""

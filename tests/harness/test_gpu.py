@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from distilbench.plugins import load_registry
-from harness.contracts.stage import Cost
-from harness.hardware import DEVICES, Size, flops, hours, training_bytes, training_factor, weight_bytes
+from harness.contracts.stage import Cost, Work
+from harness.hardware import DEVICES, Size, hours, training_bytes, training_factor, weight_bytes
 from harness.models.published_sizes import size
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
@@ -14,10 +14,11 @@ from harness.recipe.recipe import load_recipe
 
 def test_hours() -> None:
     """10^9 weights, 10^9 tokens: 6 x 10^18 FLOPs at 35% of 312 x 10^12 a second are 54,945 s, 15.26 h."""
-    peak = flops("train", 1e9, 1e9, training_factor(adapters=False, checkpointing=False))
-    assert hours(peak, "A800-80GB") == pytest.approx(6e18 / (0.35 * 312e12) / 3600)
-    assert hours(peak, "A800-80GB") == pytest.approx(15.26, abs=0.01)
-    assert hours(flops("write", 1e9, 1e6), "H200") == pytest.approx(2e15 / (0.1 * 989e12) / 3600)
+    work = [Work("train", 10**9, 10**9, training_factor(adapters=False, checkpointing=False))]
+    assert hours(work, "A800-80GB") == pytest.approx(6e18 / (0.35 * 312e12) / 3600)
+    assert hours(work, "A800-80GB") == pytest.approx(15.26, abs=0.01)
+    assert hours([Work("write", 10**9, 10**6)], "H200") == pytest.approx(2e15 / (0.1 * 989e12) / 3600)
+    assert hours([*work, Work("read", None, 1)], "H200") is None
 
 
 @pytest.mark.parametrize(
@@ -37,27 +38,35 @@ def test_memory() -> None:
     assert training_bytes(size, 10, "bfloat16", True, False) == 4_000 + 5_440
 
 
-def test_the_total_adds_hours_and_takes_the_largest_memory() -> None:
-    total = Cost.total([Cost(peak_flops=1.0, peak_bytes=3.0), Cost(peak_flops=2.0, peak_bytes=2.0)])
-    assert (total.peak_flops, total.peak_bytes) == (3.0, 3.0)
+def test_the_total_adds_work_and_takes_the_largest_memory() -> None:
+    read, write = Work("read", 5, 10), Work("write", 5, 1)
+    total = Cost.total([Cost(work=(read, write), peak_bytes=3.0), Cost(work=(Work("read", 5, 7),), peak_bytes=2.0)])
+    assert (total.work, total.peak_bytes) == ((Work("read", 5, 17), write), 3.0)
     assert Cost.total([Cost(peak_bytes=3.0), Cost(peak_bytes=None)]).peak_bytes is None
     assert Cost.total([]).peak_bytes == 0
 
 
 def test_stages_of_pocket_are_priced_by_the_weights_that_they_use() -> None:
-    """SimPO: 4 rows of 1,024 prompts, 200 + 24 tokens each, 6 FLOPs per weight and token at 35%."""
+    """1,024 prompts of 17 tokens, responses of 11. SimPO trains on two of the four, MiniLLM on one that both models
+    draw; KD's teacher reads along."""
     registry = load_registry()
-    plan = make_plan(load_recipe("pocket", ["seeds=[0]"], registry), registry, ("student", "simpo", "kd"))
+    rows = ("student", "simpo", "pro", "kd", "minillm")
+    plan = make_plan(load_recipe("pocket", ["seeds=[0]"], registry), registry, rows)
     prices = {stage.label: cost for stage, cost in zip(plan.stages, plan.costs(plan.stages), strict=True)}
-    student = size(plan.graph.models["student"])
-    assert student is not None and student.parameters == 358_176
-    tokens = prices["train simpo seed 0"].tokens
-    assert tokens == 1024 * 4 * 224
-    assert prices["train simpo seed 0"].peak_flops == pytest.approx(6 * student.parameters * tokens / 0.35)
-    live = prices["train kd seed 0"]
-    assert (live.peak_flops or 0) > 6 * student.parameters * live.tokens / 0.35, "the teacher reads along"
-    sampled = prices["sample student seed 0"]
-    written = 1024 * 4 * 24
-    expected = 2 * student.parameters * ((sampled.tokens - written) / 0.4 + written / 0.1)
-    assert sampled.peak_flops == pytest.approx(expected)
+    student, teacher = (size(plan.graph.models[name]) for name in ("student", "teacher"))
+    assert student is not None and student.parameters == 358_176 and teacher is not None
+    small, large, row = student.parameters, teacher.parameters, 17 + 11
+    assert prices["train simpo seed 0"].work == (Work("train", small, 1024 * 2 * row, 6.0),)
+    assert prices["train pro seed 0"].work == (Work("train", small, 1024 * 4 * row, 6.0),)
+    assert prices["train kd seed 0"].work == (
+        Work("train", small, 1024 * row, 6.0), Work("read", large, 1024 * row)
+    )  # fmt: skip
+    assert sorted(prices["train minillm seed 0"].work) == sorted((
+        Work("train", small, 1024 * row, 6.0), Work("read", large, 1024 * row),
+        Work("read", small, 1024 * 17), Work("read", large, 1024 * 17),
+        Work("write", small, 1024 * 11), Work("write", large, 1024 * 11),
+    ))  # fmt: skip
+    assert prices["sample student seed 0"].work == (
+        Work("read", small, 1024 * 4 * 17), Work("write", small, 1024 * 4 * 11)
+    )  # fmt: skip
     assert DEVICES["A800-80GB"].gib == 80

@@ -76,10 +76,12 @@ def file_answer_stage(graph: StageGraph, name: str, file: Path | None, row: str,
 def cost(stage: Stage, graph: StageGraph) -> Cost:
     if "file" in stage.local:
         return Cost()
-    turns, characters = question_size(graph.benchmarks[stage.params["benchmark"]])
+    benchmark = graph.benchmarks[stage.params["benchmark"]]
+    turns, characters = question_size(benchmark)
     max_tokens = int(stage.params["config"].get("max_new_tokens") or ANSWER_TOKENS)
     read_tokens = characters // CHARS_PER_TOKEN
-    written_tokens = turns * max_tokens // 2
+    usual_tokens = benchmark.benchmark.answer_tokens(benchmark.config)
+    written_tokens = turns * max_tokens // 2 if usual_tokens is None else turns * min(max_tokens, usual_tokens)
     if "endpoint" not in stage.local:
         return model_cost(stage, "model", read_tokens, written_tokens, turns)
     dollars = client_of(ServerOptions(**stage.local["endpoint"]), graph).billing().price(read_tokens, written_tokens)

@@ -63,7 +63,8 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
     input_tokens += calls * ANSWER_TOKENS // 2  # the answer itself, which is blank in the requests that are counted
     output_tokens += calls * judge.kind.thinking(judge.config) // 2
     dollars = judge.kind.price(judge.config, input_tokens, output_tokens)
-    return Cost(judge_calls=calls, judge_tokens=input_tokens + output_tokens, dollars=dollars)
+    tokens = input_tokens + output_tokens
+    return Cost(judge_calls=calls, judge_tokens=tokens, judge_written=output_tokens, dollars=dollars)
 
 
 @lru_cache(maxsize=32)

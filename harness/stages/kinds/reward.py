@@ -27,7 +27,7 @@ from harness.contracts.options import json_data
 from harness.contracts.stage import Cost, Stage
 from harness.errors import UserError
 from harness.multiple_choice import LETTERS, mcq_messages
-from harness.stages.graph import PROMPT_TOKENS, StageGraph, TrainingRow, model_cost
+from harness.stages.graph import StageGraph, TrainingRow, model_cost
 from harness.stages.kind import StageContext, StageKind, TextLength
 from harness.types import Group, Message, Response
 
@@ -68,7 +68,7 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
     n = int(stage.local["samples"])
     orders = MODES[stage.params["mcq"]].orders(n, random.Random(0))
     response_count = sum(map(len, orders))
-    per_prompt = n * graph.row_tokens + len(orders) * PROMPT_TOKENS + response_count * graph.response_tokens
+    per_prompt = n * graph.row_tokens + len(orders) * graph.prompt_tokens + response_count * graph.response_tokens
     return model_cost(stage, "teacher", graph.recipe.prompts.n * per_prompt)
 
 
@@ -79,7 +79,7 @@ def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
     question_tokens, prompt = QUESTION_FRAME + count * (response + LABEL), graph.recipe.prompts.max_prompt_tokens
     remedy = "lower reward.max_response_tokens, prompts.max_prompt_tokens or sampling.n (reward.mcq=pairwise_both "
     remedy += "shows two responses at a time). A prompt that does not fit is left out, and counted under the table"
-    usual = question_tokens + min(prompt, PROMPT_TOKENS)
+    usual = question_tokens + min(prompt, graph.prompt_tokens)
     return [TextLength(f"multiple-choice questions with {count} responses", question_tokens + prompt, usual, remedy)]
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from statistics import fmean, variance
 
 from harness.contracts.benchmark import ConfiguredBenchmark, Entrant
-from harness.contracts.stage import Ref, Stage
+from harness.contracts.stage import Cost, Ref, Stage
 from harness.stages.graph import StageGraph
 from harness.stages.kind import StageContext, StageKind
 from harness.stages.kinds.judge import judged_benchmark
@@ -151,4 +151,8 @@ def judge_noise(benchmark: ConfiguredBenchmark, entrants: Entrants, seed: int) -
     return details
 
 
-KIND = StageKind("score", run)
+def cost(stage: Stage, graph: StageGraph) -> Cost:
+    return Cost(replicates=len(stage.params["entrants"]) * stage.params["replicates"])
+
+
+KIND = StageKind("score", run, cost)

@@ -76,12 +76,14 @@ def engine_reader(stage: Stage, context: StageContext, role: str) -> ReadsTokenL
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
-    return model_cost(stage, "teacher", graph.recipe.prompts.n * rows_per_prompt(stage, graph) * graph.row_tokens)
+    rows = rows_per_prompt(stage, graph, stage.params["rows"])
+    return model_cost(stage, "teacher", graph.recipe.prompts.n * rows * graph.row_tokens)
 
 
 def disk(stage: Stage, graph: StageGraph) -> DiskUse:
     """4 bytes each: k token ids, k log-probabilities, and the rest's mass, at every response position."""
-    positions = graph.recipe.prompts.n * rows_per_prompt(stage, graph) * graph.response_tokens
+    rows = rows_per_prompt(stage, graph, stage.params["rows"])
+    positions = graph.recipe.prompts.n * rows * graph.response_tokens
     return DiskUse(positions * (8 * int(stage.params["top_k"]) + 4))
 
 
@@ -109,7 +111,8 @@ def reference_stage(row: TrainingRow, number: int, student: Model, data: Mapping
 
 
 def reference_cost(stage: Stage, graph: StageGraph) -> Cost:
-    return model_cost(stage, "student", 2 * graph.recipe.prompts.n * graph.row_tokens)
+    rows = rows_per_prompt(stage, graph, stage.params["rows"])
+    return model_cost(stage, "student", graph.recipe.prompts.n * rows * graph.row_tokens)
 
 
 def run_reference(stage: Stage, context: StageContext) -> Mapping[str, object]:

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 
-from harness.contracts.method import Needs
+from harness.contracts.method import DroppedPrompt, Method, Needs
 from harness.contracts.options import json_data, options_from
-from harness.contracts.stage import Cost, Stage
+from harness.contracts.stage import Cost, Stage, Work
 from harness.errors import UserError
-from harness.hardware import flops, training_bytes, training_factor, visible_gpus, weight_bytes
+from harness.hardware import training_bytes, training_factor, visible_gpus, weight_bytes
 from harness.models.published_sizes import size
 from harness.stages.graph import EXECUTION_ONLY, Model, StageGraph, TrainingRow
 from harness.stages.kind import DiskUse, PlanIssue, StageContext, StageKind, TextLength
@@ -19,7 +19,7 @@ from harness.stages.kinds.sample import generated_texts
 from harness.text import format_count
 from harness.training.launch import LaunchTask, launch
 from harness.training.options import CURVE, Training, TrainOptions, TrainReport
-from harness.types import Group, Prompt
+from harness.types import Group, Prompt, Response
 
 DISTRIBUTIONS = "distributions:"  # a role: ``distributions:family``, ``distributions:tuned``
 
@@ -48,10 +48,15 @@ def train_stage(
     return row.add("train", number, params, data, models, {"launch": compute.launch, "processes": compute.processes})
 
 
-def rows_per_prompt(stage: Stage, graph: StageGraph) -> int:
-    """Rows that a method reads of each prompt: n samples, and one for each other kind of response."""
-    responses = graph.registry.methods[stage.params["method"]].needs.responses
-    return sum(stage.local["samples"] if source == "samples" else 1 for source in responses if source != "rollouts")
+def rows_per_prompt(stage: Stage, graph: StageGraph, config: Mapping[str, object]) -> int:
+    """Rows that a method trains on of each prompt, from what it makes of a prompt with all that it declared."""
+    method: Method = graph.registry.methods[stage.params["method"]]
+    scores = [-1.0 - number for number in range(stage.local["samples"])]
+    samples = tuple(Response(f"text {-s}", True, 1, mean_logp=s, log_psel=s) for s in scores)
+    prompt = Prompt("made", ({"role": "user", "content": "?"},), golden="golden", rejected="rejected")
+    group = Group(prompt, samples=samples, teacher=(Response("taught", True, 1),))
+    rows = method.rows(group, options_from(method.config, config))
+    return 0 if isinstance(rows, DroppedPrompt) else len(rows)
 
 
 def row_texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
@@ -66,26 +71,30 @@ def texts(stage: Stage, graph: StageGraph) -> Iterable[TextLength]:
 
 
 def cost(stage: Stage, graph: StageGraph) -> Cost:
-    """Every row of every prompt, once per epoch; live rollouts are generated and then trained on as well."""
-    train, models = train_options(stage), stage.local["models"]
-    live = "rollouts" in graph.registry.methods[stage.params["method"]].needs.responses
+    """Every row of every prompt, once per epoch; live rollouts are drawn and then trained on."""
+    train, models, config = train_options(stage), stage.local["models"], stage.params["config"]
+    method: Method = graph.registry.methods[stage.params["method"]]
+    rows, live = rows_per_prompt(stage, graph, config), 0.0
+    if method.rollouts is not None:  # a step is live or not
+        live = method.rollouts.share(options_from(method.config, config))
     prompts = graph.recipe.prompts.n * train.epochs
-    rows = rows_per_prompt(stage, graph)
-    responses, tokens = prompts * live, prompts * (rows + 2 * live) * graph.row_tokens
-    student = size(models["student"])
-    teacher = size(models["teacher"]) if "teacher" in models else None
-    if student is None or ("teacher" in models and teacher is None):
-        return Cost(responses, tokens, peak_flops=None, peak_bytes=None)
-    beside = 0 if teacher is None else teacher.parameters
+    responses, trained = round(prompts * live), round(prompts * (rows * (1 - live) + live)) * graph.row_tokens
     adapters, checkpointing = train.lora is not None, train.gradient_checkpointing
-    peak = flops("train", student.parameters, tokens, training_factor(adapters, checkpointing))
-    peak += flops("read", beside, tokens)
-    peak += flops("write", student.parameters + beside, responses * graph.response_tokens)
-    # All rows of a prompt go through the model together, so they share a micro-batch.
-    micro_batch = train.micro_batch * max(1, rows) * graph.row_tokens
-    memory = training_bytes(student, micro_batch, train.dtype, adapters, checkpointing)
-    memory += 0 if teacher is None else weight_bytes(teacher, train.dtype)
-    return Cost(responses, tokens, peak_flops=peak, peak_bytes=memory)
+    student, teacher = size(models["student"]), size(models["teacher"]) if "teacher" in models else None
+    weights = {role: None if (found := size(model)) is None else found.parameters for role, model in models.items()}
+    work = [Work("train", weights["student"], trained, training_factor(adapters, checkpointing))]
+    if "teacher" in models:
+        work.append(Work("read", weights["teacher"], trained))
+    if responses:  # both models draw them, in turn
+        work += [Work("read", count, responses * graph.prompt_tokens) for count in weights.values()]
+        work += [Work("write", count, responses * graph.response_tokens) for count in weights.values()]
+    memory = None
+    if None not in weights.values():
+        # All rows of a prompt go through the model together, so they share a micro-batch.
+        micro_batch = train.micro_batch * max(1, rows) * graph.row_tokens
+        memory = training_bytes(student, micro_batch, train.dtype, adapters, checkpointing)
+        memory += 0 if teacher is None else weight_bytes(teacher, train.dtype)
+    return Cost(responses, trained + responses * graph.row_tokens, work=tuple(work), peak_bytes=memory)
 
 
 def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:

@@ -27,7 +27,15 @@ from harness.pocket.tasks import recognise
 from harness.pocket.world import iter_prompts, pocket_questions
 from harness.types import Answer, Judgment, Question, Score
 from judges.benchmarks.answer_files import read_jsonl
-from judges.benchmarks.base import POCKET_SAMPLING, BenchmarkBase, BenchmarkConfig, QuestionProtocol, ask, text_hash
+from judges.benchmarks.base import (
+    POCKET_ANSWER_TOKENS,
+    POCKET_SAMPLING,
+    BenchmarkBase,
+    BenchmarkConfig,
+    QuestionProtocol,
+    ask,
+    text_hash,
+)
 from judges.benchmarks.gsm8k.stops import cut_at_stop
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 
@@ -255,6 +263,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             lambda config: pocket_questions("gsm8k", config.split), ProblemPrompt("{question}", _pocket_examples, 100),
             POCKET_SAMPLING, _version, _prompt_hash,
             deviations=lambda config: ("Pocket word problems of distilbench's own wording, asked as they are.",),
+            answer_tokens=POCKET_ANSWER_TOKENS,
         ),
         "official": QuestionProtocol(
             _official_questions, OFFICIAL, Sampling(max_new_tokens=256, temperature=0.0), _version, _prompt_hash,
