@@ -28,7 +28,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 import distilbench
-from distilbench.workflows.simulate import pending, simulate
+from distilbench.simulation import pending, simulate
 from harness.contracts.stage import RunListener
 
 PILOT = {

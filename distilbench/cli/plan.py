@@ -79,7 +79,7 @@ def show_simulation(
     pictures: Path | None, options: RunOptions,
 ) -> None:  # fmt: skip
     """Play the plans of the recipes, separated by commas, on each cluster; draw the schedules."""
-    from distilbench.workflows.simulate import draw, plan_grid, simulate
+    from distilbench.simulation import draw, plan_grid, simulate
 
     works = plan_grid(target, words(recipes), judges, **options)
     simulations = simulate(works, clusters, rates=rates, gpu_price=gpu_price)

@@ -11,7 +11,7 @@ import typer
 from distilbench.cli.screen import console_of, duration
 
 if TYPE_CHECKING:
-    from distilbench.workflows.simulate import Simulation
+    from distilbench.simulation import Simulation
 
 PATH_STEPS = 12
 
