@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from distilbench.cli.app import app
 from distilbench.simulation import Simulation, pending, plan_grid, read_clusters
 from harness.errors import UserError
 from harness.plan.simulation import Cluster
-from tests.command import SMALL, settings
+from tests.command import ROOT, SMALL, settings
+from tests.command import distilbench as distilbench_command
 
 PNG = b"\x89PNG\r\n"
 ROWS = ["dpo", "kd"]
@@ -141,3 +144,17 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
 def test_mistakes_have_one_message(tmp_path: Path, words: list[str], text: str) -> None:
     done = CliRunner().invoke(app, ["plan", "table1", *words, "--runs", str(tmp_path)])
     assert isinstance(done.exception, UserError) and text in str(done.exception)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_page_shows_what_its_commands_print(tmp_path: Path, number: int) -> None:
+    """docs/scale.md: the tables of the full grid."""
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    command = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[1 + number]
+    table = re.findall(r"^```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[number]
+    words = shlex.split(command.replace("\\\n", " "))
+    done = distilbench_command(*words[1:], "--runs", str(tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in table.splitlines() if line.rstrip() not in done.stdout] == []
+    assert done.stdout.count("picture: ") == (3, 1)[number]
