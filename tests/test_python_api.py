@@ -16,7 +16,7 @@ from tests.test_reproduce import WORDS, Place, base, copy  # noqa: F401, fixture
 EXPORTED = {
     "FinishedRun", "UserError", "WorkPlan", "compare_annotations", "compare_judges", "evaluate", "export_answers",
     "import_answers", "load", "plan", "plan_evaluation", "plan_judge_comparison", "read_import", "report",
-    "reproduce", "run", "write_page",
+    "reproduce", "run", "simulate", "write_page",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "trl", "lm_eval", "matplotlib", "datasets", "peft", "pandas", "numpy", "pydantic")
 CALLS = 40_000
