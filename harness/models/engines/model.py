@@ -205,7 +205,7 @@ class EngineModel(TokenModel):
     @cached_property
     def spec(self) -> EngineSpec:
         config, engine = self.config, self.engine
-        command = list(config.command or engine.command)
+        command = [expand(part) for part in config.command or engine.command]
         command = [part.replace("{model}", str(self.folder)) for part in command] + (
             [] if any("{model}" in part for part in command) else [str(self.folder)]
         )
@@ -368,6 +368,11 @@ def seeds_of(seed: int, prompt: int, n: int) -> range:
     return range(first, first + n)
 
 
+def expand(part: str) -> str:
+    """A home folder is what a shell would read."""
+    return str(Path(part).expanduser()) if part.startswith("~") else part
+
+
 def problem_of(engine: Dialect, config: EngineOptions) -> str | None:
     """Why no server can be had here: its command is not there, or one that is to run does not answer."""
     if config.server is not None:
@@ -376,7 +381,7 @@ def problem_of(engine: Dialect, config: EngineOptions) -> str | None:
         except UserError as error:
             return str(error)
         return None
-    program = (config.command or engine.command)[0]
+    program = expand((config.command or engine.command)[0])
     if shutil.which(program, path=config.environment.get("PATH")) is None:
         return (
             f"backend {engine.name}: there is no command {program!r}. Install {engine.name} in an environment of its "
