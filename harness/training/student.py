@@ -129,7 +129,8 @@ def probe(model: torch.nn.Module, vocabulary: int) -> Tensor:
     """[1, T, H] hidden states of a few tokens. ``model``: prepared by ``forward.host``, perhaps wrapped; where its
     weights are split over processes, each of them has to call this."""
     ids = torch.arange(3, 3 + min(16, vocabulary - 3), device=next(model.parameters()).device)[None]
-    states: Tensor = model.train(False)(input_ids=ids, read_states=torch.clone, exact=True)
+    model.train(False)  # DeepSpeed's engine returns nothing here
+    states: Tensor = model(input_ids=ids, read_states=torch.clone, exact=True)
     return states
 
 
