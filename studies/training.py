@@ -42,7 +42,7 @@ from harness.stages.kinds.reward import cyclic_orders
 from harness.training import Training, TrainOptions
 from harness.training.batches import Example, TokenRow
 from harness.training.fit import make_trainer
-from harness.training.forward import Layout, gain, host
+from harness.training.forward import choose, gain, host
 from harness.training.trainer import LoadedTraining
 from harness.types import Response
 from methods import METHODS
@@ -154,7 +154,8 @@ class Trainers:
 
         def run() -> float:
             entry = METHODS[method]
-            layout = Layout(packed, "chosen by the benchmark")
+            options = replace(self.options, packing="always" if packed else "never")
+            layout = choose(options, batch, [self.student], len(self.tokenizer))
             training = Training(entry, entry.config(), [], self.path, self.options)
             setup = LoadedTraining(training, batch, self.student, self.tokenizer, layout)
             trainer, clock = make_trainer(setup, self.place / "ours"), Clock()

@@ -139,6 +139,18 @@ def _check_report(model: Any, report: Mapping[str, Any]) -> None:
         )
 
 
+def scale_of(model: PreTrainedModel) -> tuple[float, float]:
+    """What multiplies logits (Cohere's ``logit_scale``; MPT has ``None``) and what divides them (Granite)."""
+    config: Any = model.config.get_text_config()
+    return getattr(config, "logit_scale", None) or 1.0, getattr(config, "logits_scaling", None) or 1.0
+
+
+def cap_of(model: PreTrainedModel) -> float | None:
+    """The bound that Gemma-2's tanh puts on logits. RecurrentGemma has another name for it."""
+    config: Any = model.config.get_text_config()
+    return getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
+
+
 def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor:
     """Hidden states [..., H] -> next-token logits [..., vocabulary] float32, without columns that only pad the head.
 
@@ -155,11 +167,10 @@ def logits_of(model: PreTrainedModel, states: Tensor, vocabulary: int) -> Tensor
     else:
         logits = head(states)[..., :vocabulary]
     logits = logits.float()
-    config: Any = model.config.get_text_config()
-    # Granite divides (``logits_scaling``), Cohere multiplies (``logit_scale``; MPT has ``None``), Gemma-2 caps softly.
-    logits = logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-    # RecurrentGemma has another name for it.
-    cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)
+    scale, divisor = scale_of(model)
+    logits = logits if scale == 1 else logits * scale
+    logits = logits if divisor == 1 else logits / divisor
+    cap = cap_of(model)
     logits = logits if cap is None else cap * torch.tanh(logits / cap)
     if logits.shape[-1] < vocabulary:
         logits = pad(logits, (0, vocabulary - logits.shape[-1]), value=NO_TOKEN)

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,8 @@ class MicroBatch:
     """One forward pass of R rows, or of their prompts packed; N response tokens. ``fed``: tokens through the model,
     without padding; ``filler``: repeats a prompt so that every process runs equally often, counts for nothing."""
 
-    inputs: Mapping[str, Tensor]
+    inputs: Mapping[str, Any]
+    """Tensors for the model; where packed rows are attended by parts, their lengths too."""
     index: Tensor
     """[N] positions (in the flattened rows) whose hidden state predicts ``labels`` [N]."""
     labels: Tensor
@@ -153,13 +155,19 @@ def micro_batch(
     *,
     filler: bool = False,
     packed: bool = False,
+    by_parts: bool = False,
 ) -> MicroBatch:
-    """The rows of these prompts, padded on the right; ``packed``: one row per prompt."""
+    """The rows of these prompts, padded on the right; ``packed``: one row per prompt (``by_parts``: see
+    ``forward.Layout``)."""
     batch = describe(examples, tokens or {}, device)
     ids = tuple(example.id for example in examples)
     labels = torch.tensor([t for example in examples for row in example.rows for t in row.response], device=device)
     if packed:
         inputs, index = packed_inputs(examples, pad, device)
+        if by_parts:
+            inputs["packed_lengths"] = tuple(
+                (len(e.prompt), *(len(row.response) - 1 for row in e.rows)) for e in examples
+            )
         fed = sum(len(e.prompt) + sum(len(row.response) - 1 for row in e.rows) for e in examples)
         return MicroBatch(inputs, index, labels, batch, ids, fed, filler=filler)
     rows = [([*example.prompt, *row.response], len(example.prompt)) for example in examples for row in example.rows]
@@ -178,7 +186,7 @@ def micro_batch(
     return MicroBatch(inputs, index, labels, batch, ids, int(sizes.sum()), filler=filler)
 
 
-def packed_inputs(examples: Sequence[Example], pad: int, device: torch.device) -> tuple[dict[str, Tensor], Tensor]:
+def packed_inputs(examples: Sequence[Example], pad: int, device: torch.device) -> tuple[dict[str, Any], Tensor]:
     """``MicroBatch.inputs`` and ``index`` of one padded row ``prompt | response 1 | ... | response n`` per prompt.
     Positions start again after the prompt for each response, which sees the prompt and itself alone."""
     rows, places = [], []
@@ -200,7 +208,9 @@ def packed_inputs(examples: Sequence[Example], pad: int, device: torch.device) -
         torch.tensor([row[column] + [fill] * (width - len(row[column])) for row in rows], device=device)
         for column, fill in enumerate((pad, 0, -1))
     )
-    inputs = {"input_ids": input_ids, "position_ids": position_ids, "attention_mask": block_mask(segment_ids)}
+    inputs: dict[str, Any] = {
+        "input_ids": input_ids, "position_ids": position_ids, "attention_mask": block_mask(segment_ids)
+    }  # fmt: skip
     index = [number * width + spot for number, spots in enumerate(places) for spot in spots]
     return inputs, torch.tensor(index, device=device)
 

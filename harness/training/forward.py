@@ -15,16 +15,19 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from harness.contracts.method import TokenTerms, TopK
+from harness.contracts.method import TokenTerms, TopK, log_probabilities
 from harness.errors import UserError
 from harness.models.load import logits_of
 from harness.training.batches import Example, MicroBatch, TokenRow, micro_batch
 from harness.training.options import TrainOptions
+from harness.training.shortcuts import BY_PARTS, CHUNK_NUMBERS, head_of, logps_of_labels
 
-CHUNK_NUMBERS = 1 << 24
-"""Logits per automatic chunk: 64 MiB in float32."""
 Guide = Tensor | Mapping[str, TopK] | None
 LEAST_GAIN = 1.1
+FEW_LOGITS = 1 << 22
+"""Up to which autograd's own gradient is as fast as the one of ``shortcuts``."""
+FEW_PAIRS = 1 << 24
+"""Pairs x hidden size of a packed row up to which one masked call of attention is as fast as one for each part."""
 
 
 def host(model: PreTrainedModel, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -74,6 +77,10 @@ def response_terms(
 
     def read_states(hidden: Tensor) -> dict[str, Tensor]:
         states = hidden.flatten(0, 1)[micro.index]
+        if token_terms is log_probabilities and len(states) * vocabulary > FEW_LOGITS:
+            head = head_of(student, vocabulary)
+            if head is not None:
+                return {"logp": logps_of_labels(head, states, micro.labels)}
         size = max(1, CHUNK_NUMBERS // vocabulary)
         if len(states) <= size:
             return chunk_terms(states, micro.labels, guide)
@@ -109,6 +116,11 @@ def states_of(model: PreTrainedModel, micro: MicroBatch) -> Tensor:
 class Layout:
     packed: bool
     reason: str
+    by_parts: bool = False
+    """Whether a packed row is attended part by part: its prompt, then each response with the prompt."""
+
+    def batch(self, examples: Sequence[Example], pad: int, device: torch.device, filler: bool = False) -> MicroBatch:
+        return micro_batch(examples, pad, device, filler=filler, packed=self.packed, by_parts=self.by_parts)
 
 
 def choose(
@@ -129,10 +141,25 @@ def choose(
     ratio = gain(models[0], examples)
     if options.packing == "auto" and ratio < LEAST_GAIN:
         return Layout(False, f"separate rows: prompts are short beside responses (packing: {ratio:.2f}x)")
-    return Layout(True, f"packed: about {ratio:.2f}x less work than separate rows")
+    by_parts = attends_by_parts(models, examples, vocabulary)
+    return Layout(True, f"packed: about {ratio:.2f}x less work than separate rows", by_parts)
 
 
-@torch.no_grad()
+def attends_by_parts(models: Sequence[PreTrainedModel], examples: Sequence[Example], vocabulary: int) -> bool:
+    """Let models attend packed rows without masked pairs, if rows are long, on a CPU, and all models take it."""
+    config: Any = models[0].config.get_text_config()
+    longest = max(len(e.prompt) + sum(len(row.response) - 1 for row in e.rows) for e in examples)
+    if models[0].device.type != "cpu" or longest**2 * config.hidden_size <= FEW_PAIRS:
+        return False
+    for model in models:
+        model.config._attn_implementation = BY_PARTS
+    if any(trial(model, vocabulary, by_parts=True) for model in models):
+        for model in models:
+            model.config._attn_implementation = "sdpa"
+        return False
+    return True
+
+
 def obstacle(model: PreTrainedModel, longest: int, vocabulary: int) -> str | None:
     """Why packed rows would not be exact for this model: known limits first, then a trial on a few tokens."""
     config = model.config.get_text_config()
@@ -143,8 +170,15 @@ def obstacle(model: PreTrainedModel, longest: int, vocabulary: int) -> str | Non
     if window is not None and window < longest:
         return f"{name} attends within a window of {window} tokens and rows have up to {longest}"
     kernel = getattr(config, "_attn_implementation", None)
-    if kernel != "sdpa":
+    if kernel not in ("sdpa", BY_PARTS):
         return f"{name} runs with {kernel} attention; packing needs sdpa"
+    return trial(model, vocabulary)
+
+
+@torch.no_grad()
+def trial(model: PreTrainedModel, vocabulary: int, by_parts: bool = False) -> str | None:
+    """What goes wrong where a few tokens are packed."""
+    name = type(model).__name__
     # Different tokens at every place, so that a row that looks at another's tokens shows; from 3 on, because the
     # first ids are often special.
     ids = [number % max(1, vocabulary) for number in range(3, 14)]
@@ -153,7 +187,7 @@ def obstacle(model: PreTrainedModel, longest: int, vocabulary: int) -> str | Non
     model.train(False)
     try:
         separate = states_of(model, micro_batch([example], 0, model.device))
-        packed_states = states_of(model, micro_batch([example], 0, model.device, packed=True))
+        packed_states = states_of(model, Layout(True, "", by_parts).batch([example], 0, model.device))
     except (RuntimeError, ValueError, TypeError, IndexError):
         return f"{name} refuses a block mask"
     finally:

@@ -29,8 +29,9 @@ from harness.journal import Journal
 from harness.models.chat import pad_id, tokenizer_difference, vocabulary_size
 from harness.models.load import load_tokenizer, load_weights, logits_of, pick_device
 from harness.training.batches import Example, MicroBatch, micro_batch, prepare
-from harness.training.forward import CHUNK_NUMBERS, choose, host, response_terms, states_of
+from harness.training.forward import choose, host, response_terms, states_of
 from harness.training.options import Progress, Training
+from harness.training.shortcuts import CHUNK_NUMBERS
 
 REST_FLOOR = 1e-7
 SLAB = 256
@@ -300,7 +301,7 @@ def reference_logps(
     result: list[list[float]] = [[] for _ in training.groups]
 
     def row_sums(chunk: Sequence[Example]) -> list[float]:
-        micro = micro_batch(chunk, pad_id(tokenizer), device, packed=layout.packed)
+        micro = layout.batch(chunk, pad_id(tokenizer), device)
         terms = response_terms(student, student, None, micro, log_probabilities, None, vocabulary)
         sums: list[float] = micro.batch.sum_rows(terms["logp"]).tolist()
         return sums

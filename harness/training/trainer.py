@@ -135,7 +135,7 @@ class DistilTrainer(Trainer):
 
     def read(self, micro_examples: MicroExamples, device: torch.device) -> MicroBatch:
         examples, stores = [example for example, _ in micro_examples], self.setup.teacher_distributions
-        micro = micro_batch(examples, self.pad, device, filler=micro_examples[0][1], packed=self.setup.layout.packed)
+        micro = self.setup.layout.batch(examples, self.pad, device, filler=micro_examples[0][1])
         return micro if stores is None else replace(micro, teacher_distributions=stores.of(examples, device))
 
     def roll_out(self, micro_batches: Sequence[MicroExamples], device: torch.device) -> list[MicroBatch]:
