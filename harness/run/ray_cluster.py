@@ -33,6 +33,7 @@ from harness.contracts.executor import Copies, RunStage, StageResources, StageRe
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.models.engines.local import LocalEngines
+from harness.text import format_count
 
 NAMESPACE: Final = "distilbench"
 PATIENCE: Final = 60.0
@@ -167,13 +168,21 @@ class Supervisor:
         self, user: str, spec: EngineSpec, log_file: Path, environment: Mapping[str, str]
     ) -> str | list[str]:
         """The base URL of an engine for ``user`` (a stage) until it is set free; a list with one error otherwise."""
+        largest = max((node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
+        if spec.gpus > largest > 0:
+            wish = format_count(spec.gpus, "GPU")
+            return [f"{spec.name} needs {wish} on one machine, and the largest of the cluster has {largest:g}"]
         for _ in range(2):  # its machine may have died
             if spec not in self.engines:
                 if not spec.gpus:
                     idle = [engine for engine in self.engines.values() if not engine.users and not engine.spec.gpus]
                     self._end_engines(idle[: max(0, len(idle) - spec.keep + 1)])
                 # A server takes no core: the stage that waits for its answers holds one.
-                options = {"num_gpus": spec.gpus, "num_cpus": 0, "runtime_env": {"env_vars": dict(environment)}}
+                options = {
+                    "num_gpus": min(spec.gpus, largest),
+                    "num_cpus": 0,
+                    "runtime_env": {"env_vars": dict(environment)},
+                }
                 actor = ray.remote(EngineActor).options(**options).remote()
                 self.engines[spec] = Engine(actor, spec)
             engine = self.engines[spec]

@@ -102,15 +102,20 @@ class RayExecutor(Executor):
         if stage.uses_ledger:
             self.pool.submit(stage)
             return
-        needs = self.resources.of(stage)
+        needs = self._needs(stage)
         if not self.config.autoscale and (problem := too_large(needs)):
             self.failed.append(StageResult(stage, 0.0, problem))
             return
         self.stages[stage.key] = stage
         self._send(stage)
 
-    def _send(self, stage: Stage) -> None:
+    def _needs(self, stage: Stage) -> StageResources:
+        """The GPUs of a stage whose model is an engine's are that engine's."""
         needs = self.resources.of(stage)
+        return needs._replace(gpus=0) if stage.local.get("engine") else needs
+
+    def _send(self, stage: Stage) -> None:
+        needs = self._needs(stage)
         order = StageOrder(
             needs,
             pickle.dumps(self.make_run_stage),
