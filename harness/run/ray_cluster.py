@@ -9,6 +9,7 @@ import pickle
 import re
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,8 @@ POLL: Final = 2.0
 """Seconds that the supervisor keeps a driver waiting for events."""
 PACE: Final = 0.5
 """Seconds between two reports of a stage's progress."""
+END_SECONDS: Final = 12.0
+"""In which an engine's server ends."""
 GIB: Final = 2**30
 COLOUR: Final = re.compile(r"\x1b\[\d+m")
 SAME_VERSION: Final = (
@@ -109,6 +112,7 @@ class Supervisor:
         self.events: dict[str, asyncio.Queue[Event]] = {}  # by driver
         self.heard: dict[str, float] = {}
         self.engines: dict[EngineSpec, Engine] = {}
+        self.ending: set[asyncio.Task[None]] = set()
         self.watch: asyncio.Task[None] | None = None
 
     async def hear(self, driver: str) -> list[str]:
@@ -153,7 +157,7 @@ class Supervisor:
         for job in self.jobs.values():
             job.drivers.discard(driver)
         if not self.heard:
-            self._end_engines(self.engines.values())
+            await asyncio.gather(*self._end_engines(self.engines.values()))
 
     # Of workers
 
@@ -263,10 +267,16 @@ class Supervisor:
         if job.task is not None:
             ray.cancel(job.task, force=True)
 
-    def _end_engines(self, engines: Iterable[Engine]) -> None:
-        for engine in list(engines):
-            ray.kill(engine.actor)
+    def _end_engines(self, engines: Iterable[Engine]) -> list[asyncio.Task[None]]:
+        """They are out of the table at once; their tasks end when they have."""
+        chosen = list(engines)
+        for engine in chosen:
             self.engines.pop(engine.spec, None)
+        tasks = [asyncio.create_task(end_actor(engine.actor)) for engine in chosen]
+        self.ending.update(tasks)  # else nothing holds them
+        for task in tasks:
+            task.add_done_callback(self.ending.discard)
+        return tasks
 
     async def _watch(self) -> None:
         while True:
@@ -281,7 +291,7 @@ class Supervisor:
                         self._cancel(job)
             self._make_room(now)
             if not self.heard and not self.jobs:
-                self._end_engines(self.engines.values())
+                await asyncio.gather(*self._end_engines(self.engines.values()), *self.ending)
                 ray.kill(ray.get_runtime_context().current_actor)
 
     def _make_room(self, now: float) -> None:
@@ -295,6 +305,13 @@ class Supervisor:
         if stages_wait or engines_wait:
             self._end_engines([engine for engine in idle if engine.spec.gpus][:1])
         self._end_engines([engine for engine in idle if now - engine.last_use > self.idle_seconds])
+
+
+async def end_actor(actor: Any) -> None:
+    """Its server first: Ray kills the children of a worker without a word, and those of these outlive it."""
+    with suppress(RayError, TimeoutError):
+        await asyncio.wait_for(actor.close.remote(), END_SECONDS)
+    ray.kill(actor)
 
 
 def first_line(error: RayError) -> str:
@@ -326,6 +343,9 @@ class EngineActor:
 
     def release(self) -> list[str]:
         return self.engines.release()
+
+    def close(self) -> None:
+        self.engines.close()
 
 
 class RayEngines:

@@ -214,7 +214,7 @@ class RayExecutor(Executor):
         if "pool" in self.__dict__:
             self.pool.shutdown(abort)
         try:
-            ray.get(self.supervisor.leave.remote(self.driver), timeout=15)
+            ray.get(self.supervisor.leave.remote(self.driver), timeout=30)
         except (RayError, GetTimeoutError) as error:
             log.debug("the supervisor did not hear that the command is over: %s", error)
         if self.connection.ours:

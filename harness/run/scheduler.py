@@ -121,7 +121,7 @@ def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Se
     kind = registry.executors[compute.executor]
     make_run_stage = partial(stage_runner, setup, ledger, time.time())
     config, resources = options_from(kind.config, compute.executor_options), compute.resources(registry.stages)
-    return kind.start(config, replace(resources, folder=ledger.parent), make_run_stage, listener)
+    return kind.start(config, replace(resources, folder=ledger.parent.absolute()), make_run_stage, listener)
 
 
 def run_ready(stages: Sequence[Stage], executor: Executor, listener: RunListener, outcome: RunOutcome) -> None:

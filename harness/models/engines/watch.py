@@ -4,6 +4,7 @@ end of the pipe closes it, or is gone, whatever killed it. ``python watch.py COM
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -27,10 +28,18 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
                 time.sleep(0.05)
 
 
+def die_with_parent() -> None:
+    """On Linux: where this process is killed itself, as Ray kills the children of a worker, nobody ends the command."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, prctl(2)
+
+
 def main() -> int:
     """The exit code of the command, or 128 and the number of the signal that ended it."""
     try:
-        process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
+        # No thread runs yet that could hold a lock.
+        options = {"start_new_session": True, "preexec_fn": die_with_parent}
+        process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, **options)  # noqa: S603
     except OSError as error:
         sys.stderr.write(f"{sys.argv[1]}: {error.strerror}\n")
         return 127
