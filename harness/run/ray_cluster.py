@@ -451,6 +451,7 @@ class Forward(logging.Handler):
     def __init__(self, supervisor: Any, key: str, host: str) -> None:
         super().__init__()
         self.supervisor, self.key, self.host = supervisor, key, host
+        self.last: Any = None
         # Their formatter hides keys.
         self.formatters = [handler.formatter for handler in logging.getLogger().handlers if handler.formatter]
 
@@ -459,10 +460,12 @@ class Forward(logging.Handler):
 
     def __exit__(self, *_: object) -> None:
         logging.getLogger().removeHandler(self)
+        if self.last is not None:  # or the result could overtake it
+            ray.get(self.last)
 
     def emit(self, record: logging.LogRecord) -> None:
         text = self.formatters[0].format(record) if self.formatters else record.getMessage()
-        self.supervisor.tell.remote(Event("log", self.key, (record.levelno, f"{self.host}: {text}")))
+        self.last = self.supervisor.tell.remote(Event("log", self.key, (record.levelno, f"{self.host}: {text}")))
 
 
 def supervisor_name(folder: Path | None, storage: str | None, unique: str) -> str:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import psutil
 import pytest
 
@@ -25,6 +26,7 @@ from harness.run import EXECUTORS
 from harness.run.ray_options import RayOptions
 from results.store.store import MARKER
 from tests.command import SMALL, command, distilbench, environment, settings
+from tests.fakes.s3 import local_s3
 
 pytest.importorskip("ray", reason="needs ray: tox -e ray")
 pytestmark = [
@@ -71,12 +73,12 @@ def name_of(process: psutil.Process) -> str:
 
 
 @contextmanager
-def machines(cores: int = 1, gpus: int = 0) -> Iterator[Machines]:
+def machines(cores: int = 1, gpus: int = 0, **variables: str) -> Iterator[Machines]:
     before = dict(os.environ)
     # Workers that nobody asked for cost seconds each; they are found, and nothing is reported to Ray's makers.
     os.environ |= environment(
         RAY_prestart_worker_first_driver="0", RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0",
-        RAY_health_check_failure_threshold="8", RAY_health_check_period_ms="1000", RAY_raylet_start_wait_time_s="300",
+        RAY_health_check_failure_threshold="8", RAY_health_check_period_ms="1000", **variables,
     )  # fmt: skip
     both = Machines(cores, gpus)
     try:
@@ -93,7 +95,7 @@ def contents(store: Path) -> dict[str, str]:
     return {file.relative_to(store).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-def wait_until(happens: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_until(happens: Callable[[], Any], seconds: float = 200) -> Any:
     end = time.monotonic() + seconds
     while not (found := happens()):
         assert time.monotonic() < end, "it did not happen"
@@ -101,22 +103,37 @@ def wait_until(happens: Callable[[], Any], seconds: float = 120) -> Any:
     return found
 
 
-def start(folder: Path, address: str) -> subprocess.Popen[bytes]:
-    words = command("-v", *WORDS, "--executor", "ray", *settings(f"compute.executor_options.address={address}"))
+def start(folder: Path, **values: object) -> subprocess.Popen[bytes]:
+    chosen = settings(*(f"compute.executor_options.{name}={value}" for name, value in values.items()))
+    words = command("-v", *WORDS, "--executor", "ray", *chosen)
     with open(folder / "said.txt", "ab") as said, open(folder / "table.txt", "wb") as table:
         files = {"stdout": table, "stderr": said}
         return subprocess.Popen(words, cwd=folder, env=environment(), start_new_session=True, **files)
 
 
-def test_a_table_over_two_machines_one_of_which_dies_and_a_driver_that_is_killed(tmp_path: Path) -> None:
-    """The same bytes as from this machine's processes, and no stage made twice."""
-    here, there = tmp_path / "here", tmp_path / "there"
-    here.mkdir(), there.mkdir()
-    done = distilbench(*WORDS, cwd=here)
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The table by processes of this machine, with two seeds."""
+    folder = tmp_path_factory.mktemp("here")
+    done = distilbench(*WORDS, cwd=folder)
     assert done.returncode == 0, done.stderr
+    (folder / "table.txt").write_text(done.stdout)
+    return folder
+
+
+def check_equal(folder: Path, here: Path) -> None:
+    assert contents(folder / "runs" / "store") == contents(here / "runs" / "store")
+    tables = [(place / "table.txt").read_text().splitlines()[:6] for place in (folder, here)]
+    assert tables[0] == tables[1] and "DPO" in tables[0][5]
+
+
+def test_a_table_over_two_machines_one_of_which_dies_and_a_driver_that_is_killed(here: Path, tmp_path: Path) -> None:
+    """The same bytes as from this machine's processes, and no stage made twice."""
+    there = tmp_path / "there"
+    there.mkdir()
     with machines() as both:
-        process = start(there, both.address)
-        wait_until(lambda: both.tasks("sample") or both.tasks("reward") or both.tasks("train"))
+        process = start(there, address=both.address)
+        wait_until(lambda: both.tasks("answer"))
         both.kill_second()
         said = there / "said.txt"
         wait_until(lambda: "Once more (1 of 1)" in said.read_text())
@@ -127,15 +144,27 @@ def test_a_table_over_two_machines_one_of_which_dies_and_a_driver_that_is_killed
         process.kill()
         process.wait()
         offset = len(said.read_text())
-        process = start(there, both.address)
+        process = start(there, address=both.address)
         # What ran goes on, in its own process, and is found.
         wait_until(lambda: "still running in the cluster, of an earlier command" in said.read_text()[offset:])
         assert process.wait(timeout=300) == 0, said.read_text()
         text = said.read_text()
         assert not re.search(rf"failed [0-9a-f]+ {re.escape(label)}", text)
         assert len(re.findall(rf"begin [0-9a-f]+ {re.escape(label)}\n", text)) == 1
-    assert contents(there / "runs" / "store") == contents(here / "runs" / "store")
-    assert (there / "table.txt").read_text().splitlines()[:12] == done.stdout.splitlines()[:12]
+    check_equal(there, here)
+
+
+def test_machines_that_share_no_disk_copy_through_s3(here: Path, tmp_path: Path) -> None:
+    with local_s3() as variables, machines(cores=1, **variables) as both:
+        fsspec.filesystem("s3", skip_instance_cache=True).mkdir("bucket")
+        there = tmp_path / "there"
+        there.mkdir()
+        process = start(there, address=both.address, storage="s3://bucket/runs", scratch=tmp_path / "copies")
+        assert process.wait(timeout=400) == 0, (there / "said.txt").read_text()
+        kept = {file.removeprefix("bucket/runs/") for file in fsspec.filesystem("s3").find("bucket/runs")}
+    (there / "runs" / "store" / "storage").unlink()
+    assert set(contents(there / "runs" / "store")) <= kept
+    check_equal(there, here)
 
 
 def stage_of(row: str, kind: str = "train", **params: object) -> Stage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,28 +13,20 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError
 from results.store import storage
 from results.store.store import MARKER, ArtifactStore
+from tests.fakes.s3 import local_s3
 
 
 @pytest.fixture(scope="module")
-def s3_port() -> Iterator[int]:
-    pytest.importorskip("s3fs", reason="needs s3fs: tox -e ray")
-    moto = pytest.importorskip("moto.server", reason="needs moto[server]: tox -e ray")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    server = moto.ThreadedMotoServer("127.0.0.1", port)
-    server.start()
-    yield port
-    server.stop()
+def s3() -> Iterator[dict[str, str]]:
+    with local_s3() as variables:
+        yield variables
 
 
 @pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "file":
         return f"file://{tmp_path}/remote"
-    port = request.getfixturevalue("s3_port")
-    values = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
-    for name, value in {**values, "AWS_REGION": "us-east-1"}.items():
+    for name, value in request.getfixturevalue("s3").items():
         monkeypatch.setenv(name, value)
     bucket = f"bucket-{uuid.uuid4().hex}"
     fsspec.filesystem("s3").mkdir(bucket)
