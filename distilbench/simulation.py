@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Unpack
+from typing import Any, Final, Unpack, cast
 
 from distilbench.workflows.plan import RunOptions, WorkPlan, plan
 from distilbench.workflows.specs import overrides_of
@@ -126,7 +126,7 @@ def plan_grid(
         for judge in judges or [""]:
             names = [name for name, entry in work.first.recipe.benchmarks.items() if entry.judge is not None]
             further = [(f'benchmarks."{name}".judge', judge) for name in names if judge]
-            changed: RunOptions = {**options, "set": [*changes, *further]}  # type: ignore[typeddict-item]
+            changed: RunOptions = {**options, "set": cast("Any", [*changes, *further])}
             works.append(plan(targets, recipe, **changed) if judge else work)
     return works
 

@@ -63,7 +63,7 @@ def plan(
     from distilbench.workflows.plan import plan as plan_work
 
     if simulate is not None:
-        show_simulation(target, recipe, judges, simulate, rates, gpu_price, pictures, options)
+        show_simulation(target, recipe, list(judges or ()), simulate, rates, gpu_price, pictures, options)
         return
     useless = {"--judges": judges, "--rates": rates, "--gpu-price": gpu_price, "--pictures": pictures}
     if given := [name for name, value in useless.items() if value]:

@@ -67,7 +67,8 @@ def head_of(model: PreTrainedModel, vocabulary: int) -> Head | None:
         return None
     if len(head.weight) < vocabulary or not head.weight.is_floating_point():
         return None
-    weight, bias = head.weight, head.bias
+    layer: Any = head
+    weight, bias = layer.weight, layer.bias
     if len(weight) > vocabulary:
         weight, bias = weight[:vocabulary], None if bias is None else bias[:vocabulary]
     scale, divisor = scale_of(model)
@@ -157,7 +158,8 @@ def attend_by_parts(
     for row, (prompt, *responses) in enumerate(packed_lengths):
         q, k, v = (states[row : row + 1] for states in (query, key, value))
         start, length = prompt, query.shape[2]
-        parts = [sdpa_attention_forward(module, *(x[:, :, :prompt] for x in (q, k, v)), None, **kwargs)[0]]
+        first = slice(0, prompt)
+        parts = [sdpa_attention_forward(module, q[:, :, first], k[:, :, first], v[:, :, first], None, **kwargs)[0]]
         for size in filter(None, responses):
             span = slice(start, start + size)
             keys, values = (torch.cat([x[:, :, :prompt], x[:, :, span]], 2) for x in (k, v))
@@ -169,5 +171,5 @@ def attend_by_parts(
     return torch.cat(rows), None
 
 
-AttentionInterface.register(BY_PARTS, attend_by_parts)  # type: ignore[no-untyped-call]
-AttentionMaskInterface.register(BY_PARTS, sdpa_mask)  # type: ignore[no-untyped-call]
+AttentionInterface.register(BY_PARTS, attend_by_parts)
+AttentionMaskInterface.register(BY_PARTS, sdpa_mask)

@@ -9,11 +9,11 @@ import copy
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType  # type: ignore[import-untyped]
+from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
@@ -61,7 +61,7 @@ def keep_head_gathered(accelerator: Accelerator, model: PreTrainedModel) -> None
     if accelerator.distributed_type == DistributedType.DEEPSPEED and splits_weights(accelerator):
         from deepspeed.runtime.zero import register_external_parameter
 
-        register_external_parameter(model, model.get_output_embeddings().weight)
+        register_external_parameter(model, cast("Any", model).get_output_embeddings().weight)
 
 
 def splits_weights(accelerator: Accelerator) -> bool:
@@ -74,7 +74,8 @@ def whole_copy(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
     twin = copy.deepcopy(model)
     # ``forward.host`` put there what runs the original.
     vars(twin).pop("forward", None)
-    return twin.requires_grad_(False).to(device)  # type: ignore[arg-type]
+    cast("Any", twin.requires_grad_(False)).to(device)
+    return twin
 
 
 @torch.no_grad()

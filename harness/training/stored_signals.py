@@ -123,11 +123,10 @@ def store_distributions(
     tokens are taken; ``reader``: the teacher behind an engine, at temperature 1 and without ``like``. Returns counts.
     Raises UserError where vocabularies differ or no prompt can be used."""
     tokenizer = load_tokenizer(training.student, training.trust_remote_code)
-    if reader is None:
-        teacher, place = load_teacher(training, tokenizer), ""
-    else:
-        teacher, place = None, f"{reader.name} behind an engine"
+    teacher = load_teacher(training, tokenizer) if reader is None else None
+    if reader is not None:
         check_vocabulary(training, tokenizer)
+    place = str(teacher.device) if teacher is not None else f"{cast('ReadsTokenLogps', reader).name} behind an engine"
     examples, _ = prepare(training, tokenizer)
     roles = training.method.needs.distribution_roles
     lengths: list[list[int]] = [[] for _ in training.groups]
@@ -159,7 +158,7 @@ def store_distributions(
         return stored_checksum(arrays, rows, chunk), masses
 
     for chunk in passes(training, sources, progress, None if reader is None else SLAB):
-        content = ["distributions", place or str(teacher.device), k, spec.temperature, row_content(chunk)]
+        content = ["distributions", place, k, spec.temperature, row_content(chunk)]
         # The journal may have outlived the arrays: after a power cut, or a kill while they were moved.
         _, masses = journal.once(content, partial(store, chunk), partial(is_stored, arrays, rows, chunk))
         for mass in masses:

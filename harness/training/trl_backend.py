@@ -97,6 +97,7 @@ def make_trainer(
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id(tokenizer))
     arguments = training_arguments(training, out) | {
         "bf16": options.dtype == "bfloat16",
+        "activation_checkpointing": options.gradient_checkpointing,  # on in TRL where nothing is said
         "gradient_accumulation_steps": options.batch_size // options.micro_batch,
         "logging_strategy": "steps",
         "logging_steps": 1,

@@ -27,8 +27,8 @@ def gantt(timeline: Timeline, title: str, note: str) -> Figure:
     """``note``: up to two lines under the title."""
     lanes: dict[tuple[bool, int], list[Span]] = defaultdict(list)
     for span in timeline.spans:
-        for lane in span.lanes:
-            lanes[span.job.gpus > 0, lane].append(span)
+        for number in span.lanes:
+            lanes[span.job.gpus > 0, number].append(span)
     order = sorted(lanes, key=lambda lane: (not lane[0], lane[1]))
     height = 0.26 if len(order) <= 24 else max(0.1, 7.0 / len(order))
     figure, (axis,) = canvas(WIDTH, 1.65 + height * max(3, len(order)))

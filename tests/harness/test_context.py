@@ -70,11 +70,11 @@ def test_training_rows_and_responses_beyond_the_students_context(tmp_path: Path)
 
 
 def test_a_question_beyond_the_teachers_context(tmp_path: Path) -> None:
-    """583 is too short for the longest prompts alone: a remark. With prompts of 200, 200 + 80 + 248 = 528: a problem
-    below that. Pairs need 256 + 80 + 2 (48 + 14) = 460, and blocks of a pool of 4 are of 2."""
+    """583 is too short for the longest prompts alone: a remark. With pocket's usual prompts of 17, 17 + 80 + 248 = 345:
+    a problem below that. Pairs need 256 + 80 + 2 (48 + 14) = 460, and blocks of a pool of 4 are of 2."""
     ((problem, text),) = told(make(tmp_path / "a", 583, 512))
     assert not problem and "questions with 4 responses of up to 584 tokens, the teacher reads 583" in text
-    ((problem, _),) = told(make(tmp_path / "b", 527, 512))
+    ((problem, _),) = told(make(tmp_path / "b", 344, 512))
     assert problem
     assert told(make(tmp_path / "c", 460, 512, "reward.mcq=pairwise_both")) == []
     assert told(make(tmp_path / "d", 460, 512, "methods.pro={rounds: 2, resample: false, sampling: {n: 2}}")) == []

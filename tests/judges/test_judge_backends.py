@@ -80,7 +80,7 @@ def test_an_engine_is_in_the_key_and_its_server_is_not() -> None:
 
 def test_a_backend_that_cannot_judge_is_refused() -> None:
     for name in ("openai", "vlm"):
-        with pytest.raises(UserError, match=f"backend = '{name}'; choose one of transformers, .*vllm"):
+        with pytest.raises(UserError, match=f"backend = '{name}'; choose one of sglang, transformers, vllm"):
             options_from(JUDGE.config, {**OPTIONS, "backend": name})
     with pytest.raises(UserError, match=r"backend_options: .*gpu"):
         options_from(JUDGE.config, {**BEHIND, "backend_options": {"gpu": 1}})

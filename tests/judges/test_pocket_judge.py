@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.models.backends import BACKENDS
 from harness.models.fake import FakeModel
 from harness.pocket.scorer import score
 from harness.pocket.world import pocket_questions
@@ -198,7 +199,10 @@ def test_the_transformers_judge_answers_in_batches_and_alone_alike(tmp_path, mon
     folder = checkpoint(tmp_path / "judge", ("a", "b"))
     loads = []
     fake = FakeModel()
-    monkeypatch.setattr("judges.kinds.transformers.load_model", lambda path, config: loads.append(path) or fake)
+    backend = replace(
+        BACKENDS["transformers"], load=lambda found, config, services: loads.append(found.location) or fake
+    )
+    monkeypatch.setattr("judges.kinds.transformers.BACKENDS", {"transformers": backend})
     judge = TransformersJudge(TransformersConfig(path=folder, chunk=4))
     asked = [Request(f"{n}", "g", ({"role": "user", "content": f"{n}?"},), 1, top_logprobs=2) for n in range(3)]
     asked += [replace(request, top_logprobs=0, max_tokens=20) for request in asked]

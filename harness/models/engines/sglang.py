@@ -80,7 +80,7 @@ class SGLang(Dialect):
     @staticmethod
     def _next(prompt: Sequence[int], ids: Sequence[int], k: int, **fields: Any) -> Call:
         """One token after ``prompt``, with the log-probabilities of ``ids`` and of the k most probable."""
-        wanted = {"token_ids_logprob": list(ids)} if ids else {}
+        wanted: dict[str, object] = {"token_ids_logprob": list(ids)} if ids else {}
         wanted |= {"top_logprobs_num": k} if k else {}
         # At temperature 0 log-probabilities are those of the model itself.
         sampling = {"max_new_tokens": 1, "temperature": 0.0, "ignore_eos": True}

@@ -38,8 +38,12 @@ def main() -> int:
     """The exit code of the command, or 128 and the number of the signal that ended it."""
     try:
         # No thread runs yet that could hold a lock.
-        options = {"start_new_session": True, "preexec_fn": die_with_parent}
-        process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, **options)  # noqa: S603
+        process = subprocess.Popen(  # noqa: S603
+            sys.argv[1:],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509
+        )
     except OSError as error:
         sys.stderr.write(f"{sys.argv[1]}: {error.strerror}\n")
         return 127

@@ -89,7 +89,7 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
         work += [Work("read", count, responses * graph.prompt_tokens) for count in weights.values()]
         work += [Work("write", count, responses * graph.response_tokens) for count in weights.values()]
     memory = None
-    if None not in weights.values():
+    if student is not None and None not in weights.values():
         # All rows of a prompt go through the model together, so they share a micro-batch.
         micro_batch = train.micro_batch * max(1, rows) * graph.row_tokens
         memory = training_bytes(student, micro_batch, train.dtype, adapters, checkpointing)
