@@ -82,7 +82,7 @@ def test_a_server_that_dies_twice_fails_the_stage_and_the_same_command_goes_on(
     assert "the engine died as it was told" in result.error and "Traceback" not in result.error
     log = (store.scratch(sample) / "vllm.log").read_text()
     assert log.count("started as") == 2, "the log lies beside the stage"
-    for _ in range(4):  # each attempt keeps what came before a death
+    for _ in range(12):  # each attempt keeps what came before a death; on a busy machine some get nothing
         result = run(sample, lambda *_: None)
         if result.error is None:
             break
