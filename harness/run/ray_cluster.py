@@ -220,6 +220,8 @@ class Supervisor:
         stage, retries = job.stage, job.order.resources.retries
         result = StageResult(stage, 0.0, "it was stopped")
         for death in range(retries + 1):
+            if job.cancelled:  # before it began
+                break
             group = self._start(job)
             try:
                 result = await job.task
@@ -227,10 +229,8 @@ class Supervisor:
             except TaskCancelledError:
                 break
             except DEATHS as error:
-                if job.cancelled:
-                    break
                 result = StageResult(stage, 0.0, death_message(first_line(error), retries))
-                if death < retries:
+                if death < retries and not job.cancelled:
                     text = f"{stage.label}: {first_line(error)}. Once more ({death + 1} of {retries})"
                     await self.tell(Event("log", stage.key, (logging.WARNING, text)))
             except Exception as error:  # noqa: BLE001, a machine without our packages, say

@@ -119,8 +119,7 @@ def request_key(endpoint: str, model: str, request: Request) -> str:
 def read_reply(row: Sequence[Any]) -> Reply:
     """Of a row of ``replies``. Raises ValueError or TypeError where it is not what was stored."""
     content = json.loads(row[5])
-    checksum = row_checksum(row, content)
-    if content.pop("checksum", checksum) != checksum:  # replies of before there were checksums have none
+    if content.pop("checksum", None) != row_checksum(row, content):
         raise ValueError("it is not what was stored")
     return Reply(**content | {"flags": tuple(content.get("flags", ()))})
 

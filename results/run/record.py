@@ -114,7 +114,7 @@ def read_run(path: Path) -> Run:
         raise UserError(f"{path} is not there: run the recipe first (distilbench run).") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}. Run the recipe again; finished stages are kept.") from error
-    if isinstance(raw, dict) and raw.pop("checksum", None) not in (None, marker_checksum(raw)):
+    if isinstance(raw, dict) and raw.pop("checksum", None) != marker_checksum(raw):
         raise UserError(f"{path} was changed since the run wrote it. Run the recipe again; finished stages are kept.")
     version = raw.get("format") if isinstance(raw, dict) else None
     if version != FORMAT:

@@ -24,7 +24,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 def files_checksum(meta: Mapping[str, Any]) -> str:
     """Of all files of an artifact at once, by its marker."""
-    return hashlib.sha256(json.dumps(meta.get("files", {}), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(meta["files"], sort_keys=True).encode()).hexdigest()
 
 
 def marker_checksum(meta: Mapping[str, Any]) -> str:
@@ -40,9 +40,8 @@ def marker_text(content: Mapping[str, Any]) -> str:
 
 
 def damaged_files(folder: Path, meta: Mapping[str, Any], part: str = ".") -> Iterator[str]:
-    """What is wrong with ``part`` of an artifact (a file, a folder, or "." for all of it), a sentence per file. Nothing
-    is known of an artifact that was made before there were checksums."""
-    for name, digest in meta.get("files", {}).items():
+    """What is wrong with ``part`` of an artifact (a file, a folder, or "." for all of it), a sentence per file."""
+    for name, digest in meta["files"].items():
         if part in (".", name) or name.startswith(f"{part}/"):
             path = folder / name
             try:
@@ -55,18 +54,15 @@ def damaged_files(folder: Path, meta: Mapping[str, Any], part: str = ".") -> Ite
 def read_marker(file: Path) -> dict[str, Any]:
     """An artifact's marker. Raises OSError, and ValueError where it is not what its stage wrote."""
     meta = json.loads(file.read_bytes())
-    if not isinstance(meta, dict) or "inputs" not in meta:
-        raise ValueError("it is no marker of an artifact")
-    # those of before there were checksums have none
-    is_sound = meta.get("checksum") == marker_checksum(meta) and "files" in meta and meta["key"] == file.parent.name
-    if "checksum" in meta and not is_sound:
+    # A marker without a checksum is one that was changed, too.
+    is_sound = isinstance(meta, dict) and meta.get("checksum") == marker_checksum(meta)
+    if not is_sound or meta["key"] != file.parent.name:
         raise ValueError("it is not what its stage wrote")
     return meta
 
 
 def foreign_files(folder: Path, meta: Mapping[str, Any]) -> Iterator[str]:
     """Files that were put beside those of the artifact, a sentence for each."""
-    if "files" in meta:
-        names_on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-        for name in sorted(names_on_disk - {MARKER, *meta["files"]}):
-            yield f"{folder / name} was not there when the artifact was made"
+    names_on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    for name in sorted(names_on_disk - {MARKER, *meta["files"]}):
+        yield f"{folder / name} was not there when the artifact was made"

@@ -89,7 +89,7 @@ class Storage:
 
     def bring(self, ref: Ref, folder: Path, meta: Mapping[str, Any], part: str) -> None:
         """Bring what ``part`` (a file, a folder, or "." for all) of an artifact lacks into its ``folder``."""
-        names = [name for name in meta.get("files", {}) if part in (".", name) or name.startswith(f"{part}/")]
+        names = [name for name in meta["files"] if part in (".", name) or name.startswith(f"{part}/")]
         self._get(ref, folder, (name for name in names if not (folder / name).exists()))
 
     def _get(self, ref: Ref, folder: Path, names: Iterable[str]) -> None:

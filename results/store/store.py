@@ -95,7 +95,7 @@ class ArtifactStore:
         """All that is wrong with a finished artifact; raises as ``meta`` does."""
         folder, meta = self.path(*ref), self.meta(*ref)
         if self.storage:  # what is not here lies there
-            meta["files"] = {name: digest for name, digest in meta.get("files", {}).items() if (folder / name).exists()}
+            meta["files"] = {name: digest for name, digest in meta["files"].items() if (folder / name).exists()}
         return [*foreign_files(folder, meta), *damaged_files(folder, meta), *self._other_origins(ref, self.meta(*ref))]
 
     def _other_origins(self, ref: Ref, meta: Mapping[str, Any]) -> Iterator[str]:

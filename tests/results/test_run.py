@@ -16,6 +16,7 @@ from harness.errors import UserError
 from harness.types import Score
 from results.run.record import Cell, RowSpec, Run, RunFamily, read_run, read_scores, write_run
 from results.run.results import read_results
+from results.store.checksums import marker_text
 from results.store.store import ArtifactStore
 
 STAGE = Stage("score", {"benchmark": "gsm8k"})
@@ -73,7 +74,7 @@ def test_round_trip(tmp_path: Path) -> None:
 )
 def test_a_run_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     run = replace(RUN, **change)
-    (tmp_path / "run.json").write_text(json.dumps(asdict(run)))
+    (tmp_path / "run.json").write_text(marker_text(asdict(run)))
     with pytest.raises(UserError, match=message) as error:
         read_run(tmp_path / "run.json")
     assert "; " not in str(error.value), "one fault, one mistake"
@@ -86,9 +87,11 @@ def test_a_run_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[s
     [
         ("{", "cannot be read"),
         ("[]", "has format None"),
-        (json.dumps({**asdict(RUN), "format": 99}), "has format 99, this distilbench reads 1"),
-        (json.dumps({**asdict(RUN), "seeds": ["zero"]}), "seeds.0"),
-        (json.dumps({**asdict(RUN), "surprise": 1}), "surprise"),
+        (marker_text({**asdict(RUN), "format": 99}), "has format 99, this distilbench reads 1"),
+        (marker_text({**asdict(RUN), "seeds": ["zero"]}), "seeds.0"),
+        (marker_text({**asdict(RUN), "surprise": 1}), "surprise"),
+        (json.dumps(asdict(RUN)), "was changed since the run wrote it"),
+        (marker_text(asdict(RUN)).replace('"checksum"', '"Checksum"'), "was changed since the run wrote it"),
     ],
 )
 def test_a_damaged_file_is_a_user_error(tmp_path: Path, text: str, message: str) -> None:

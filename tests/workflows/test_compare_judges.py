@@ -25,6 +25,7 @@ from harness.records import write_records
 from harness.types import Answer
 from judges.benchmarks.alpaca_eval.benchmark import BENCHMARK, AlpacaEvalConfig
 from results.run.record import Run, RunFamily
+from results.store.checksums import marker_text
 from results.store.store import ArtifactStore
 from tests.command import environment
 
@@ -112,11 +113,10 @@ def tables(runs: Path, tmp_path: Path) -> Path:
     """The run as a table of scores and as one that compares judges, whose judge cannot be reached."""
     shutil.copytree(runs, tmp_path / "runs")
     record = json.loads((runs / "given/eval/run.json").read_text())
-    del record["checksum"]
     down = {"kind": "openai", "model": "m", "base_url": "http://127.0.0.1:9/v1"}
     for target in ("table1", "table5"):
         (tmp_path / "runs/given" / target).mkdir()
-        (tmp_path / "runs/given" / target / "run.json").write_text(json.dumps(record))
+        (tmp_path / "runs/given" / target / "run.json").write_text(marker_text(record))
         record["recipe"]["judges"] = {"down": down}
     return tmp_path / "runs"
 

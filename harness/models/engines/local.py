@@ -12,6 +12,8 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -101,14 +103,17 @@ class EngineServer:
     def can_be_asked(self) -> bool:
         if self.process.poll() is not None:
             return False
-        # By hand: urllib would go through the proxy that the environment names.
-        request = f"GET {self.spec.health} HTTP/1.0\r\nHost: {self.host}:{self.port}\r\n\r\n"
+        # Not urllib, which would go through the proxy that the environment names.
+        connection = HTTPConnection(self.host, self.port, timeout=HEALTH_SECONDS)
         try:
-            with socket.create_connection((self.host, self.port), HEALTH_SECONDS) as connection:
-                connection.sendall(request.encode())
-                return connection.recv(64).partition(b"\r\n")[0].split(b" ")[1:2] == [b"200"]
-        except OSError:
+            connection.request("GET", self.spec.health, headers={"Connection": "close"})
+            answer = connection.getresponse()
+            answer.read()  # whole: a server whose answer is cut off writes an error into its log
+            return answer.status == HTTPStatus.OK
+        except (OSError, HTTPException):
             return False
+        finally:
+            connection.close()
 
     def is_alive(self) -> bool:
         end = time.monotonic() + PATIENCE_SECONDS
