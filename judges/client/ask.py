@@ -11,13 +11,13 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from harness.contracts.judge import PASSING, AskOptions, Billing, CallOutcome, Judge, JudgeError
+from harness.coroutines import run_coroutine
 from harness.thinking import separate_replies
 from harness.types import Reply, Request
 from judges.client.adaptive_limit import AdaptiveLimit
@@ -95,13 +95,7 @@ def ask(
         outcomes |= zip(replies, separate_replies(list(replies.values())), strict=True)
         return [outcomes[key] for key in keys]
 
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work())
-    # A notebook's loop is running in this thread already, and asyncio refuses a second one: ask in another thread.
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work()).result()
+    return run_coroutine(work)
 
 
 async def _ask_missing(

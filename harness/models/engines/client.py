@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from harness.coroutines import run_coroutine
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class EngineClient:
                         group.create_task(self._work(client, lock, iterator, take))
 
         try:
-            run(work)
+            run_coroutine(work)
         except BaseExceptionGroup as group:
             # Which of them came first says the least: all have the same cause.
             raise group.exceptions[0] from None
@@ -108,13 +108,3 @@ class EngineClient:
                 # Starting a server takes minutes, and other requests may be under way to one that is well.
                 self.url = await asyncio.to_thread(self.connect)
             return self.url
-
-
-def run(work: Callable[[], Any]) -> Any:
-    """The result of a coroutine, also where a loop runs already (a notebook's): then in another thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work())
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, work()).result()

@@ -16,16 +16,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from harness.contracts.backend import Services
+from harness.contracts.backend import Backend, Services
 from harness.contracts.engine import EngineSpec
-from harness.contracts.model import Checkpoint, RowLogps, Sampling, check_lengths
+from harness.contracts.model import PROTOCOLS, Checkpoint, RowLogps, Sampling, check_lengths
 from harness.contracts.options import Count, Positive, Tokens, options, require
 from harness.errors import UserError
 from harness.models.chat import EncodedTurn, stop_ids, unused_ids, vocabulary_size
@@ -371,6 +371,21 @@ def seeds_of(seed: int, prompt: int, n: int) -> range:
 def expand(part: str) -> str:
     """A home folder is what a shell would read."""
     return str(Path(part).expanduser()) if part.startswith("~") else part
+
+
+def backend_of(engine: Dialect, summary: str) -> Backend:
+    """Its entry in the table of backends."""
+    return Backend(
+        engine.name,
+        summary,
+        frozenset(PROTOCOLS),
+        EngineOptions,
+        partial(EngineModel, engine),
+        deciding=DECIDING,
+        engine=True,
+        taken_gpus=lambda config: config.taken_gpus,
+        problem=partial(problem_of, engine),
+    )
 
 
 def problem_of(engine: Dialect, config: EngineOptions) -> str | None:

@@ -9,18 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from harness.contracts.backend import Backend, Services
-from harness.contracts.model import PROTOCOLS, Checkpoint, RowLogps, Sampling
-from harness.contracts.options import options
+from harness.contracts.model import RowLogps, Sampling
 from harness.models.engines.client import Call
-from harness.models.engines.model import DECIDING, Dialect, EngineModel, EngineOptions, problem_of, row_of
+from harness.models.engines.model import Dialect, EngineModel, backend_of, row_of
 
 PATH = "/generate"
-
-
-@options
-class SGLangOptions(EngineOptions):
-    """How to start SGLang's server, or reach one that runs."""
 
 
 class SGLang(Dialect):
@@ -93,18 +86,4 @@ def pairs(entries: Iterable[Sequence[Any]]) -> dict[int, float]:
     return {int(entry[1]): float(entry[0]) for entry in entries}
 
 
-def _load(checkpoint: Checkpoint | None, config: SGLangOptions, services: Services) -> EngineModel:
-    return EngineModel(SGLang(), checkpoint, config, services)
-
-
-BACKEND = Backend(
-    "sglang",
-    "SGLang's server, started for each checkpoint or running already",
-    frozenset(PROTOCOLS),
-    SGLangOptions,
-    _load,
-    deciding=DECIDING,
-    engine=True,
-    taken_gpus=lambda config: config.taken_gpus,
-    problem=lambda config: problem_of(SGLang(), config),
-)
+BACKEND = backend_of(SGLang(), "SGLang's server, started for each checkpoint or running already")

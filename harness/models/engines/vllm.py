@@ -8,19 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from harness.contracts.backend import Backend, Services
-from harness.contracts.model import PROTOCOLS, Checkpoint, RowLogps, Sampling
-from harness.contracts.options import options
+from harness.contracts.model import RowLogps, Sampling
 from harness.models.engines.client import Call
-from harness.models.engines.model import DECIDING, Dialect, EngineModel, EngineOptions, problem_of, row_of
+from harness.models.engines.model import Dialect, EngineModel, backend_of, row_of
 
 PATH = "/v1/completions"
 ID_PREFIX = "token_id:"  # how the server writes the keys of log-probabilities, where texts of two tokens may be equal
-
-
-@options
-class VLLMOptions(EngineOptions):
-    """How to start vLLM's server, or reach one that runs."""
 
 
 class VLLM(Dialect):
@@ -100,18 +93,4 @@ class VLLM(Dialect):
         )
 
 
-def _load(checkpoint: Checkpoint | None, config: VLLMOptions, services: Services) -> EngineModel:
-    return EngineModel(VLLM(), checkpoint, config, services)
-
-
-BACKEND = Backend(
-    "vllm",
-    "vLLM's server, started for each checkpoint or running already",
-    frozenset(PROTOCOLS),
-    VLLMOptions,
-    _load,
-    deciding=DECIDING,
-    engine=True,
-    taken_gpus=lambda config: config.taken_gpus,
-    problem=lambda config: problem_of(VLLM(), config),
-)
+BACKEND = backend_of(VLLM(), "vLLM's server, started for each checkpoint or running already")
