@@ -66,6 +66,8 @@ class Backend(Generic[C]):
     """That a model of these options computes on."""
     problem: Callable[[C], str | None] = lambda config: None
     """What of these options cannot be had on this machine, with the remedy; nothing is started."""
+    misfit: Callable[[C, Checkpoint], str | None] = lambda config, checkpoint: None
+    """Why a model of this checkpoint cannot be had with these options, as far as its files say, with the remedy."""
 
     def gpus(self, values: Mapping[str, Any]) -> int:
         return self.taken_gpus(options_from(self.config, values))

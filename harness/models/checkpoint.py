@@ -206,6 +206,14 @@ def context_of(config: Mapping[str, Any]) -> int | None:
     return length
 
 
+def head_size_of(config: Mapping[str, Any]) -> int | None:
+    """Of the attention of a model of this (text) configuration; ``None`` where it does not say."""
+    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    usual = width // heads if isinstance(width, int) and isinstance(heads, int) and heads else None
+    stated = config.get("head_dim")
+    return stated if isinstance(stated, int) else usual
+
+
 def _check_config(folder: Path) -> None:
     if not isinstance(read_object(folder / "config.json").get("model_type"), str):
         raise UserError("config.json names no model_type")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
+from harness.contracts.model import Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.stage import Cost, Stage
 from harness.hardware import visible_gpus
@@ -54,21 +57,30 @@ def absent_files(plan: Plan) -> list[PlanIssue]:
 
 def backend_issues(plan: Plan, pending: Collection[Stage], this_machine: bool) -> list[PlanIssue]:
     """What stages do without their backend; and backends that cannot be had here, or not for a model."""
-    texts, problems, readers = dict[str, None](), dict[str, None](), defaultdict[str, dict[str, str]](dict)
+    texts, misfits, problems = dict[str, None](), dict[str, None](), dict[str, None]()
+    readers = defaultdict[str, dict[str, str]](dict)
+    choices: dict[str, tuple[str, dict[str, Any], dict[Checkpoint, None]]] = {}
     for stage in pending:
         if "remark" in stage.local:
             texts[stage.local["remark"]] = None
         if not (STAGES[stage.kind].needs and "backend_options" in stage.local):
             continue
-        backend = plan.graph.registry.backends[stage.local["backend"]]
-        values = {**stage.params["backend"]["options"], **stage.local["backend_options"]}
+        name, values = stage.local["backend"], {**stage.params["backend"]["options"], **stage.local["backend_options"]}
+        _, _, checkpoints = choices.setdefault(json.dumps([name, values], sort_keys=True), (name, values, {}))
         for role, checkpoint in stage.local["models"].items():
+            checkpoints[checkpoint] = None
             server = values.get("server")
             trained = str(stage.inputs.get(role, ""))
             if server:
                 readers[server][trained or checkpoint.fingerprint] = stage.row or checkpoint.name
-        if this_machine and (problem := backend.problem(options_from(backend.config, values))):
-            problems[problem] = None
+    for name, values, checkpoints in choices.values():
+        backend = plan.graph.registry.backends[name]
+        config = options_from(backend.config, values)
+        for checkpoint in checkpoints:
+            if misfit := backend.misfit(config, checkpoint):
+                misfits[f"backend {name}: {misfit}"] = None
+        if this_machine and (problem := backend.problem(config)):
+            problems[f"backend {name}: {problem}"] = None
     for server, names in readers.items():
         if len(names) > 1:
             models = ", ".join(sorted(set(names.values())))
@@ -76,7 +88,8 @@ def backend_issues(plan: Plan, pending: Collection[Stage], this_machine: bool) -
                 f"{server} serves one checkpoint, and {len(names)} would be asked there (of {models}): leave `server` "
                 "out to have a server started for each, or name one for the model that it serves (family.backends)"
             ] = None
-    return [PlanIssue(False, text) for text in texts] + [PlanIssue(True, text, forceable=False) for text in problems]
+    issues = [PlanIssue(False, text) for text in texts] + [PlanIssue(True, text) for text in misfits]
+    return issues + [PlanIssue(True, text, forceable=False) for text in problems]
 
 
 def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:

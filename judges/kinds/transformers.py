@@ -105,7 +105,8 @@ class TransformersJudge(ChunkJudge):
 
     def check(self) -> str | None:
         # The checkpoint was found when this judge was made, or UserError said why not.
-        return self.config.backend_entry.problem(self.config.backend_config())
+        backend, config = self.config.backend_entry, self.config.backend_config()
+        return backend.problem(config) or backend.misfit(config, resolve(self.config.path))
 
     def _answer(self, requests: Sequence[Request], seed: int) -> list[CallOutcome]:
         """For requests that differ in their messages alone."""

@@ -241,15 +241,13 @@ def main() -> None:
     parser.add_argument("--die-at", type=int, default=0)
     parser.add_argument("--once", default="", help="a file: there, it does not die again")
     parser.add_argument("--served-model-name", default="model")
-    parser.add_argument("--max-model-len", type=int, default=10**6)
+    parser.add_argument("--max-model-len", "--context-length", dest="window", type=int, default=10**6)
     arguments, others = parser.parse_known_args()
     sys.stderr.write(f"started as {os.getpid()}\nwith {' '.join(others)}\n")
     time.sleep(arguments.slow)
     if arguments.fail:
         sys.exit(arguments.fail)
-    fake = FakeEngine(
-        arguments.model, arguments.host, arguments.port, arguments.served_model_name, arguments.max_model_len
-    )
+    fake = FakeEngine(arguments.model, arguments.host, arguments.port, arguments.served_model_name, arguments.window)
     once = Path(arguments.once) if arguments.once else None
     if once is None or not once.exists():
         fake.die_at = arguments.die_at

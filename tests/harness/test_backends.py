@@ -137,10 +137,29 @@ def test_mistakes_in_the_choice_of_backends(backends: str, message: str) -> None
         plan_with(f"family.backends={backends}")
 
 
+def test_a_plan_names_the_models_that_an_engine_on_a_cpu_cannot_compute() -> None:
+    """Heads: pocket's student 96 / 4 = 24, its teacher 128 / 4 = 32; vLLM on a CPU has 32."""
+
+    def misfits(options: str) -> list[str]:
+        plan = plan_with("family.backend=vllm", f"family.backend_options={{command: [sh], {options}}}")
+        issues = backend_issues(plan, plan.stages, this_machine=True)
+        assert all(issue.forceable for issue in issues), "another version may have more"
+        return [issue.text for issue in issues if issue.problem]
+
+    (text,) = misfits("gpus: 0")
+    assert text.startswith("backend vllm: pocket:student has attention heads of 24") and "computes 32, 64" in text
+        "pocket:student has attention heads of 24" in text
+        and "computes 32, 64" in text
+        and text.startswith("backend vllm: ")
+    )
+    assert misfits("gpus: 1") == []
+
+
 def test_a_plan_checks_the_command_and_the_servers_of_engines() -> None:
     absent = plan_with("family.backend=vllm", "family.backend_options={command: [/nowhere/vllm, serve]}")
     (issue,) = backend_issues(absent, absent.stages, this_machine=True)
-    assert issue.problem and "there is no command '/nowhere/vllm'" in issue.text and "server: URL" in issue.text
+    assert issue.problem and "[/path/to/venv/bin/vllm, ...]" in issue.text and "server: URL" in issue.text
+    assert issue.text.startswith("backend vllm: there is no command '/nowhere/vllm'")
     assert backend_issues(absent, absent.stages, this_machine=False) == [], "it runs elsewhere"
     url = "http://127.0.0.1:9"
     shared = plan_with("family.backend=vllm", f"family.backend_options={{server: '{url}'}}")

@@ -86,3 +86,5 @@ def test_a_backend_that_cannot_judge_is_refused() -> None:
         options_from(JUDGE.config, {**BEHIND, "backend_options": {"gpu": 1}})
     judge = JUDGE.make(options_from(JUDGE.config, {**BEHIND, "backend_options": {"command": ["no-such-vllm"]}}))
     assert "no command 'no-such-vllm'" in str(judge.check())
+    judge = JUDGE.make(options_from(JUDGE.config, {**BEHIND, "path": "pocket:student"}))
+    assert "pocket:student has attention heads of 24" in str(judge.check()), "vLLM on a CPU has 32 and more"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,19 @@ def test_every_problem_of_the_plan_is_one_of_the_doctor(tmp_path: Path) -> None:
     problems = [finding.text for finding in plan(set=changes, runs=tmp_path).findings if finding.problem]
     assert len(problems) == 2
     assert failures(tmp_path, *changes) == [f"recipe pocket: {text}" for text in problems]
+
+
+def test_the_command_of_an_engine_is_looked_for(tmp_path: Path) -> None:
+    def lines(*options: str) -> list[str]:
+        changes = ("family.backend=vllm", f"family.backend_options={{{', '.join(options)}}}")
+        return [f"{one.state}: {one.text}" for one in examine(changes=changes, runs=tmp_path) if "vllm" in one.text]
+
+    (text,) = lines("command: [/nowhere/vllm, serve]")
+    assert text.startswith("fail: backend vllm: there is no command '/nowhere/vllm'. Install vllm in an environment")
+    (text,) = lines(f"command: [{sys.executable}]")
+    assert text.startswith("ok: backend vllm: vLLM's server")
+    _, text = lines(f"command: [{sys.executable}]", "gpus: 0")
+    assert text.startswith("fail: recipe pocket: backend vllm: pocket:student has attention heads of 24")
 
 
 def test_a_quantised_checkpoint_is_refused(tmp_path: Path) -> None:

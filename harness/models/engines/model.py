@@ -116,6 +116,10 @@ class Dialect(ABC):
     version: ClassVar[str]
     """Path that gives ``{"version": ...}``."""
 
+    def misfit(self, config: EngineOptions, checkpoint: Checkpoint) -> str | None:
+        """As of ``Backend``."""
+        return None
+
     @abstractmethod
     def flags(self, model: EngineModel) -> list[str]:
         """Of a server for this model, address included (``{host}``, ``{port}``)."""
@@ -385,6 +389,7 @@ def backend_of(engine: Dialect, summary: str) -> Backend:
         engine=True,
         taken_gpus=lambda config: config.taken_gpus,
         problem=partial(problem_of, engine),
+        misfit=engine.misfit,
     )
 
 
@@ -399,9 +404,9 @@ def problem_of(engine: Dialect, config: EngineOptions) -> str | None:
     program = expand((config.command or engine.command)[0])
     if shutil.which(program, path=config.environment.get("PATH")) is None:
         return (
-            f"backend {engine.name}: there is no command {program!r}. Install {engine.name} in an environment of its "
-            f"own and name it in the backend's options (command: [/path/to/venv/bin/{program}, ...]), or name a server "
-            "that runs (server: URL)"
+            f"there is no command {program!r}. Install {engine.name} in an environment of its own and name it in the "
+            f"backend's options (command: [/path/to/venv/bin/{engine.command[0]}, ...]), or name a server that runs "
+            "(server: URL)"
         )
     return None
 

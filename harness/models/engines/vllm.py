@@ -8,12 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from harness.contracts.model import RowLogps, Sampling
+from harness.contracts.model import Checkpoint, RowLogps, Sampling
+from harness.models.checkpoint import head_size_of, hub_folder, text_config
 from harness.models.engines.client import Call
-from harness.models.engines.model import Dialect, EngineModel, backend_of, row_of
+from harness.models.engines.model import Dialect, EngineModel, EngineOptions, backend_of, row_of
 
 PATH = "/v1/completions"
 ID_PREFIX = "token_id:"  # how the server writes the keys of log-probabilities, where texts of two tokens may be equal
+
+
+CPU_HEADS = frozenset({32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512})
+"""Sizes of attention heads that vLLM 0.32 computes on a CPU."""
 
 
 class VLLM(Dialect):
@@ -26,6 +31,17 @@ class VLLM(Dialect):
         "DO_NOT_TRACK": "1",
         "VLLM_ALLOW_LONG_MAX_MODEL_LEN": "1",
     }
+
+    def misfit(self, config: EngineOptions, checkpoint: Checkpoint) -> str | None:
+        folder = hub_folder(checkpoint)
+        on_cpu = config.server is None and not config.taken_gpus
+        size = head_size_of(text_config(folder)) if on_cpu and (folder / "config.json").is_file() else None
+        if size is None or size in CPU_HEADS:
+            return None
+        return (
+            f"{checkpoint.name} has attention heads of {size}, vLLM 0.32 on a CPU (gpus: 0) computes "
+            f"{', '.join(map(str, sorted(CPU_HEADS)))}; take another model, or backend: transformers for it"
+        )
 
     def flags(self, model: EngineModel) -> list[str]:
         config = model.config
