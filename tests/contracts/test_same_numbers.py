@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -34,33 +33,19 @@ from harness.models.engines.local import LocalEngines  # noqa: E402
 from harness.multiple_choice import mcq_messages  # noqa: E402
 from harness.pocket.world import iter_prompts  # noqa: E402
 from harness.types import Messages, Response  # noqa: E402
+from tests.vllm_on_cpu import OPTIONS, SMOLLM2, VLLM  # noqa: E402
 
-REAL, SMOLLM2 = os.environ.get("DISTILBENCH_VLLM"), os.environ.get("DISTILBENCH_SMOLLM2")
 FAKE = str(Path(__file__).parents[1] / "fakes" / "engine.py")
 TOLERANCE = 1e-3  # nats per token
 DRAWS, TIMES = 200, 100  # responses to a prompt in one request, and how often it is asked: 20,000
 LEAST_P = 1e-4  # of a chi-square test: one run in 10,000 fails by chance
 UNICODE = ["naïve café", "猫が好きです", "\U0001f600\U0001f9d1\u200d\U0001f52c", "שלום\u202e", "e\u0301 \ufb01 \u00a0x"]
-ON_CPU = {
-    "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1",
-    "HF_HUB_OFFLINE": "1",
-}  # fmt: skip
 FAKES: dict[str, dict[str, Any]] = {
     name: {"command": [sys.executable, FAKE], "gpus": 0} for name, backend in BACKENDS.items() if backend.engine
 }
-REAL_ONES: dict[str, dict[str, Any]] = {
-    "vllm-real": {
-        "command": [REAL or "", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"],
-        # On a CPU, vLLM 0.32 dies of a seeded request whose prompt is read in two parts.
-        "flags": ["--enforce-eager", "--no-enable-chunked-prefill"],
-        "environment": ON_CPU,
-        "memory_share": 0.3,
-        "gpus": 0,
-        "window": 1024,
-        "concurrency": 4,  # of 200 draws: more would only wait in a server on two cores
-    }
-}
-NEEDS_REAL = pytest.mark.skipif(not REAL, reason="DISTILBENCH_VLLM names no Python of vLLM: tox -e engines")
+# Of 200 draws, more than 4 requests would only wait in a server on two cores.
+REAL_ONES: dict[str, dict[str, Any]] = {"vllm-real": {**OPTIONS, "window": 1024, "concurrency": 4}}
+NEEDS_REAL = pytest.mark.skipif(not VLLM, reason="DISTILBENCH_VLLM names no Python of vLLM: tox -e engines")
 NEEDS_SMOLLM2 = pytest.mark.skipif(not SMOLLM2, reason="DISTILBENCH_SMOLLM2 names no folder: tox -e engines")
 
 

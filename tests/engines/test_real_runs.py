@@ -8,36 +8,31 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from distilbench.workers import set_up_worker
+from harness.models.engines.local import LocalEngines
 from harness.records import read_records
+from harness.run.scheduler import stage_runner
 from harness.types import Judgment
+from results.store.store import ArtifactStore
 from tests.command import command, environment, settings
+from tests.engines.test_stages import plan, stages_of
+from tests.vllm_on_cpu import OPTIONS, SMOLLM2, VLLM
 
-VLLM, SMOLLM2 = os.environ.get("DISTILBENCH_VLLM"), os.environ.get("DISTILBENCH_SMOLLM2")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not (VLLM and SMOLLM2), reason="DISTILBENCH_VLLM and DISTILBENCH_SMOLLM2: tox -e engines"),
 ]
-OPTIONS = {
-    "command": [VLLM, "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"],
-    # On a CPU, vLLM 0.32 dies of a seeded request whose prompt is read in two parts.
-    "flags": ["--enforce-eager", "--no-enable-chunked-prefill"],
-    "gpus": 0,
-    "memory_share": 0.3,
-    "environment": {
-        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCH_COMPILE_DISABLE": "1",
-        "OMP_NUM_THREADS": os.environ.get("DISTILBENCH_VLLM_THREADS", "2"),
-    },
-}  # fmt: skip
 TEXT_STAGES = {"sample", "reward", "reference_logps", "answer"}
 
 
@@ -83,6 +78,40 @@ def test_pocket_s_table_1(tmp_path: Path) -> None:
     reproduce(tmp_path, "--recipe", "pocket", "--methods", "dpo,pad-ppd", *settings(*family, *small))
     check_engines(tmp_path)
     assert {"dpo", "pad-ppd"} <= rows_of(tmp_path).keys()
+
+
+def test_a_killed_server_is_started_again_and_the_stage_has_the_same_bytes(tmp_path: Path) -> None:
+    """kill -9 in the middle of a stage: of the server, then of the process with its model. One request at a time, so
+    that numbers are added in one order."""
+    family = ["family.teacher=pocket:teacher-large", "family.student=pocket:teacher", "prompts.n=24", "sampling.n=3",
+              "sampling.max_new_tokens=32"]  # fmt: skip
+    stages = stages_of(plan(*family, options=OPTIONS | {"concurrency": 1}))
+    engines, texts = LocalEngines(), list[bytes]()
+    try:
+        for victim in (None, "api_server", "EngineCore"):
+            store, killed = ArtifactStore(tmp_path / str(victim)), list[str]()
+            run = stage_runner(partial(set_up_worker, (), store.root), tmp_path / "ledger", time.time(), engines)
+
+            def kill(done: int, total: int, info: str, victim: str | None = victim, killed: list[str] = killed) -> None:
+                if victim and 0 < done < total and not killed:
+                    one = next(one for one in processes_of(engines) if victim in " ".join(one.cmdline()))
+                    killed.append(f"{victim} after {done} of {total}")
+                    one.kill()
+
+            for stage in stages:
+                assert run(stage, kill).error is None
+            notes = store.meta("sample", stages[-1].key)["measurements"]
+            texts.append((store.path(*stages[-1].ref) / "groups.jsonl").read_bytes())
+            sys.stdout.write(f"\n  killed: {killed}, {len(texts[-1])} bytes, equal: {texts[-1] == texts[0]}\n")
+            assert len(killed) == len(notes.get("engine_deaths", [])) == (victim is not None)
+    finally:
+        engines.close()
+    assert texts[0].count(b"\n") == 24 and texts[0] == texts[1] == texts[2]
+
+
+def processes_of(engines: LocalEngines) -> list[psutil.Process]:
+    (server,) = engines.servers.values()
+    return psutil.Process(server.process.pid).children(recursive=True)
 
 
 @pytest.mark.assets

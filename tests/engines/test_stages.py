@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ SMALL = ("prompts.n=5", "seeds=[0]", "sampling.n=2", "sampling.max_new_tokens=6"
 KINDS = ("prompts", "sample")
 
 
-def plan(engine: str, *flags: str) -> Plan:
-    options = f"{{command: [{sys.executable}, {FAKE}], flags: {json.dumps(flags)}, gpus: 0, concurrency: 1}}"
+FAKED = {"command": [sys.executable, str(FAKE)], "gpus": 0, "concurrency": 1}
+
+
+def plan(*changes: str, options: Mapping[str, Any]) -> Plan:
     registry = load_registry()
-    backend = [f"family.backend={engine}", f"family.backend_options={options}"] if engine else []
-    return make_plan(load_recipe("pocket", [*SMALL, *backend], registry), registry, ["dpo"])
+    backend = ["family.backend=vllm", f"family.backend_options={json.dumps(options)}"]
+    return make_plan(load_recipe("pocket", [*SMALL, *backend, *changes], registry), registry, ["dpo"])
 
 
 def stages_of(made: Plan) -> list[Stage]:
@@ -53,7 +55,8 @@ def test_a_server_that_dies_in_a_stage_is_started_once_more(engines: LocalEngine
     once, notes, shown = tmp_path / "died", dict[tuple[str, str], Any](), list[str]()
     folders = dict[tuple[str, str], Path]()
     for name, store in stores.items():
-        made = plan("vllm", *(("--die-at", "3", "--once", str(once)) if name == "dying" else ()))
+        flags = ("--die-at", "3", "--once", str(once)) if name == "dying" else ()
+        made = plan(options=FAKED | {"flags": flags})
         run = stage_runner(partial(set_up_worker, (), store.root), tmp_path / "ledger", time.time(), engines)
         for stage in stages_of(made):
             result = run(stage, lambda done, total, info: shown.append(info))
@@ -75,7 +78,7 @@ def test_a_server_that_dies_twice_fails_the_stage_and_the_same_command_goes_on(
     monkeypatch.setattr("harness.models.engines.client.PAUSE", 0.05)
     store = ArtifactStore(tmp_path / "store")
     run = stage_runner(partial(set_up_worker, (), store.root), tmp_path / "ledger", time.time(), engines)
-    prompts, sample = stages_of(plan("vllm", "--die-at", "2"))
+    prompts, sample = stages_of(plan(options=FAKED | {"flags": ("--die-at", "2")}))
     assert run(prompts, lambda *_: None).error is None
     result = run(sample, lambda *_: None)
     assert result.error is not None and "vllm died twice in this stage (exit code 7)" in result.error
