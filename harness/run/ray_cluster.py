@@ -322,9 +322,9 @@ def first_line(error: RayError) -> str:
 
 def death_message(reason: str, retries: int) -> str:
     return (
-        f"its worker died, {retries + 1} times in all, the last time of: {reason}. Everything finished is kept. If "
-        "memory ran out, keep some for it with compute.stages.KIND.memory_gib; compute.stages.KIND.retries says how "
-        "often a stage is tried again."
+        f"its worker died, {format_count(retries + 1, 'time')} in all, the last time of: {reason}. Everything finished "
+        "is kept. If memory ran out, keep some for it with compute.stages.KIND.memory_gib; compute.stages.KIND.retries "
+        "says how often a stage is tried again."
     )
 
 

@@ -127,15 +127,17 @@ class RayExecutor(Executor):
         self.supervisor.submit.remote(self.driver, stage, order)
 
     def results(self) -> list[StageResult]:
-        while True:
-            found, self.failed = self.failed, []
-            if "pool" in self.__dict__ and self.pool.is_busy:
-                found += self.pool.results(0.0 if self.stages or found else None)
+        found, self.failed = self.failed, []
+        while not found and (self.stages or self._pool_is_busy):
+            if self._pool_is_busy:
+                found += self.pool.results(0.0 if self.stages else None)
             if self.stages:
-                is_busy = "pool" in self.__dict__ and self.pool.is_busy
-                found += self._listen(0.0 if found else BUSY_POLL if is_busy else None)
-            if found:
-                return found
+                found += self._listen(0.0 if found else BUSY_POLL if self._pool_is_busy else None)
+        return found
+
+    @property
+    def _pool_is_busy(self) -> bool:
+        return "pool" in self.__dict__ and self.pool.is_busy
 
     def _listen(self, seconds: float | None) -> list[StageResult]:
         """Results of what has happened in the cluster, after so many seconds at most."""

@@ -23,7 +23,7 @@ from harness.models.load import load_tokenizer, load_weights, pick_device
 from harness.training.batches import ShuffledBatches, prepare
 from harness.training.forward import choose, host
 from harness.training.options import CURVE, Progress, Training, TrainReport
-from harness.training.split_weights import device_arguments, prepare_sharding
+from harness.training.split_weights import device_arguments, load_whole, prepare_sharding
 from harness.training.stored_signals import StoredDistributions, load_teacher
 from harness.training.student import add_adapters, probe, save
 from harness.training.trainer import DistilTrainer, LoadedTraining, StepRecord
@@ -143,6 +143,7 @@ def run(trainer: DistilTrainer, out: Path, scratch: Path | None = None) -> Train
     training = setup.training
     adapted = None if training.options.lora is None else probe(trainer.model_wrapped, vocabulary_size(setup.tokenizer))
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    load_whole()
     if trainer.accelerator.is_main_process:
         # Losses and gradients are checked before a step: the last step has none after it.
         check_finite(training.method.name, state)

@@ -17,6 +17,7 @@ from accelerate.utils import DistributedType
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 
 def _launched_with(kind: str) -> bool:
@@ -67,6 +68,12 @@ def keep_head_gathered(accelerator: Accelerator, model: PreTrainedModel) -> None
 def splits_weights(accelerator: Accelerator) -> bool:
     plugin = getattr(accelerator.state, "deepspeed_plugin", None)
     return accelerator.distributed_type == DistributedType.FSDP or (plugin is not None and plugin.zero_stage == 3)
+
+
+def load_whole() -> None:
+    """Models that are loaded from now on are whole: with ZeRO-3, transformers would split them over all processes, and
+    one that loads alone would wait for the others."""
+    unset_hf_deepspeed_config()
 
 
 def whole_copy(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:

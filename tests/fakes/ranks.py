@@ -93,17 +93,20 @@ def together(launch: str, job: Callable[[int], None]) -> list[int]:
 def train(stage: Stage, context: StageContext, out: Path, rank: int, kill_at: int | None) -> None:
     """Leave ``out/model`` and ``out/RANK.json``: the report, and the share of the weights that this process holds."""
 
+    scratch, sizes = context.store.scratch(stage), [0]
+
     def progress(done: int, total: int, logs: Mapping[str, float]) -> None:
         if done == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
+        sizes.append(sum(file.stat().st_size for file in scratch.glob(f"checkpoint-{done - 1}/**/*") if file.is_file()))
 
-    scratch = context.store.scratch(stage)
     trainer = fit.make_trainer(fit.load_training(training(stage, context)), out / "model", progress, scratch)
     report = fit.run(trainer, out / "model", scratch)
     weights: list[Any] = list(trainer.model.parameters())
     held = sum(local(weight).numel() for weight in weights)
     share = held / sum(getattr(weight, "ds_numel", weight.numel()) for weight in weights)
-    (out / f"{rank}.json").write_text(json.dumps({**asdict(report), "share": share}), encoding="utf-8")
+    found = {**asdict(report), "share": share, "checkpoint_bytes": max(sizes)}
+    (out / f"{rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def local(weight: Any) -> Any:

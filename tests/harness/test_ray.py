@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import re
@@ -19,7 +20,7 @@ import psutil
 import pytest
 
 from harness.contracts.engine import EngineHost, EngineSpec
-from harness.contracts.executor import Copies, Resources, RunStage, StageOptions, StageResult
+from harness.contracts.executor import Copies, Resources, RunStage, StageOptions, StageResources, StageResult
 from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
 from harness.run import EXECUTORS
@@ -28,10 +29,14 @@ from results.store.store import MARKER
 from tests.command import SMALL, command, distilbench, environment, settings
 from tests.fakes.s3 import local_s3
 
-pytest.importorskip("ray", reason="needs ray: tox -e ray")
+if not os.environ.get("DISTILBENCH_RAY"):
+    pytest.skip("minutes on two free cores: tox -e ray", allow_module_level=True)
+from ray.exceptions import TaskCancelledError
+
+from harness.run.ray_cluster import Event, StageOrder, Supervisor
+
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not os.environ.get("DISTILBENCH_RAY"), reason="minutes on two free cores: tox -e ray"),
     # Ray's own
     pytest.mark.filterwarnings("ignore"),
 ]
@@ -54,10 +59,16 @@ class Machines:
         self.address = self.cluster.address
         self.second = self.cluster.add_node(**self.size)
 
+    def workers(self, word: str) -> list[psutil.Process]:
+        """Those whose names begin so: stages by their labels, actors by their classes."""
+        raylets = [one.all_processes["raylet"][0].process.pid for one in self.cluster.list_all_nodes()]
+        found = [child for raylet in raylets for child in psutil.Process(raylet).children()]
+        return [child for child in found if name_of(child).startswith(f"ray::{word}")]
+
     def tasks(self, word: str) -> list[psutil.Process]:
-        """Of the second machine, those whose names begin so."""
-        raylet = psutil.Process(self.second.all_processes["raylet"][0].process.pid)
-        return [child for child in raylet.children() if name_of(child).startswith(f"ray::{word}")]
+        """Stages of the second machine."""
+        raylet = self.second.all_processes["raylet"][0].process.pid
+        return [worker for worker in self.workers(word) if worker.ppid() == raylet]
 
     def kill_second(self) -> None:
         self.cluster.remove_node(self.second, allow_graceful=False)
@@ -104,8 +115,9 @@ def wait_until(happens: Callable[[], Any], seconds: float = 200) -> Any:
     return found
 
 
-def start(folder: Path, **values: object) -> subprocess.Popen[bytes]:
-    chosen = settings(*(f"compute.executor_options.{name}={value}" for name, value in values.items()))
+def start(folder: Path, seeds: Sequence[int] = (0, 1), **values: object) -> subprocess.Popen[bytes]:
+    options = (f"compute.executor_options.{name}={value}" for name, value in values.items())
+    chosen = settings(f"seeds={list(seeds)}", *options)
     words = command("-v", *WORDS, "--executor", "ray", *chosen)
     with open(folder / "said.txt", "ab") as said, open(folder / "table.txt", "wb") as table:
         files = {"stdout": table, "stderr": said}
@@ -168,8 +180,30 @@ def test_machines_that_share_no_disk_copy_through_s3(here: Path, tmp_path: Path)
     check_equal(there, here)
 
 
+def test_after_ctrl_c_and_after_the_end_of_the_cluster_the_same_command_goes_on(tmp_path: Path) -> None:
+    store = tmp_path / "runs" / "store"
+    with machines() as both:
+        process = start(tmp_path, address=both.address, seeds=[0])
+        stages = wait_until(lambda: both.workers("train"))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) != 0
+        wait_until(lambda: not any(stage.is_running() for stage in stages), 30)
+        assert not both.workers("train")
+        process = start(tmp_path, address=both.address, seeds=[0])
+        wait_until(lambda: both.workers("train"))
+    # All its machines have died at once, the driver's too.
+    assert process.wait(timeout=120) != 0
+    finished = {marker: marker.stat().st_mtime_ns for marker in store.rglob(MARKER)}
+    assert finished
+    with machines() as both:
+        process = start(tmp_path, address=both.address, seeds=[0])
+        assert process.wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+    assert {marker: marker.stat().st_mtime_ns for marker in finished} == finished
+    assert "\nDPO " in (tmp_path / "table.txt").read_text()
+
+
 def stage_of(row: str, kind: str = "train", **params: object) -> Stage:
-    return Stage(kind, params, row=row)
+    return Stage(kind, {"row": row, **params}, row=row)  # the row is no part of a key by itself
 
 
 def make_run_stage(folder: Path, engines: EngineHost | None = None, copies: Copies | None = None) -> RunStage:
@@ -177,10 +211,9 @@ def make_run_stage(folder: Path, engines: EngineHost | None = None, copies: Copi
 
     def run_stage(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
         progress(1, 2, "half")
-        tries = folder / f"{stage.row}.tries"
-        with tries.open("a") as file:
+        with (folder / f"{stage.row}.tries").open("a") as file:
             file.write(f"{os.getpid()}\n")
-        count = len(tries.read_text().splitlines())
+        count = len(tries(folder, stage.row))
         if stage.row.startswith("dies") or (stage.row.startswith("once") and count == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         if stage.row.startswith("asks"):
@@ -245,14 +278,14 @@ def test_stages_get_their_resources_and_a_dead_worker_is_replaced(both: Machines
     }
     stages = [
         stage_of("two"), stage_of("once"), stage_of("dies", "sample"), stage_of("none", "prompts"),
-        stage_of("large", "reward"), stage_of("heavy", "answer"), Stage("train", {}, row="one", local={"models": {}}),
+        stage_of("large", "reward"), stage_of("heavy", "answer"),
     ]  # fmt: skip
     errors = run(both, tmp_path, stages, heard, wishes=wishes)
     assert {row for row, error in errors.items() if error} == {"dies", "large", "heavy"}
-    assert "its worker died, 1 times in all" in str(errors["dies"])
+    assert "its worker died, 1 time in all" in str(errors["dies"])
     assert "it needs 1 core, 3 GPUs on one machine, and no machine of the cluster has them" in str(errors["large"])
     assert "10000.0 GiB" in str(errors["heavy"])
-    assert len((tmp_path / "once.tries").read_text().splitlines()) == 2
+    assert len(tries(tmp_path, "once")) == 2
     assert {row: (tmp_path / row).read_text() for row in ("two", "once")} == dict.fromkeys(("two", "once"), "3 0,1")
     assert (tmp_path / "none").read_text() == "1 "
     assert "start train two" in heard.lines and "half train two" in heard.lines
@@ -264,25 +297,62 @@ def test_stages_that_write_the_ledger_run_beside_the_driver(both: Machines, tmp_
     raylets = [process.pid for process in psutil.process_iter() if "raylet" in name_of(process).split(" ")[0]]
     assert raylets
     # The worker has ended with the command, whose child it was.
-    assert not psutil.pid_exists(int((tmp_path / "judged.tries").read_text()))
+    assert not psutil.pid_exists(*tries(tmp_path, "judged"))
 
 
-def test_a_driver_that_died_is_forgotten_and_what_it_left_is_found(both: Machines, tmp_path: Path) -> None:
-    """The second driver waits for the stage of the first."""
-    granted = Resources(2, 1, folder=tmp_path)
-    config, make = RayOptions(address=both.address), partial(make_run_stage, tmp_path)
-    long = stage_of("long", "prompts", sleep=8)
-    first = EXECUTORS["ray"].start(config, granted, make, Heard())
-    first.submit(long)
-    wait_until((tmp_path / "long.tries").exists)
+def open_executor(both: Machines, folder: Path, listener: RunListener | None = None) -> Any:
+    make = partial(make_run_stage, folder)
+    granted = Resources(2, 1, folder=folder, model_kinds=frozenset({"sample"}))
+    return EXECUTORS["ray"].start(RayOptions(address=both.address), granted, make, listener or Heard())
+
+
+def tries(folder: Path, row: str) -> list[int]:
+    """The processes in which it was begun."""
+    file = folder / f"{row}.tries"
+    return [int(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_a_stage_of_two_commands_runs_once_and_ends_with_the_last_of_them(both: Machines, tmp_path: Path) -> None:
     heard = Heard()
-    second = EXECUTORS["ray"].start(config, granted, make, heard)
-    second.submit(long)
-    assert [result.error for result in second.results()] == [None]
-    assert heard.lines[0] == "start prompts long"
-    assert len((tmp_path / "long.tries").read_text().splitlines()) == 1
-    second.shutdown(abort=False)
-    first.shutdown(abort=False)
+    with open_executor(both, tmp_path, heard) as one:
+        other = open_executor(both, tmp_path)
+        other.submit(stage_of("long", "prompts", sleep=6))
+        wait_until(lambda: tries(tmp_path, "long"))
+        one.submit(stage_of("long", "prompts", sleep=6))
+        wait_until(lambda: one._listen(1.0) or heard.lines)
+        other.shutdown(abort=True)
+        assert [result.error for result in one.results()] == [None]
+        assert heard.lines[0] == "start prompts long" and len(tries(tmp_path, "long")) == 1
+        one.submit(stage_of("endless", "prompts", sleep=1000))
+        (process,) = wait_until(lambda: tries(tmp_path, "endless"))
+    wait_until(lambda: not psutil.pid_exists(process), 20)
+
+
+def test_the_supervisor_dies_and_what_ran_begins_once_more(both: Machines, tmp_path: Path) -> None:
+    wait_until(lambda: not both.workers("Supervisor"), 20)  # those of the tests before
+    with open_executor(both, tmp_path) as executor:
+        executor.submit(stage_of("a", "prompts", sleep=5))
+        wait_until(lambda: tries(tmp_path, "a"))
+        (supervisor,) = both.workers("Supervisor")
+        supervisor.kill()
+        assert [result.error for result in executor.results()] == [None]
+    first, second = tries(tmp_path, "a")
+    assert first != second and not psutil.pid_exists(first)
+
+
+def test_an_engine_dies_with_its_worker_and_the_next_question_starts_it_again(both: Machines, tmp_path: Path) -> None:
+    urls = []
+    with open_executor(both, tmp_path) as executor:
+        for row in ("asks 5a", "asks 5b"):
+            executor.submit(
+                Stage("sample", {"port": "5", "gpus": 2, "row": row}, row=row, local={"models": {}, "engine": True})
+            )
+            assert [result.error for result in executor.results()] == [None]
+            urls.append((tmp_path / f"{row}.url").read_text())
+            (worker,) = both.workers("EngineActor")
+            worker.kill()
+            wait_until(lambda: not [one for one in psutil.process_iter() if str(tmp_path) in name_of(one)], 30)
+    assert urls[0] != urls[1]
 
 
 def test_one_engine_serves_all_its_stages_and_ends_for_another(both: Machines, tmp_path: Path) -> None:
@@ -310,6 +380,45 @@ def test_a_folder_that_a_machine_does_not_see_is_named(both: Machines, tmp_path:
         patch.setattr(ray_driver, "token_of", lambda folder: "another")
         (error,) = run(both, tmp_path, [stage_of("a", "prompts")]).values()
     assert re.search(r"the machine [\d.]+ does not see .*--runs.*executor_options.storage", str(error))
+
+
+ORDER = StageOrder(StageResources(0, 1, None, 1), b"", {})
+
+
+def test_a_stage_that_is_stopped_before_it_begins_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+    monkeypatch.setattr(Supervisor, "_start", lambda self, job: begun.append(job))
+
+    async def work() -> None:
+        supervisor = Supervisor("s", 60)
+        await supervisor.submit("a driver", stage_of("a"), ORDER)
+        await supervisor.leave("a driver")
+        assert not supervisor.jobs
+
+    asyncio.run(work())
+    assert begun == []
+
+
+def test_of_a_driver_that_died_what_runs_goes_on_and_what_waits_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.ray_cluster.PATIENCE", 0.5)
+    monkeypatch.setattr("ray.cancel", lambda task, force: task.set_exception(TaskCancelledError()))
+
+    def start(self: Supervisor, job: Any) -> None:
+        job.task = asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(Supervisor, "_start", start)
+
+    async def work() -> None:
+        supervisor = Supervisor("s", 60)
+        runs, waits = stage_of("runs"), stage_of("waits")
+        for stage in (runs, waits):
+            await supervisor.submit("a driver", stage, ORDER)
+        await asyncio.sleep(0)
+        await supervisor.tell(Event("start", runs.key))
+        await asyncio.sleep(2.5)
+        assert list(supervisor.jobs) == [runs.key] and not supervisor.heard
+
+    asyncio.run(work())
 
 
 def test_no_cluster_is_a_users_mistake(tmp_path: Path) -> None:

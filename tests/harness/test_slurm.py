@@ -7,7 +7,8 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ MODEL = {"models": {}}
 
 def jobs_of(folder: Path, engines: object = None) -> RunStage:
     """Stages write down what they saw. Those named "dies" kill their job at the first try, "always" at each;
-    "waits" go on when the test says so."""
+    "waits" go on when the test says so, or fail after two minutes: jobs outlive a test that was killed."""
 
     def run_stage(stage: Stage, progress: Callable[[int, int, str], None]) -> StageResult:
         with (folder / f"{stage.row}.tries").open("a") as file:
@@ -35,11 +36,18 @@ def jobs_of(folder: Path, engines: object = None) -> RunStage:
         progress(1, 2, "half")
         if stage.row.startswith("always") or (stage.row.startswith("dies") and len(tries(folder, stage.row)) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
-        while stage.row.startswith("waits") and not (folder / "go on").exists():
-            time.sleep(0.05)
+        if stage.row.startswith("waits"):
+            wait_until((folder / "go on").exists)
         return StageResult(stage, 0.0, "no plug-in" if stage.row == "fails" else None)
 
     return run_stage
+
+
+def wait_until(happens: Callable[[], Any], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not happens():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
 
 
 def tries(folder: Path, row: str) -> list[str]:
@@ -64,12 +72,15 @@ def finish(executor: Any, count: int) -> dict[str, str | None]:
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of commands that act as Slurm's."""
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of commands that act as Slurm's. What still runs after a test is ended."""
     folder = install(tmp_path / "slurm")
     monkeypatch.setenv("FAKE_SLURM", str(folder))
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-    return folder
+    yield folder
+    for file in folder.glob("jobs/*.pid"):
+        with suppress(ProcessLookupError):
+            os.killpg(int(file.read_text()), signal.SIGKILL)
 
 
 def test_an_array_for_each_kind_with_what_the_recipe_says(slurm: Path, tmp_path: Path) -> None:
@@ -110,8 +121,7 @@ def test_a_second_driver_waits_for_the_jobs_of_the_first(slurm: Path, tmp_path: 
     for row in ("waits-1", "waits-2"):
         first.submit(make("train", row))
     first._fill()
-    while not (tries(tmp_path, "waits-1") and tries(tmp_path, "waits-2")):
-        time.sleep(0.05)
+    wait_until(lambda: tries(tmp_path, "waits-1") and tries(tmp_path, "waits-2"))
     # As after a kill: nobody shuts the first down.
     with start(tmp_path, SlurmOptions(poll_seconds=0.1)) as second:
         for row in ("waits-1", "waits-2", "new"):
@@ -126,13 +136,10 @@ def test_jobs_end_with_the_command(slurm: Path, tmp_path: Path) -> None:
     executor = start(tmp_path, SlurmOptions(poll_seconds=0.1))
     executor.submit(make("train", "waits"))
     executor._fill()
-    while not tries(tmp_path, "waits"):
-        time.sleep(0.05)
+    wait_until(lambda: tries(tmp_path, "waits"))
     executor.shutdown(abort=True)
-    end, (pid, *_) = time.monotonic() + 10, tries(tmp_path, "waits")[0].split()
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{pid}").exists()
+    pid = tries(tmp_path, "waits")[0].split()[0]
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10)
 
 
 def test_a_partition_that_is_not_there_is_said(slurm: Path, tmp_path: Path) -> None:
@@ -148,11 +155,9 @@ def test_local_jobs_go_on_after_the_end_of_their_time(tmp_path: Path) -> None:
     with start(tmp_path, SlurmOptions(cluster="local")) as executor:
         executor.submit(make("train", "waits"))
         executor._fill()
-        while not tries(tmp_path, "waits"):
-            time.sleep(0.05)
+        wait_until(lambda: tries(tmp_path, "waits"))
         os.kill(int(tries(tmp_path, "waits")[0].split()[0]), signal.SIGUSR2)
-        while len(tries(tmp_path, "waits")) < 2:
-            time.sleep(0.05)
+        wait_until(lambda: len(tries(tmp_path, "waits")) == 2)
         (tmp_path / "go on").touch()
         assert finish(executor, 1) == {"waits": None}
     assert len(tries(tmp_path, "waits")) == 2
