@@ -8,7 +8,7 @@ looks in vain for a distribution named ``vllm``:
 
     command: [venvs/vllm/bin/python, -m, vllm.entrypoints.openai.api_server, --model, "{model}"]
 
-About 4 GB on disk and five minutes. An environment that is there and can import vLLM is left alone.
+3.4 GB on disk; five to ten minutes. An environment that is there and can import vLLM is left alone.
 """
 
 from __future__ import annotations

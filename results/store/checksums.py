@@ -58,7 +58,7 @@ def read_marker(file: Path) -> dict[str, Any]:
     is_sound = isinstance(meta, dict) and meta.get("checksum") == marker_checksum(meta)
     if not is_sound or meta["key"] != file.parent.name:
         raise ValueError("it is not what its stage wrote")
-    return meta
+    return dict(meta)
 
 
 def foreign_files(folder: Path, meta: Mapping[str, Any]) -> Iterator[str]:
