@@ -6,6 +6,7 @@ import logging
 import os
 import pickle
 import re
+import socket
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -48,6 +49,7 @@ THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 OBJECT_STORE: Final = 100_000_000  # bytes, in a cluster that we start: artifacts do not travel through Ray
 BUSY_POLL: Final = 0.2
 """Seconds between two looks at the cluster while stages run on the driver's machine too."""
+PORT_SECONDS: Final = 20.0
 RESTARTS: Final = 3
 """Of a supervisor that died: each is followed by the stages that ran."""
 
@@ -239,6 +241,8 @@ def connect(config: RayOptions, resources: Resources) -> Connection:
         return Connection(ray.get_runtime_context().gcs_address, ours=False)
     address, common = config.address, {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address == AUTO:
+        address = os.environ.get("RAY_ADDRESS") or AUTO
+    if address == AUTO:
         with suppress(ConnectionError):
             ray.init(AUTO, **common)
             return Connection(ray.get_runtime_context().gcs_address, ours=True)
@@ -255,13 +259,21 @@ def connect(config: RayOptions, resources: Resources) -> Connection:
             names = visible_gpus()
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[number] for number in resources.gpus)
     try:
+        if address != LOCAL:
+            check_port(address)
         ray.init(address, **common, **settings)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+    except (OSError, RuntimeError, ValueError, RayError) as error:
         raise UserError(
-            f"no Ray cluster at {config.address!r} ({str(error).strip().splitlines()[0]}). Start one with `ray start "
+            f"no Ray cluster at {address!r} ({str(error).strip().splitlines()[0]}). Start one with `ray start "
             "--head --disable-usage-stats`, or set compute.executor_options.address to another, or to local."
         ) from error
     return Connection(ray.get_runtime_context().gcs_address, ours=True)
+
+
+def check_port(address: str) -> None:
+    """Raises OSError or ValueError where nobody listens: Ray itself would try for ten minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), PORT_SECONDS).close()
 
 
 def nodes() -> list[dict[str, Any]]:

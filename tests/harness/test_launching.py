@@ -60,7 +60,7 @@ def test_accelerate_plans_each_configuration(name: str) -> None:
     assert counted.num_processes == 3
 
 
-def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, StageContext]:
+def make_stage(place: Path, method: str, hidden: int = 16, **options: Any) -> tuple[Stage, StageContext]:
     """A training stage over 13 prompts in two epochs, with its inputs in a store."""
     setup = functools.partial(set_up_worker, (), place / "store")
     registry, store = setup()
@@ -71,7 +71,7 @@ def make_stage(place: Path, method: str, **options: Any) -> tuple[Stage, StageCo
         (samples, "groups.jsonl", groups),
     ):
         store.write(stage, lambda folder, file=file, records=records: write_records(folder / file, records) or {})
-    student = tiny_checkpoint(place / "student")
+    student = tiny_checkpoint(place / "student", hidden=hidden)
     params: dict[str, Any] = {
         "method": method,
         "config": {},
@@ -124,10 +124,15 @@ def test_a_warm_up_that_takes_every_step_is_a_failure(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "options"),
-    [("kd", {}), ("pad-ppd", {}), ("minillm", {}), ("pro", {"lora": {"r": 2}, "gradient_checkpointing": True})],
+    ("launch", "method", "options"),
+    [
+        ("cpu", "kd", {}),
+        ("fsdp2", "pad-ppd", {}),
+        ("cpu", "minillm", {}),
+        ("cpu", "pro", {"lora": {"r": 2}, "gradient_checkpointing": True}),
+    ],
 )
-def test_two_processes_follow_one(method: str, options: dict[str, Any], tmp_path: Path) -> None:
+def test_two_processes_follow_one(launch: str, method: str, options: dict[str, Any], tmp_path: Path) -> None:
     """Steps of 6, 6 and 1 prompts: 3 micro-batches over 2 processes do not go round, and the last step is one prompt.
 
     Token-mean losses (kd, minillm) are means over both processes' tokens: with a mean of means the curves would part.
@@ -135,7 +140,7 @@ def test_two_processes_follow_one(method: str, options: dict[str, Any], tmp_path
     stage, work = make_stage(tmp_path, method, **options)
     alone = train.run(stage, work)
     one = tmp_path / "out" / "model" / "training.jsonl"
-    several = replace(stage, local=stage.local | {"launch": "cpu", "processes": 2})
+    several = replace(stage, local=stage.local | {"launch": launch, "processes": 2})
     seen: list[tuple[int, int]] = []
     together = replace(work, folder=tmp_path / "two", progress=lambda done, total, info: seen.append((done, total)))
     report = train.run(several, together)

@@ -105,6 +105,21 @@ def test_sizes_are_those_of_float32_whatever_lies_on_the_disk(tmp_path: Path) ->
     assert STAGES["train"].disk(stage, work.graph) == DiskUse(2 * MIB, 2 * 6 * MIB)
 
 
+@pytest.mark.parametrize(
+    ("launch", "lora", "bytes_per_weight"),
+    [("ddp", False, 12), ("fsdp2", False, 16), ("zero2", False, 20), ("fsdp2", True, 8), ("zero3", True, 8)],
+)
+def test_checkpoints_of_split_weights_are_larger(
+    launch: str, lora: bool, bytes_per_weight: int, tmp_path: Path
+) -> None:
+    """2 MiB of float32 are 1/2 Mi weights, and two checkpoints lie there at once: as many MiB as bytes per weight. How
+    large they are is measured in ``test_split_weights.py``."""
+    changes = ("compute.processes=2", *(("train.lora={r: 8}",) if lora else ()))
+    work = make(tmp_path, f"compute.launch={launch}", *changes, rows=("student", "dpo"))
+    (stage,) = stages(work, "train")
+    assert STAGES["train"].disk(stage, work.graph) == DiskUse(2 * MIB, bytes_per_weight * MIB)
+
+
 def test_adapters_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Left: the merged weights. To resume: these, twice. Memory: the weights once. The adapter itself is left out."""
     work = make(tmp_path, "train.lora={r: 8}", rows=("student", "dpo"))

@@ -14,16 +14,19 @@ import pytest
 from safetensors.torch import load_file
 
 from harness.models.load import load_tokenizer, load_weights
+from harness.training.launch import checkpoint_bytes
 
+# Of 80,832 weights: most of a checkpoint, beside names and shapes.
+WIDE = {"hidden": 64, "checkpoint_minutes": 0.0}
 LORA = {"lora": {"r": 3}, "gradient_checkpointing": True}
 # Name, method, options, and the step after which the first process is killed; then the same command again.
 CASES: dict[str, tuple[str, dict[str, Any], int | None]] = {
     "kd": ("kd", {}, None),
-    "pad-ppd": ("pad-ppd", {"checkpoint_minutes": 0.0}, 4),
+    "pad-ppd": ("pad-ppd", WIDE, 4),
     "dpo": ("dpo", {"dtype": "bfloat16"}, None),
     "minillm": ("minillm", {"checkpoint_minutes": 0.0}, 4),
     "lora": ("pad-ppd", LORA, None),
-    "lora-killed": ("kd", {**LORA, "checkpoint_minutes": 0.0}, 4),
+    "lora-killed": ("kd", LORA | WIDE, 4),
 }
 SHARES = {"fsdp2": 0.5, "zero2": 1.0, "zero3": 0.5}
 """Of the weights that one of two processes holds between steps."""
@@ -48,6 +51,10 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return launch, folder
 
 
+def count(file: Path) -> int:
+    return sum(value.numel() for value in load_file(file).values()) if file.exists() else 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_with_split_weights_follow_one(case: str, trained: tuple[str, Path]) -> None:
@@ -59,6 +66,13 @@ def test_two_processes_with_split_weights_follow_one(case: str, trained: tuple[s
     assert len(codes) == (3 if kill_at is None else 5) and (kill_at is None or -9 in codes[1:3])
     one, first, second = (json.loads((place / file).read_text()) for file in ("one/0.json", "two/0.json", "two/1.json"))
     assert (one["share"], first["share"]) == (1.0, pytest.approx(SHARES[launch], abs=0.1))
+    if "hidden" in options:
+        per_weight, per_trained_weight = checkpoint_bytes(launch)
+        weights = count(place / "two" / "model" / "model.safetensors")
+        adapters = count(place / "two" / "model" / "adapter" / "adapter_model.safetensors")
+        trained = adapters if "lora" in options else weights
+        size = per_weight * (weights + adapters) + per_trained_weight * trained
+        assert 0.75 < first["checkpoint_bytes"] / size < 1.25
     assert first["resumed_at"] == second["resumed_at"] == (0 if kill_at is None else kill_at - 1)
     alone, together = (
         [json.loads(line) for line in (place / name / "model" / "training.jsonl").read_text().splitlines()]

@@ -17,7 +17,7 @@ from harness.stages.graph import EXECUTION_ONLY, Model, StageGraph, TrainingRow
 from harness.stages.kind import DiskUse, PlanIssue, StageContext, StageKind, TextLength
 from harness.stages.kinds.sample import generated_texts
 from harness.text import format_count
-from harness.training.launch import LaunchTask, launch
+from harness.training.launch import LaunchTask, checkpoint_bytes, launch
 from harness.training.options import CURVE, Training, TrainOptions, TrainReport
 from harness.types import Group, Prompt, Response
 
@@ -98,15 +98,15 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 
 
 def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
-    """float32 weights, and checkpoints of them with AdamW's two moments of what is trained."""
+    """float32 weights, and checkpoints to resume from."""
     student, train = size(stage.local["models"]["student"]), train_options(stage)
     if student is None:
         return None
-    weights = 4 * student.parameters
-    moments = 0 if train.lora is not None else 8 * student.parameters
+    per_weight, per_trained_weight = checkpoint_bytes(stage.local.get("launch"))
+    checkpoint = student.parameters * (per_weight + (0 if train.lora is not None else per_trained_weight))
     resumable = train.checkpoint_minutes is not None and not train.with_trl
     # Two, because the new checkpoint is written before the old one is removed.
-    return DiskUse(weights, 2 * (weights + moments) if resumable else 0)
+    return DiskUse(4 * student.parameters, 2 * checkpoint if resumable else 0)
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
