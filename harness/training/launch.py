@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from harness.contracts.stage import Stage
 from harness.errors import UserError
@@ -33,10 +32,10 @@ def launch_configuration(name: str) -> Path:
 def checkpoint_bytes(name: str | None) -> tuple[int, int]:
     """Of a checkpoint to resume from: per weight, and per trained weight. ``name``: of the launch configuration."""
     text = "" if name is None else launch_configuration(name).read_text(encoding="utf-8", errors="replace")
-    kind = (yaml.safe_load(text) or {}).get("distributed_type")
+    kind = re.search(r"^distributed_type:\W*(\w+)", text, re.MULTILINE)
     # float32 weights and AdamW's two moments. Split weights lie there once more, in a format of their own; DeepSpeed's
-    # optimizer has a float32 copy of what it trains (with ZeRO-3 that is the other format).
-    return {"FSDP": (8, 8), "DEEPSPEED": (8, 12)}.get(kind, (4, 8))
+    # optimiser has a float32 copy of what it trains (with ZeRO-3 that is the other format).
+    return {"FSDP": (8, 8), "DEEPSPEED": (8, 12)}.get(kind[1] if kind else "", (4, 8))
 
 
 def command(name: str, processes: int | None, module: str, *arguments: str) -> list[str]:

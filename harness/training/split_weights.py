@@ -73,7 +73,7 @@ def splits_weights(accelerator: Accelerator) -> bool:
 def load_whole() -> None:
     """Models that are loaded from now on are whole: with ZeRO-3, transformers would split them over all processes, and
     one that loads alone would wait for the others."""
-    unset_hf_deepspeed_config()
+    cast("Any", unset_hf_deepspeed_config)()
 
 
 def whole_copy(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
