@@ -15,6 +15,7 @@ these libraries, give or take a factor of two, and so are the hours.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import sys
 from collections.abc import Iterable, Mapping
@@ -93,6 +94,16 @@ def visible_gpus() -> list[str]:
         return list(takewhile(lambda name: name and not name.startswith("-"), names))  # as CUDA reads it: -1 ends it
     # NVIDIA's driver shows them as files; a plan and its executor import no torch.
     return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def bfloat16_flags() -> list[str] | None:
+    """The CPU's instructions for matrix products in bfloat16; ``None`` where the system does not tell (not Linux)."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    names = set(re.split(r"\s", text))
+    return [name for name in ("amx_bf16", "avx512_bf16", "bf16") if name in names]  # Intel, Intel and AMD, ARM
 
 
 def reset_peak() -> None:

@@ -14,6 +14,7 @@ import argparse
 import json
 import platform
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -28,10 +29,11 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 from harness.contracts.model import Sampling
 from harness.errors import UserError
+from harness.hardware import bfloat16_flags
 from harness.models import load as loading
 from harness.models.backends import LoadOptions, load_model
 from harness.models.load import load_tokenizer
@@ -42,16 +44,20 @@ from harness.stages.kinds.reward import cyclic_orders
 from harness.training import Training, TrainOptions
 from harness.training.batches import Example, TokenRow
 from harness.training.fit import make_trainer
-from harness.training.forward import choose, gain, host
+from harness.training.forward import Layout, choose, gain, host
 from harness.training.trainer import LoadedTraining
 from harness.types import Response
 from methods import METHODS
 
 TARGETS = {
     "pad: packed over separate rows": 1.5,
-    "pad: ours over TRL's DPO, per response": 1.3,
+    "pad: ours over TRL's DPO, per response": 1.8,
+    "dpo: ours over TRL's": 1.4,
     "reward: shared over separate rows": 1.5,
+    "peak memory: ours over TRL's": 0.7,
 }
+
+SECTIONS = ("memory", "rewarding", "training", "live")
 
 
 @dataclass
@@ -145,7 +151,11 @@ class Trainers:
         self.path, self.sizes, self.place = model, sizes, place
         self.options = options_of(sizes, dtype)
         self.tokenizer = load_tokenizer(model)
-        self.student = host(loading.load_weights(model, self.tokenizer, torch.float32))
+        self.student = host(self.weights(), getattr(torch, dtype))
+        self.teacher: PreTrainedModel | None = None
+
+    def weights(self) -> PreTrainedModel:
+        return loading.load_weights(self.path, self.tokenizer, torch.float32)
 
     def ours(self, method: str, n: int, packed: bool) -> Callable[[], float]:
         """Seconds of one step of our trainer."""
@@ -165,6 +175,39 @@ class Trainers:
 
         return run
 
+    def live(self, method: str) -> Callable[[], dict[str, float]]:
+        """Seconds of one step on live responses: to draw them, and of the passes over them; and their tokens. The model
+        is its own teacher."""
+        batch = examples(self.sizes, len(self.tokenizer), ())
+        if self.teacher is None:
+            self.teacher = self.weights().to(getattr(torch, self.options.dtype)).requires_grad_(False).eval()
+
+        def run() -> dict[str, float]:
+            entry, layout = METHODS[method], Layout(False, "live responses")
+            config = entry.config(on_policy=1.0) if method == "gkd" else entry.config()
+            training = Training(entry, config, [], self.path, self.options, max_new_tokens=self.sizes.response)
+            setup = LoadedTraining(training, batch, self.student, self.tokenizer, layout, self.teacher)
+            trainer, clock, drawing = make_trainer(setup, self.place / "live"), Clock(), []
+            trainer.add_callback(clock)
+            roll_out = trainer.roll_out
+
+            def timed(*args: Any) -> Any:
+                start = seconds_now()
+                micros = roll_out(*args)
+                drawing.append(seconds_now() - start)
+                return micros
+
+            trainer.roll_out = timed  # type: ignore[method-assign]
+            trainer.train()
+            return {
+                "rollouts": drawing[0],
+                "passes": clock.seconds[0],
+                "share": drawing[0] / (drawing[0] + clock.seconds[0]),
+                "tokens": float(trainer.tokens["response"]),
+            }
+
+        return run
+
     def trl(self) -> Callable[[], float]:
         """Seconds of one step of TRL's DPO trainer on the same sizes, its reference computed before."""
         from harness.training import trl_backend
@@ -172,13 +215,16 @@ class Trainers:
         batch = examples(self.sizes, len(self.tokenizer), ("chosen", "rejected"))
 
         def run() -> float:
+            # Fresh: a model that went through a trainer once gets no autocast from accelerate a second time, and ours
+            # changes its attention.
+            student = self.weights()
             method = METHODS["dpo"]
             training = Training(method, method.config(), [], self.path, self.options)
             if method.trl is None:
                 raise UserError("dpo has no TRL trainer")
             kind = replace(method.trl, arguments=lambda config: {"beta": 0.1, "precompute_ref_log_probs": True})
             place = self.place / "trl"
-            trainer = quietly(lambda: trl_backend.make_trainer(training, kind, batch, self.student, place))
+            trainer = quietly(lambda: trl_backend.make_trainer(training, kind, batch, student, place))
             clock = Clock()
             trainer.add_callback(clock)
             quietly(trainer.train)
@@ -214,6 +260,20 @@ def training(model: str, sizes: Sizes, dtype: str) -> dict[str, Any]:
         "ppd loss, n=4: share of a step": losses[4] / step,
         "ppd loss, n=8: share of a step with n=4": losses[8] / step,
     }
+
+
+def live(model: str, sizes: Sizes, dtype: str) -> dict[str, Any]:
+    """(g) the share of a step with live responses that goes into drawing them: the round with the shortest step."""
+    results: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as place:
+        trainers = Trainers(model, sizes, dtype, Path(place))
+        for method in ("minillm", "gkd"):
+            run = trainers.live(method)
+            run()
+            best = min((run() for _ in range(sizes.repeats)), key=lambda times: times["rollouts"] + times["passes"])
+            results[f"{method}: one step"] = best
+            results[f"{method}: rollouts' share of a step"] = best["share"]
+    return results
 
 
 def loss_seconds(n: int) -> float:
@@ -336,6 +396,14 @@ def wide_tokenizer(model: str, size: int) -> Any:
     return tokenizer
 
 
+def processor() -> str:
+    """The CPU's name, and which matrix products in bfloat16 it has: on those the ratios depend."""
+    flags = bfloat16_flags()
+    text = "" if flags is None else Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    name = re.search(r"model name\s*: (.+)", text)
+    return f"{name[1] if name else platform.processor() or 'cpu'} ({', '.join(flags or ['no bfloat16'])})"
+
+
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -343,7 +411,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=["training", "rewarding", "memory"])
+    parser.add_argument("--only", nargs="*", default=list(SECTIONS), choices=SECTIONS)
     for name, value in asdict(Sizes()).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--memory-child", nargs=3, help=argparse.SUPPRESS)
@@ -357,7 +425,7 @@ def main() -> None:
     results: dict[str, Any] = {
         "model": args.model,
         "dtype": args.dtype,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "cpu",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else processor(),
         "threads": args.threads,
         "sizes": asdict(sizes),
     }
@@ -369,7 +437,9 @@ def main() -> None:
         del model
     if "training" in args.only:
         results["training"] = training(args.model, sizes, args.dtype)
-    for section in ("memory", "rewarding", "training"):
+    if "live" in args.only:
+        results["live"] = live(args.model, sizes, args.dtype)
+    for section in SECTIONS:
         for name, value in results.get(section, {}).items():
             target = f"  (target {TARGETS[name]:g})" if name in TARGETS else ""
             if isinstance(value, float):

@@ -12,7 +12,7 @@ from typing import Any
 from harness.contracts.model import Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.stage import Cost, Stage
-from harness.hardware import visible_gpus
+from harness.hardware import bfloat16_flags, visible_gpus
 from harness.models.published_sizes import context_length
 from harness.models.server_model import ServerOptions
 from harness.plan.plan import Plan
@@ -40,7 +40,8 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     workers = executor.concurrency(compute.workers) + len(compute.gpus)
     issues += backend_issues(plan, pending, executor.this_machine)
     issues += budget(plan, pending) + disk(plan, pending, folder, workers)
-    issues += memory(plan, pending, workers) + device(plan) if executor.this_machine and pending else []
+    if executor.this_machine and pending:
+        issues += memory(plan, pending, workers) + device(plan) + slow_precision(plan, pending)
     options = options_from(executor.config, compute.executor_options)
     problems = executor.check(options, compute.resources(graph.registry.stages), list(pending)) if pending else ()
     issues += [PlanIssue(True, text) for text in problems]
@@ -176,6 +177,15 @@ def device(plan: Plan) -> list[PlanIssue]:
         return []
     text = f"compute.device = {name}: this machine shows {format_count(count, 'CUDA device')}, counted from cuda:0"
     return [PlanIssue(True, text)]
+
+
+def slow_precision(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
+    name = plan.recipe.compute.device
+    trained = any(stage.kind == "train" and stage.params["options"]["dtype"] == "bfloat16" for stage in pending)
+    if not trained or name not in ("auto", "cpu") or (name == "auto" and visible_gpus()) or bfloat16_flags() != []:
+        return []
+    text = "train.dtype = bfloat16 is slow here: this CPU has no instructions for matrix products in bfloat16 (AMX, "
+    return [PlanIssue(False, text + "AVX512_BF16); float32 is faster")]
 
 
 def context_issues(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:

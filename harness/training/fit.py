@@ -105,7 +105,7 @@ def training_arguments(training: Training, out: Path) -> dict[str, Any]:
         "warmup_steps": options.warmup_ratio,
         # Its ``constant`` has no warm-up.
         "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(options.schedule, options.schedule),
-        "optim": "adamw_torch",
+        "optim": "adamw_torch_fused",
         "weight_decay": options.weight_decay,
         "max_grad_norm": options.max_grad_norm,
         **(CHECKPOINTING if options.gradient_checkpointing else {}),

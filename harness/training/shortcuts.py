@@ -129,8 +129,9 @@ class _Logps(torch.autograd.Function):
         weighted, factors = (factors * inputs).to(inputs.dtype), factors.to(inputs.dtype)
         to_weight = torch.mm(kept.t(), weighted[: len(kept)]).to(weight.dtype)
         to_bias = torch.mm(kept.t(), factors[: len(kept)]).to(weight.dtype)
-        head = ctx.head._replace(weight=weight.to(inputs.dtype), bias=bias)
-        for chunk in _chunks(head, len(inputs), len(kept)):
+        chunks = _chunks(ctx.head, len(inputs), len(kept))
+        head = ctx.head._replace(weight=weight.to(inputs.dtype) if chunks else weight, bias=bias)  # one cast for all
+        for chunk in chunks:
             slopes = inputs.new_empty(chunk.stop - chunk.start, len(weight))
             head.chosen(head.logits(inputs[chunk]), labels[chunk], slopes)
             to_weight += torch.mm(slopes.t(), weighted[chunk])

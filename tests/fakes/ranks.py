@@ -29,7 +29,7 @@ from torch.distributed.tensor import DTensor
 from harness.contracts.stage import Stage
 from harness.stages.kind import StageContext
 from harness.stages.kinds.train import training
-from harness.training import fit, forward
+from harness.training import fit, forward, shortcuts
 from harness.training.launch import command
 from tests.harness.test_launching import make_stage
 
@@ -126,8 +126,10 @@ def run_case(case: Mapping[str, Any], launch: str, place: Path) -> None:
 
 
 def main(launch: str, cases: str, folder: str) -> None:
-    # Several chunks of the head's logits, as with a real vocabulary.
-    forward.CHUNK_NUMBERS = 400
+    # Several chunks of the head's logits, as with a real vocabulary, and the head that runs once where it can: of its
+    # chunks, two are kept for the backward pass and the others are computed again there.
+    forward.CHUNK_NUMBERS = shortcuts.CHUNK_NUMBERS = 400
+    forward.FEW_LOGITS, shortcuts.KEPT_BYTES = 0, 2 * 400 * 4
     for case in json.loads(cases):
         place = Path(folder) / case["name"]
         place.mkdir()

@@ -57,6 +57,31 @@ def room_for(work: Plan, place: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     raise AssertionError("200 MiB are not enough")
 
 
+@pytest.mark.parametrize(
+    ("flags", "changes", "notes"),
+    [
+        ("fpu avx512f", ["train.dtype=bfloat16"], 1),
+        ("fpu avx512f avx512_bf16", ["train.dtype=bfloat16"], 0),
+        ("fpu avx512f", ["train.dtype=float32"], 0),
+        ("fpu avx512f", ["train.dtype=bfloat16", "compute.device=cuda"], 0),
+        (None, ["train.dtype=bfloat16"], 0),
+    ],
+)
+def test_bfloat16_on_a_cpu_without_it_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str | None, changes: list[str], notes: int
+) -> None:
+    def read(path: Path, encoding: str) -> str:
+        if flags is None:
+            raise FileNotFoundError(path)
+        return f"model name\t: A\nflags\t\t: {flags}\n"
+
+    work = make(tmp_path, *changes)
+    monkeypatch.setattr("harness.hardware.Path.read_text", read)
+    monkeypatch.setattr(preflight, "visible_gpus", list)
+    issues = preflight.slow_precision(work, work.stages)
+    assert [issue.problem for issue in issues] == [False] * notes
+
+
 def stages(work: Plan, kind: str) -> list[Stage]:
     return [stage for stage in work.stages if stage.kind == kind]
 
