@@ -57,7 +57,12 @@ TARGETS = {
     "peak memory: ours over TRL's": 0.7,
 }
 
-SECTIONS = ("memory", "rewarding", "training", "live")
+SECTIONS = ("products", "memory", "rewarding", "training", "live", "profile")
+KINDS = {
+    "matrix products": ("mm", "addmm", "bmm"),
+    "attention": ("_scaled_dot_product",),
+    "casts, copies and zeroed gradients": ("copy_", "fill_", "cat"),
+}
 
 
 @dataclass
@@ -276,6 +281,56 @@ def live(model: str, sizes: Sizes, dtype: str) -> dict[str, Any]:
     return results
 
 
+def profile(model: str, sizes: Sizes, dtype: str) -> dict[str, float]:
+    """(h) shares of a packed PAD-PPD step by kind of operation, the update of the weights left out."""
+    with tempfile.TemporaryDirectory() as place:
+        run = Trainers(model, sizes, dtype, Path(place)).ours("pad-ppd", sizes.n, packed=True)
+        run()
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+            run()
+    events = profiler.events() or []
+    start = min(event.time_range.start for event in events if "mm" in event.name)
+    end = min(event.time_range.start for event in events if "linalg_vector_norm" in event.name)
+    seconds = dict.fromkeys([*KINDS, "the rest"], 0.0)
+    for event in events:
+        if start <= event.time_range.start < end:
+            name = event.name.removeprefix("aten::")
+            kind = next((kind for kind, starts in KINDS.items() if name.startswith(starts)), "the rest")
+            seconds[kind] += event.self_cpu_time_total
+    return {f"{kind}: share of a step": part / sum(seconds.values()) for kind, part in seconds.items()}
+
+
+def products() -> dict[str, float]:
+    """(i) a layer's matrix product in both precisions (``ONEDNN_MAX_CPU_ISA`` hides instructions); AdamW in one call
+    for all of its arithmetic, as we use it, against one operation after another."""
+
+    def fastest(call: Callable[[], object]) -> float:
+        times = []
+        for _ in range(10):
+            start = seconds_now()
+            call()
+            times.append(seconds_now() - start)
+        return min(times)
+
+    def product(dtype: torch.dtype) -> float:
+        states, weight = torch.randn(352, 576, dtype=dtype), torch.randn(1536, 576, dtype=dtype)
+        return fastest(lambda: torch.nn.functional.linear(states, weight))
+
+    def update(fused: bool) -> float:
+        weight = torch.nn.Parameter(torch.randn(1 << 24))
+        weight.grad = torch.randn(1 << 24)
+        return fastest(torch.optim.AdamW([weight], fused=fused).step)
+
+    exact, short = product(torch.float32), product(torch.bfloat16)
+    operations = 2 * 352 * 576 * 1536
+    return {
+        "float32: GFLOP/s": operations / exact / 1e9,
+        "bfloat16: GFLOP/s": operations / short / 1e9,
+        "products: bfloat16 over float32, speed": exact / short,
+        "AdamW: one call over many, speed": update(False) / update(True),
+    }
+
+
 def loss_seconds(n: int) -> float:
     """Seconds of the exact JSD over the n! rankings of one prompt, forward and backward, as PPD computes it."""
     from methods import plackett_luce
@@ -411,7 +466,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float32"])
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", nargs="*", default=list(SECTIONS), choices=SECTIONS)
+    parser.add_argument("--only", nargs="*", default=list(SECTIONS[:-1]), choices=SECTIONS)
     for name, value in asdict(Sizes()).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--memory-child", nargs=3, help=argparse.SUPPRESS)
@@ -429,16 +484,16 @@ def main() -> None:
         "threads": args.threads,
         "sizes": asdict(sizes),
     }
-    if "memory" in args.only:
-        results["memory"] = memory(args.model, replace(sizes, prompts=2, micro=2))
-    if "rewarding" in args.only:
-        model = load_model(args.model, LoadOptions(dtype=args.dtype))
-        results["rewarding"] = rewarding(model, sizes)
-        del model
-    if "training" in args.only:
-        results["training"] = training(args.model, sizes, args.dtype)
-    if "live" in args.only:
-        results["live"] = live(args.model, sizes, args.dtype)
+    calls: dict[str, Callable[[], dict[str, Any]]] = {
+        "products": products,
+        "memory": lambda: memory(args.model, replace(sizes, prompts=2, micro=2)),
+        "rewarding": lambda: rewarding(load_model(args.model, LoadOptions(dtype=args.dtype)), sizes),
+        "training": lambda: training(args.model, sizes, args.dtype),
+        "live": lambda: live(args.model, sizes, args.dtype),
+        "profile": lambda: profile(args.model, sizes, args.dtype),
+    }
+    for section in args.only:
+        results[section] = calls[section]()
     for section in SECTIONS:
         for name, value in results.get(section, {}).items():
             target = f"  (target {TARGETS[name]:g})" if name in TARGETS else ""
