@@ -122,10 +122,10 @@ def test_smollm2_judges_smollm2(tmp_path: Path) -> None:
     family = [f"family.teacher={SMOLLM2}", f"family.student={SMOLLM2}", "family.dtype=float32", "family.backend=vllm",
               f"family.backend_options={json.dumps(engine)}", "train.dtype=float32"]  # fmt: skip
     judge = {"kind": "transformers", "path": SMOLLM2, "backend": "vllm", "backend_options": engine}
-    small = [f"judges.main={json.dumps(judge)}", "prompts.source=gsm8k-train", "prompts.fallback=null", "prompts.n=4",
-             "sampling.n=2", "sampling.max_new_tokens=24", "train.batch_size=4", "train.warmup_ratio=0",
-             "train.max_length=512", "benchmarks.alpaca_eval.limit=20", "benchmarks.alpaca_eval.max_new_tokens=24",
-             "benchmarks.arena_hard=null", "benchmarks.mt_bench=null", "benchmarks.gsm8k.limit=2",
+    small = [f"judges.main={json.dumps(judge)}", "benchmarks=[alpaca_eval,gsm8k]", "prompts.source=gsm8k-train",
+             "prompts.fallback=null", "prompts.n=4", "sampling.n=2", "sampling.max_new_tokens=24", "train.batch_size=4",
+             "train.warmup_ratio=0", "train.max_length=512", "benchmarks.alpaca_eval.limit=20",
+             "benchmarks.alpaca_eval.max_new_tokens=24", "benchmarks.gsm8k.limit=2",
              "benchmarks.gsm8k.max_new_tokens=24", "benchmarks.gsm8k.fewshot=0", "compute.workers=1"]  # fmt: skip
     reproduce(tmp_path, "--recipe", "smollm2", "--methods", "dpo", *settings(*family, *small))
     check_engines(tmp_path)
