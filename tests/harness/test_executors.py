@@ -7,6 +7,7 @@ import json
 import time
 from asyncio import CancelledError
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +36,7 @@ SMALL = (
     "seeds=[0]",
     "train.batch_size=4",
     "train.micro_batch=2",
-    "benchmarks={gsm8k: {limit: 4}, mt_bench: {limit: 4}}",
+    "benchmarks.gsm8k.limit=4",
     "statistics.replicates=100",
 )
 
@@ -48,6 +49,8 @@ def run(folder: Path, executor: str) -> RunOutcome:
         f"compute.executor_options={json.dumps(OPTIONS.get(executor, {}))}",
     ]
     recipe = load_recipe("pocket", changes, registry)
+    # One benchmark: a job of Slurm is a process that imports everything.
+    recipe = replace(recipe, benchmarks={"gsm8k": recipe.benchmarks["gsm8k"]})
     store = ArtifactStore(folder / "store")
     setup = partial(set_up_worker, (), folder / "store")
     plan = make_plan(recipe, registry, ("student", "dpo"))
@@ -65,7 +68,7 @@ def test_artifacts_are_the_same_whatever_runs_the_stages(tmp_path: Path) -> None
     outcomes = {name: run(tmp_path / name, name) for name in HERE}
     assert all(outcome.completed_keys and not outcome.errors for outcome in outcomes.values()), outcomes
     first, *others = (contents(tmp_path / name / "store") for name in HERE)
-    assert len(first) > 20
+    assert len(first) > 10
     assert all(other == first for other in others)
 
 
