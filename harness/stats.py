@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -77,7 +77,7 @@ class Draws:
     trained: bool = True
     """Whether the seeds trained it; otherwise they only draw its answers anew."""
 
-    @property
+    @cached_property
     def centre(self) -> Array:
         """[B] replicates of the mean over seeds."""
         return np.asarray(self.grid.mean(axis=0))

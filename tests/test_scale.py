@@ -14,12 +14,17 @@ from typing import Any, cast
 
 import pytest
 
+from distilbench.cli.app import app
+from distilbench.cli.plan import show_plan
 from distilbench.workflows.execute import execute
 from distilbench.workflows.plan import WorkPlan, plan
 from harness.contracts.executor import StageResult
 from harness.contracts.stage import RunListener, Stage
+from harness.plan.plan import Plan
 from harness.run.scheduler import RunOutcome, run_ready
+from harness.stages.kinds import contamination
 from judges.ledger.ledger import Ledger
+from results.run import results
 from results.store import store
 from studies.scale import write_artifacts, write_ledger, write_recipe
 
@@ -91,12 +96,44 @@ def test_a_store_is_asked_a_few_times_for_each_stage(works: list[WorkPlan], monk
     asked: list[str] = []
     has, read = store.ArtifactStore.has, store.read_marker
     monkeypatch.setattr(store.ArtifactStore, "has", lambda self, stage: asked.append(stage.key) or has(self, stage))
-    monkeypatch.setattr(store, "read_marker", lambda file: asked.append(file.parent.name) or read(file))
+    monkeypatch.setattr(store, "read_marker", lambda file: asked.append(file.split("/")[-2]) or read(file))
     for work in works:
         asked.clear()
         execute(plan_again(work.runs.parent))
         assert max(map(asked.count, set(asked))) <= 4 * len(work.plans)
         assert len(asked) <= 4 * sum(len(one.stages) for one in work.plans.values())
+
+
+def test_a_plan_reckons_each_stage_once_and_draws_its_prompts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reckoned, drawn = Counter[str](), []
+    reckon, draw = Plan._cost, contamination.load_prompts
+    monkeypatch.setattr(Plan, "_cost", lambda self, stage: reckoned.update([stage.key]) or reckon(self, stage))
+    monkeypatch.setattr(contamination, "load_prompts", lambda *words: drawn.append(words) or draw(*words))
+    contamination.first_prompts.cache_clear()
+    work = plan("table1,figure5", set=SMALL, runs=tmp_path)
+    show_plan(work)
+    assert capsys.readouterr().out and len(drawn) == 1
+    # What two targets share, each of them reckons: they may be of different recipes.
+    assert reckoned.keys() == {stage.key for stage in work.stages} and max(reckoned.values()) <= 2
+
+
+def test_a_plan_of_a_finished_run_reads_no_scores(
+    works: list[WorkPlan], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = works[0].runs.parent
+    finished = execute(plan_again(folder))
+    rows = ",".join(f"dpo-{number:03d}" for number in range(int(folder.name)))
+    words = ["plan", "table1", "--recipe", str(folder / "scale.yaml"), "--methods", rows, "--runs", str(works[0].runs)]
+    words += [word for change in SMALL for word in ("--set", change)]
+    read: list[Path] = []
+    read_scores = results.read_scores
+    monkeypatch.setattr(results, "read_scores", lambda file: read.append(file) or read_scores(file))
+    app(words, standalone_mode=False)
+    assert "nothing to do" in capsys.readouterr().out and not finished.is_unscored and not read
+    app([*words, "--pilot", str(finished.folder)], standalone_mode=False)
+    assert "with 80% power" in capsys.readouterr().out and len(read) == 4, "each benchmark's scores once"
 
 
 class Instant:

@@ -25,7 +25,7 @@ app.add_typer(judges, name="judge")
 _LEDGER = "The ledger; default: ledger.sqlite under --runs."
 _HOST = "Address to listen on; it asks for no key, so keep it local."
 LedgerFile = Annotated[Path | None, typer.Option("--ledger", metavar="FILE", help=_LEDGER)]
-SHOWN_REASONS = 5
+SHOWN_REASONS, SHOWN_STAGES = 5, 100
 
 
 @judges.command("list")
@@ -102,15 +102,25 @@ def show_replies(ledger: Ledger) -> None:
 
 
 def stage_rows(store: ArtifactStore) -> list[tuple[str, str, str]]:
-    rows = []
+    """Label, verdicts, and why others are missing. Of many stages, those that lack most, and a line for the rest."""
+    stages = []
     for artifact in store.list("judge"):
         meta = store.meta("judge", artifact.key)
         measurements = meta.get("measurements", {})
         reason_counts, count = measurements.get("unscored", {}), int(measurements.get("judgments", 0))
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(reason_counts.items())[:SHOWN_REASONS])
-        verdicts = count - sum(reason_counts.values())
-        rows.append((str(meta["label"]), f"{verdicts:,} of {count:,} with a verdict", reasons))
-    return sorted(rows)
+        stages.append((sum(reason_counts.values()), str(meta["label"]), count, reasons))
+    stages.sort(key=lambda stage: (-stage[0], stage[1]))
+    shown, others = stages[:SHOWN_STAGES], stages[SHOWN_STAGES:]
+    rows = sorted((label, verdict_text(count - missing, count), reasons) for missing, label, count, reasons in shown)
+    if others:
+        missing, count = sum(stage[0] for stage in others), sum(stage[2] for stage in others)
+        rows.append((f"and {len(others):,} more", verdict_text(count - missing, count), ""))
+    return rows
+
+
+def verdict_text(verdicts: int, count: int) -> str:
+    return f"{verdicts:,} of {count:,} with a verdict"
 
 
 @judges.command(epilog="Example: distilbench judge canary --judge judge@http://127.0.0.1:8000/v1")

@@ -71,7 +71,9 @@ def plan(
     work = plan_work(target, recipe, **options)
     if every:
         show_stages(work)
-    show_plan(work, power=work.power(pilot, spread or ()))
+    # Of a run that is done, the table itself says what it detects.
+    is_wanted = bool(work.pending_stages or pilot or spread)
+    show_plan(work, power=work.power(pilot, spread or ()) if is_wanted else {})
 
 
 def show_simulation(
@@ -116,8 +118,7 @@ def show_plan(
         show(f"{head}rows: {', '.join(plan.rows) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
     if several:
         show(shared_line(work, noun))
-    show_kinds(console, work)
-    total = work.cost(work.pending_stages)
+    total = show_kinds(console, work)
     show(
         f"to do: {cost_line(total, stored_calls)}"
         if work.pending_stages
@@ -134,11 +135,14 @@ def show_plan(
         raise typer.Exit(1)
 
 
-def show_kinds(console: Console, work: WorkPlan) -> None:
+def show_kinds(console: Console, work: WorkPlan) -> Cost:
+    """Print a line for each kind of stage; what the pending ones cost together."""
     from rich.table import Table
 
+    from harness.contracts.stage import Cost
     from harness.stages import STAGES
 
+    totals: list[Cost] = []
     pending_keys = {stage.key for stage in work.pending_stages}
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
@@ -151,12 +155,14 @@ def show_kinds(console: Console, work: WorkPlan) -> None:
             continue
         pending = [stage for stage in stages if stage.key in pending_keys]
         total = work.cost(pending)
+        totals.append(total)
         # Zeros are left blank: most kinds have one of the three costs.
         costs = (total.responses, total.tokens // 1000, total.judge_calls)
         counts = (len(stages), len(stages) - len(pending), len(pending))
         reads = dict.fromkeys(ref.kind for stage in stages for ref in stage.inputs.values())
         table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
     console.print(table)
+    return Cost.total(totals)
 
 
 def show_power(console: Console, work: WorkPlan, target: str, columns: Sequence[ColumnPower]) -> None:

@@ -164,8 +164,7 @@ def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None)
             typer.echo(f"{len(errors)} failed{waiting}: see above; {way_on}.", err=True)
     if finished_run.outcome is not None and finished_run.outcome.errors:
         raise typer.Exit(1)
-    scores = [score for name in finished_run.score_tables for score in finished_run.results(name).scores.values()]
-    if scores and all(score.value is None for score in scores):
+    if finished_run.is_unscored:
         typer.echo("nothing was scored: the notes of the table say why.", err=True)
         raise typer.Exit(1)
 

@@ -70,6 +70,13 @@ class FinishedRun:
         """The artifacts behind the scores: ``run.lineage.judgments(source.judgments)``."""
         return Lineage(self.store)
 
+    @property
+    def is_unscored(self) -> bool:
+        """Whether there are scores, and none of them has a value. The markers say it: scores take long to read."""
+        keys = {cell.score for name in self.score_tables for cell in self.records[name].cells if cell.score}
+        markers = [self.store.meta("score", key) for key in keys]
+        return bool(markers) and not any(marker["measurements"]["scored"] for marker in markers)
+
     def results(self, target: str | None = None) -> Results:
         """Scores of a target joined with its record. Raises UserError for a score that is gone from the store."""
         name = self.choose(target)

@@ -22,10 +22,10 @@ from harness.recipe.sections import MODELS
 from harness.run.scheduler import all_stages, pending_stages
 from harness.stages.kind import PlanIssue
 from reports.tables.power import Variances, pilot_variances
-from reports.tables.summary import scale, summarise
+from reports.tables.summary import scale
 from reports.targets import find_target, find_targets
 from results.run.record import check_runs, read_run, recorded_targets
-from results.run.results import join
+from results.run.results import read_scored
 from results.store.store import ArtifactStore
 
 if TYPE_CHECKING:
@@ -117,8 +117,11 @@ class WorkPlan:
         }
 
     def cost(self, stages: Iterable[Stage]) -> Cost:
-        plans = {key: plan for plan in self.plans.values() for key in plan.graph.stages}
-        return Cost.total(cost for stage in stages for cost in plans[stage.key].costs([stage]))
+        return Cost.total(cost for stage in stages for cost in self._plan_by_key[stage.key].costs([stage]))
+
+    @cached_property
+    def _plan_by_key(self) -> dict[str, Plan]:
+        return {key: plan for plan in self.plans.values() for key in plan.graph.stages}
 
 
 def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunOptions]) -> WorkPlan:
@@ -219,8 +222,8 @@ def _pilot(work: WorkPlan, target: str, pilot: str | Path | None) -> tuple[Mappi
         tables = [name for name in recorded_targets(folder) if not find_target(name).compares_judges]
         name = target if target in tables else next(iter(tables), target)
         file = folder / name / "run.json"
-        results = join(read_run(file), ArtifactStore(folder.parent / "store"), file)
-        return pilot_variances(summarise(results, find_target(name), 0.0)), str(folder)
+        results = read_scored(read_run(file), ArtifactStore(folder.parent / "store"), file)
+        return pilot_variances(results, find_target(name)), str(folder)
     except UserError:
         if pilot is not None:
             raise

@@ -177,7 +177,16 @@ class Plan:
         return self.planner.graph
 
     def costs(self, stages: Iterable[Stage]) -> list[Cost]:
-        return [STAGES[stage.kind].cost(stage, self.graph) for stage in stages]
+        return [self._cost_by_key.get(stage.key) or self._cost(stage) for stage in stages]
+
+    def _cost(self, stage: Stage) -> Cost:
+        # A plan asks several times: by kind, in all, for the memory.
+        self._cost_by_key[stage.key] = STAGES[stage.kind].cost(stage, self.graph)
+        return self._cost_by_key[stage.key]
+
+    @cached_property
+    def _cost_by_key(self) -> dict[str, Cost]:
+        return {}
 
 
 def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,9 @@ COLOURS: Final = (
 HEIGHT_OF_TEXT: Final = 0.1  # of a lane, inches
 LABEL_INCHES: Final = 0.066  # width of a character of a label
 WIDTH: Final = 11.0
+THIN: Final = 0.05
+"""Inches: an outline would cover the bar."""
+SEED: Final = re.compile(r" seed \d+")
 
 
 def gantt(timeline: Timeline, title: str, note: str) -> Figure:
@@ -52,15 +56,16 @@ def gantt(timeline: Timeline, title: str, note: str) -> Figure:
 
 
 def _mark(axis: Axes, span: Span, place: int, divisor: int, height: float, seconds: float, on_path: bool) -> None:
+    inches = span.seconds / seconds * (WIDTH - 1.1)
     if on_path:
         axis.broken_barh(
             [(span.start / divisor, span.seconds / divisor)], (place - 0.45, 0.9),
-            facecolors="none", edgecolor="black", linewidth=1.1, zorder=4,
+            facecolors="none", edgecolor="black", linewidth=1.1 if inches > THIN else 0.4, zorder=4,
         )  # fmt: skip
-    label = span.job.label
-    room = span.seconds / seconds * (WIDTH - 1.1) / LABEL_INCHES
-    label = label if len(label) < room else label.partition(" ")[2]  # the colour says the kind
-    if label and len(label) < room and height >= HEIGHT_OF_TEXT:
+    without_kind = span.job.label.partition(" ")[2]  # the colour says it
+    names = (span.job.label, without_kind, SEED.sub("", without_kind))
+    label = next((name for name in names if name and len(name) < inches / LABEL_INCHES), None)
+    if label and height >= HEIGHT_OF_TEXT:
         axis.text(
             (span.start + span.seconds / 2) / divisor, place, label, ha="center", va="center", clip_on=True,
             fontsize=6.5, color="black", bbox=TEXT_BOX, zorder=5,
@@ -74,7 +79,8 @@ def _axes(axis: Axes, order: list[tuple[bool, int]], end: float, unit: str) -> N
     axis.set_yticks(places, names, fontsize=7)
     axis.set_ylim(len(order) - 0.4, -0.6)
     axis.set_xlim(0, end)
-    axis.set_xlabel(unit)
+    axis.set_xlabel(unit, fontsize=8)
+    axis.tick_params(axis="x", labelsize=7)
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     workers = sum(not on_gpu for on_gpu, _ in order)
     if 0 < workers < len(order):

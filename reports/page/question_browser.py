@@ -102,7 +102,7 @@ def benchmark_views(runs: Sequence[RunView]) -> list[BenchmarkView]:
         for results in (run.results for run, _ in members):
             metrics |= {metric.id: metric.title for metric in results.run.columns}
             unavailable |= {
-                (results.run.row(row).title, reason): None
+                (results.run.row_by_id[row].title, reason): None
                 for (row, metric, _), reason in results.missing_scores.items()
                 if metric.partition(".")[0] == benchmark
             }

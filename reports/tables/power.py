@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.stats import Draws, contrast, detectable, seed_noise
-from reports.tables.summary import Summary
+from harness.contracts.target import Target
+from harness.stats import FEW_QUESTIONS, Draws, contrast, detectable, seed_noise
+from reports.tables.summary import CellSummary, by_cell, same_length
+from results.run.results import Results
 
 
 @dataclass(frozen=True)
@@ -41,25 +43,28 @@ class Variances:
         return detectable(variance**0.5, variance**2 / spread if spread else np.inf)
 
 
-def pilot_variances(summary: Summary) -> dict[str, list[Variances]]:
+def pilot_variances(results: Results, target: Target) -> dict[str, list[Variances]]:
     """By metric, of every trained row that the run tests against the reference."""
     found: dict[str, list[Variances]] = {}
-    for column in summary.columns:
-        cells = {cell.row.id: cell for cell in summary.column(column.metric.id)}
-        noise = seed_noise([cell.draws for cell in cells.values() if cell.draws is not None])
-        reference = cells.get(summary.target.reference)
-        if reference is None or reference.draws is None:
-            continue
-        for cell in cells.values():
-            if cell.draws is None or cell.row.baseline or cell is reference or cell.change.p is None:
+    scores = by_cell(results.scores)
+    for metric in results.run.columns:
+        places = [(row, (row.id, metric.id)) for row in results.run.rows]
+        # Of any coverage. Without the tests of a whole table: nothing here needs them.
+        cells = [CellSummary(row, metric, scores[place], (), 0.0) for row, place in places if place in scores]
+        draws = {cell.row.id: cell.draws for cell in cells if cell.draws is not None}
+        same_length(metric.id, [row_draws.grid.shape[1] for row_draws in draws.values()])
+        noise, reference = seed_noise(list(draws.values())), draws.get(target.reference)
+        reference_n = {cell.row.id: cell.n for cell in cells}.get(target.reference, 0)
+        for cell in cells if reference is not None else ():
+            n = min(cell.n, reference_n)
+            if cell.draws is None or cell.row.baseline or cell.draws is reference or n < FEW_QUESTIONS:
                 continue
-            n = min(cell.n, reference.n)
             seeds = cell.draws.seeds
-            total = n * contrast(cell.draws, reference.draws, n, None).error ** 2
+            total = n * contrast(cell.draws, reference, n, None).error ** 2
             # Estimated each by itself, a part may come out larger than the whole.
-            answers = min(n * (_answer_variance(cell.draws) + _answer_variance(reference.draws)), total * seeds)
+            answers = min(n * (_answer_variance(cell.draws) + _answer_variance(reference)), total * seeds)
             own_answers, seed = (noise.residual * n, noise.seed) if noise else (0.0, None)
-            rows = found.setdefault(column.metric.id, [])
+            rows = found.setdefault(metric.id, [])
             rows.append(Variances(total - answers / seeds, answers, own_answers, seed))
     return found
 

@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.contracts.stage import Ref, Store
+from harness.contracts.stage import Ref
 from harness.errors import UserError
 from harness.records import read_records
 from harness.types import Answer, Judgment
 from results.run.record import Run
-from results.store.checksums import MARKER, read_marker
+from results.store.store import ArtifactStore
 
 ArtifactMarker = Mapping[str, Any]  # ``meta.json`` of an artifact
 NO_MODEL = frozenset({"prompts", "contamination", "dataset_pairs", "split_pool"})
@@ -53,7 +53,7 @@ class StudentTraining:
 class Lineage:
     """Walks from a score back to the stages, answers and judgments that it was made from, by the store's markers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ArtifactStore) -> None:
         self.store = store
         # rows share most of their stages: each marker is read, and its inputs are parsed, once
         self.marker = cache(self._marker)
@@ -62,8 +62,8 @@ class Lineage:
     def _marker(self, ref: Ref) -> ArtifactMarker | None:
         """``None`` where it was cleared away or is damaged."""
         try:
-            return read_marker(self.store.path(*ref) / MARKER)
-        except (KeyError, OSError, ValueError):
+            return self.store.meta(*ref)
+        except (KeyError, UserError):
             return None
 
     def _inputs(self, ref: Ref) -> dict[str, Ref]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from harness.contracts.benchmark import Card, Metric
 from harness.errors import UserError
 from harness.records import adapter, first_mistakes
 from harness.types import Score
-from results.store.checksums import marker_checksum, marker_text
+from results.store.checksums import is_sound, marker_text
 from results.store.locks import write_atomic
 
 FORMAT = 1
@@ -75,8 +76,9 @@ class Run:
     stages: tuple[str, ...] = ()
     format: int = FORMAT
 
-    def row(self, name: str) -> RowSpec:
-        return {row.id: row for row in self.rows}[name]
+    @cached_property
+    def row_by_id(self) -> dict[str, RowSpec]:
+        return {row.id: row for row in self.rows}
 
 
 def section(tree: Mapping[str, object], *path: str) -> Mapping[str, object]:
@@ -102,19 +104,19 @@ def recorded_targets(folder: Path) -> list[str]:
 def write_run(path: Path, run: Run) -> Path:
     """Raises UserError where the run contradicts itself."""
     _check(path, run)
-    # as JSON gives it back: the checksum is of what is read
-    return write_atomic(path, marker_text(json.loads(json.dumps(asdict(run), allow_nan=False))).encode())
+    return write_atomic(path, marker_text(adapter(Run).dump_python(run)).encode())
 
 
 def read_run(path: Path) -> Run:
     """Raises UserError: not there, not this format, or contradicting itself."""
     try:
-        raw = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        raw = json.loads(content)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there: run the recipe first (distilbench run).") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}. Run the recipe again; finished stages are kept.") from error
-    if isinstance(raw, dict) and raw.pop("checksum", None) != marker_checksum(raw):
+    if isinstance(raw, dict) and (not is_sound(content) or not raw.pop("checksum")):
         raise UserError(f"{path} was changed since the run wrote it. Run the recipe again; finished stages are kept.")
     version = raw.get("format") if isinstance(raw, dict) else None
     if version != FORMAT:

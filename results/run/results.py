@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.contracts.benchmark import Metric
-from harness.contracts.stage import Ref, Store
+from harness.contracts.stage import Ref
 from harness.errors import UserError
 from harness.types import Score
 from results.run.lineage import ArtifactMarker, CellKey, Lineage, ScoreSource, StudentTraining
@@ -39,7 +39,7 @@ class Results:
 
         lines = []
         for cell in self.run.cells:
-            spec, key = self.run.row(cell.row), (cell.row, cell.metric, cell.seed)
+            spec, key = self.run.row_by_id[cell.row], (cell.row, cell.metric, cell.seed)
             score = self.scores.get(key) or Score(cell.metric, None, None, None, 0, 0, self.missing_scores.get(key, ""))
             total = score.n + score.unscored
             lines.append(
@@ -51,13 +51,20 @@ class Results:
         return pd.DataFrame(lines, columns=names).astype(dict.fromkeys(["value", "low", "high", "coverage"], float))
 
 
-def read_results(path: Path, store: Store) -> Results:
+def read_results(path: Path, store: ArtifactStore) -> Results:
     return join(read_run(path), store, path)
 
 
-def join(run: Run, store: Store, path: Path) -> Results:
-    """A score that is not in the store is among ``missing_scores`` of an unfinished run; in a finished one it is a
-    UserError, as is an absent entrant or metric. ``path``: of the run, for messages."""
+def join(run: Run, store: ArtifactStore, path: Path) -> Results:
+    """The run with its scores and what they were made from. Raises as ``read_scored`` does."""
+    lineage = Lineage(store)
+    sources = lineage.sources(run)
+    return replace(read_scored(run, store, path), sources=sources, trainings=lineage.trainings(sources))
+
+
+def read_scored(run: Run, store: ArtifactStore, path: Path) -> Results:
+    """The run with its scores alone. A score that is not in the store is among ``missing_scores`` of an unfinished run;
+    in a finished one it is a UserError, as is an absent entrant or metric. ``path``: of the run, for messages."""
     # each score artifact holds all entrants of a benchmark: read it once, not once per cell
     artifacts: dict[str, dict[str, dict[str, Score]]] = {}
     newest = 0.0
@@ -89,9 +96,7 @@ def join(run: Run, store: Store, path: Path) -> Results:
             names = ", ".join(sorted(entrants[cell.entrant]))
             raise UserError(f"score {cell.score} of {cell.entrant!r} has no {cell.metric!r}; it has: {names}")
         scores[key] = entrants[cell.entrant][cell.metric]
-    lineage = Lineage(store)
-    sources = lineage.sources(run)
-    return Results(run, scores, reasons, lineage.trainings(sources), sources, newest)
+    return Results(run, scores, reasons, newest=newest)
 
 
 HOURS = 2 * 3600.0  # seconds from which on times are printed in hours
@@ -210,7 +215,7 @@ def _benchmark(
             for metric in (column.id for column in results.run.columns)
             if results.sources.get((row, metric, seed)) == source
         }
-        title = results.run.row(row).title
+        title = results.run.row_by_id[row].title
         entrants.append(JudgedEntrant(row, title, seed, source.answers, tuple(sets), scores))
     return JudgedBenchmark(
         first.benchmark, first.questions, tuple(entrants), lineage, first.baseline, first.baseline_row

@@ -78,7 +78,7 @@ class Storage:
         work.mkdir(parents=True)
         (work / MARKER).write_bytes(text)
         try:
-            names = read_marker(work / MARKER)["files"]
+            names = read_marker(str(work / MARKER))["files"]
         except ValueError:
             return False
         sizes = {path.rpartition(f"/{ref.key}/")[2]: entry["size"] for path, entry in listing.items()}

@@ -110,14 +110,15 @@ class ArtifactStore:
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The marker. Raises KeyError (not there) or UserError (unreadable, or not what its stage wrote)."""
-        file = self._folder(kind, key) / MARKER
+        folder = f"{self._root}/{relative_folder(kind, key)}"
         try:
-            return read_marker(file)
+            return read_marker(f"{folder}/{MARKER}")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise KeyError(f"no finished {kind} artifact {key} in {self.root}") from error
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{file} cannot be read: {error}. Delete the folder {file.parent} and run again: it will be rebuilt."
+                f"{folder}/{MARKER} cannot be read: {error}. Delete the folder {folder} and run again: it will be "
+                "rebuilt."
             ) from error
 
     def scratch(self, stage: Stage) -> Path:

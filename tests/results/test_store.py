@@ -229,6 +229,7 @@ def test_a_file_that_was_changed_is_refused_where_it_is_read_and_other_files_are
         lambda meta: json.dumps({**meta, "inputs": {"prompts": "prompts/" + "cd" * 16}}),
         lambda meta: json.dumps({**meta, "wall_seconds": 77.0}),
         lambda meta: json.dumps({**meta, "files": {}}),
+        lambda meta: json.dumps(meta, indent=1, ensure_ascii=False),  # the newline at its end is gone
         lambda meta: json.dumps(meta).replace('"checksum"', '"checks9um"'),
         lambda meta: json.dumps({name: value for name, value in meta.items() if name != "checksum"}),
         lambda meta: json.dumps({name: value for name, value in meta.items() if name not in ("files", "checksum")}),

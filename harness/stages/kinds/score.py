@@ -71,7 +71,9 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         rows[name].append(add_note(full_score, params.get("baseline")))
     content = {name: [asdict(score) for score in row] for name, row in rows.items()}
     (context.folder / "scores.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
-    return {"entrants": len(entrants), "unscored": sum(score.unscored for row in rows.values() for score in row)}
+    all_scores = [score for row in rows.values() for score in row]
+    unscored, scored = sum(score.unscored for score in all_scores), sum(score.value is not None for score in all_scores)
+    return {"entrants": len(entrants), "unscored": unscored, "scored": scored}
 
 
 def add_note(score: Score, baseline: str | None) -> Score:
