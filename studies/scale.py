@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +36,7 @@ from harness.stages.graph import StageGraph
 from harness.types import Answer, Judgment, Reply, Request, Score
 from judges.ledger.ledger import BATCH, Ledger, request_key
 from results.store.store import ArtifactStore
+from studies.simulate import processor
 
 TARGETS = "table1,figure4,figure5"
 ROWS, SEEDS, CALLS = 320, 5, 1_000_000
@@ -208,9 +208,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with place as name:
         Path(name).mkdir(parents=True, exist_ok=True)
         timings = measure(Path(name), options.rows, options.seeds, options.calls)
-    print("| what | CPU | clock | limit | |\n|---|---|---|---|---|", *timings, sep="\n")
+    print(processor(), "| what | CPU | clock | limit | |\n|---|---|---|---|---|", *timings, sep="\n")
     if options.out is not None:
-        content = {"machine": platform.processor() or platform.machine(), "times": [asdict(one) for one in timings]}
+        content = {"machine": processor(), "times": [asdict(one) for one in timings]}
         options.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return int(any(timing.cpu > timing.limit for timing in timings))
 

@@ -46,7 +46,9 @@ def gantt(timeline: Timeline, title: str, note: str) -> Figure:
             bars = [(span.start / divisor, span.seconds / divisor) for span in lanes[lane] if span.job.kind == kind]
             axis.broken_barh(bars, (place - 0.45, 0.9), facecolors=colours[kind], edgecolor="white", linewidth=0.2)
         for span in lanes[lane]:
-            _mark(axis, span, place, divisor, height, seconds, span.job.key in path)
+            # of neighbouring GPUs with the same stage, the first has its name
+            is_named = height >= HEIGHT_OF_TEXT and lane[1] - 1 not in span.lanes
+            _mark(axis, span, place, divisor, height if is_named else 0.0, seconds, span.job.key in path)
     _axes(axis, order, seconds / divisor, unit)
     _legend(figure, kinds, colours)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
@@ -65,10 +67,10 @@ def _mark(axis: Axes, span: Span, place: int, divisor: int, height: float, secon
     without_kind = span.job.label.partition(" ")[2]  # the colour says it
     names = (span.job.label, without_kind, SEED.sub("", without_kind))
     label = next((name for name in names if name and len(name) < inches / LABEL_INCHES), None)
-    if label and height >= HEIGHT_OF_TEXT:
+    if label and height:
         axis.text(
             (span.start + span.seconds / 2) / divisor, place, label, ha="center", va="center", clip_on=True,
-            fontsize=6.5, color="black", bbox=TEXT_BOX, zorder=5,
+            fontsize=6.5 if height > 0.2 else 5.5, color="black", bbox=TEXT_BOX, zorder=3,
         )  # fmt: skip
 
 
