@@ -100,7 +100,9 @@ def fit(markers: Sequence[tuple[Any, dict[str, Any]]]) -> dict[Any, float]:
 def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return name + (" with AMX" if any(" amx_bf16" in line for line in lines) else " without AMX")
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    parts = [f"{'with' if flag in flags else 'without'} {flag}" for flag in ("avx512_bf16", "amx_bf16")]
+    return f"{name} {', '.join(parts)}"
 
 
 def measure(out: Path) -> None:
