@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, cast
@@ -20,8 +21,10 @@ from distilbench.workflows.execute import execute
 from distilbench.workflows.plan import WorkPlan, plan
 from harness.contracts.executor import StageResult
 from harness.contracts.stage import RunListener, Stage
-from harness.plan.plan import Plan
+from harness.plan import plan as plans
 from harness.run.scheduler import RunOutcome, run_ready
+from harness.stages import STAGES
+from harness.stages.kind import StageKind
 from harness.stages.kinds import contamination
 from judges.ledger.ledger import Ledger
 from results.run import results
@@ -108,8 +111,12 @@ def test_a_plan_reckons_each_stage_once_and_draws_its_prompts_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reckoned, drawn = Counter[str](), []
-    reckon, draw = Plan._cost, contamination.load_prompts
-    monkeypatch.setattr(Plan, "_cost", lambda self, stage: reckoned.update([stage.key]) or reckon(self, stage))
+
+    def counted(kind: StageKind) -> StageKind:
+        return replace(kind, cost=lambda stage, graph: reckoned.update([stage.key]) or kind.cost(stage, graph))
+
+    monkeypatch.setattr(plans, "STAGES", {name: counted(kind) for name, kind in STAGES.items()})
+    draw = contamination.load_prompts
     monkeypatch.setattr(contamination, "load_prompts", lambda *words: drawn.append(words) or draw(*words))
     contamination.first_prompts.cache_clear()
     work = plan("table1,figure5", set=SMALL, runs=tmp_path)

@@ -102,25 +102,19 @@ def show_replies(ledger: Ledger) -> None:
 
 
 def stage_rows(store: ArtifactStore) -> list[tuple[str, str, str]]:
-    """Label, verdicts, and why others are missing. Of many stages, those that lack most, and a line for the rest."""
+    """Label, verdicts, and why others are missing. Of many stages, those that lack most."""
     stages = []
     for artifact in store.list("judge"):
         meta = store.meta("judge", artifact.key)
         measurements = meta.get("measurements", {})
         reason_counts, count = measurements.get("unscored", {}), int(measurements.get("judgments", 0))
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(reason_counts.items())[:SHOWN_REASONS])
-        stages.append((sum(reason_counts.values()), str(meta["label"]), count, reasons))
-    stages.sort(key=lambda stage: (-stage[0], stage[1]))
-    shown, others = stages[:SHOWN_STAGES], stages[SHOWN_STAGES:]
-    rows = sorted((label, verdict_text(count - missing, count), reasons) for missing, label, count, reasons in shown)
-    if others:
-        missing, count = sum(stage[0] for stage in others), sum(stage[2] for stage in others)
-        rows.append((f"and {len(others):,} more", verdict_text(count - missing, count), ""))
-    return rows
-
-
-def verdict_text(verdicts: int, count: int) -> str:
-    return f"{verdicts:,} of {count:,} with a verdict"
+        missing = sum(reason_counts.values())
+        verdicts = count - missing
+        stages.append((-missing, str(meta["label"]), f"{verdicts:,} of {count:,} with a verdict", reasons))
+    rows = sorted(stage[1:] for stage in sorted(stages)[:SHOWN_STAGES])
+    others = len(stages) - len(rows)
+    return [*rows, (f"and {others:,} more", "that lack no more", "")] if others else rows
 
 
 @judges.command(epilog="Example: distilbench judge canary --judge judge@http://127.0.0.1:8000/v1")

@@ -46,7 +46,7 @@ class Verification:
     without_reply: int = 0
     """Judgments that no stored reply is behind: failed calls, and all where the ledger is not there."""
     without_request: int = 0
-    """Of the judgments read again: the ledger, of before it kept requests, does not say what the judge was sent."""
+    """Of the judgments read again: the ledger, which was damaged, does not say what the judge was sent."""
     scores: int = 0
     equal: int = 0
     tables: list[str] = field(default_factory=list)

@@ -171,22 +171,15 @@ class Plan:
     scores: tuple[Stage, ...]
     titles: Mapping[str, str] = field(default_factory=dict)
     """Row to what tables call it, where it is neither of the family nor a method."""
+    _known_costs: dict[str, Cost] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def graph(self) -> StageGraph:
         return self.planner.graph
 
     def costs(self, stages: Iterable[Stage]) -> list[Cost]:
-        return [self._cost_by_key.get(stage.key) or self._cost(stage) for stage in stages]
-
-    def _cost(self, stage: Stage) -> Cost:
-        # A plan asks several times: by kind, in all, for the memory.
-        self._cost_by_key[stage.key] = STAGES[stage.kind].cost(stage, self.graph)
-        return self._cost_by_key[stage.key]
-
-    @cached_property
-    def _cost_by_key(self) -> dict[str, Cost]:
-        return {}
+        known = self._known_costs  # asked for several times: by kind, and for the memory
+        return [known.get(s.key) or known.setdefault(s.key, STAGES[s.kind].cost(s, self.graph)) for s in stages]
 
 
 def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:

@@ -34,13 +34,12 @@ from judges.ledger.totals import STATEMENTS, read_totals
 log = logging.getLogger(__name__)
 
 BATCH: Final = 64  # rows that are buffered at most before they are committed
-VERSION: Final = 3  # of the tables and of the key; a file of any other version is refused
+VERSION: Final = 4  # of the tables and of the key; a file of any other version is refused
 APPLICATION: Final = 0x64626C67  # "dblg": tells our files from any other SQLite file
 BUSY_SECONDS: Final = 30.0
 
-REQUESTS: Final = "CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID"
-TABLES: Final = f"""
-{REQUESTS};
+TABLES: Final = """
+CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS replies (
     key TEXT PRIMARY KEY, endpoint TEXT NOT NULL, model TEXT NOT NULL, served TEXT NOT NULL,
     time REAL NOT NULL, reply TEXT NOT NULL, dollars REAL) WITHOUT ROWID;
@@ -207,9 +206,7 @@ class Ledger:
         return replies
 
     def requests(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """What was sent, as ``request_content`` holds it; those of older ledgers are not there."""
-        if not self._run("SELECT 1 FROM sqlite_master WHERE name = 'requests'"):
-            return {}
+        """What was sent, as ``request_content`` holds it."""
         query, found = "SELECT key, content FROM requests WHERE key IN (SELECT value FROM json_each(?))", {}
         for key, content in self._run(query, json.dumps(list(keys))):
             try:
@@ -235,7 +232,6 @@ class Ledger:
         rows = [(hashlib.sha256(content).hexdigest(), zlib.compress(content)) for content in contents]
         query = "INSERT OR IGNORE INTO wanted (key, endpoint, model) VALUES (?, ?, ?)"
         with self._transaction():
-            self._db.execute(REQUESTS)  # a ledger of before has no such table
             self._db.executemany(query, [(key, endpoint, model) for key, _ in rows])
             self._db.executemany("INSERT OR REPLACE INTO requests (key, content) VALUES (?, ?)", rows)
 

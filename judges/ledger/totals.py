@@ -1,6 +1,6 @@
 """Sums over a ledger's replies and requests, which SQLite itself keeps as rows are added: ``status`` reads a few rows.
 
-They are counted again where they do not fit: after a damaged reply was deleted, and in a ledger of before.
+They are counted again where they do not fit: after a damaged reply was deleted.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _FIT: Final = "SELECT (SELECT TOTAL(replies) FROM served_totals) = (SELECT COUNT
 def read_totals(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
     """The rows of a table of QUERIES, in order. Raises sqlite3.Error where the ledger cannot be read."""
     source = table
-    if not _do_fit(db):
+    if not db.execute(_FIT).fetchone()[0]:
         source = f"({QUERIES[table]})"
         with suppress(sqlite3.OperationalError):  # the file may only be read
             _count_again(db)
@@ -66,20 +66,9 @@ def read_totals(db: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
     return db.execute(f"SELECT * FROM {source} ORDER BY 1, 2, 3").fetchall()  # noqa: S608, our own names
 
 
-def _do_fit(db: sqlite3.Connection) -> bool:
-    try:
-        return bool(db.execute(_FIT).fetchone()[0])
-    except sqlite3.OperationalError as error:
-        if "no such table" not in str(error):
-            raise
-        return False
-
-
 def _count_again(db: sqlite3.Connection) -> None:
     with db:
         db.execute("BEGIN IMMEDIATE")
-        for statement in STATEMENTS:
-            db.execute(statement)
         for table, query in QUERIES.items():
             db.execute(f"DELETE FROM {table}")  # noqa: S608, our own names
             db.execute(f"INSERT INTO {table} {query}")

@@ -1,4 +1,4 @@
-"""``judge status``: of many judge stages those that lack most verdicts, and one line for the rest."""
+"""``judge status``: of many judge stages those that lack most verdicts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from results.store.store import ArtifactStore
 
 
 def test_of_many_stages_those_that_lack_most_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows a to d lack 0, 1, 0 and 3 of 4 verdicts: with two lines, b and d; the other two have 8 of 8."""
+    """Rows a to d lack 0, 1, 0 and 3 of 4 verdicts: with two lines, b and d."""
     store = ArtifactStore(tmp_path)
     for row, missing in (("a", 0), ("b", 1), ("c", 0), ("d", 3)):
         unscored = {"refused": missing} if missing else {}
@@ -23,4 +23,4 @@ def test_of_many_stages_those_that_lack_most_are_listed(tmp_path: Path, monkeypa
     assert [row[0] for row in whole] == [f"judge mt_bench {row} seed 0" for row in "abcd"]
     assert whole[3][1:] == ("1 of 4 with a verdict", "3 refused")
     monkeypatch.setattr(judge, "SHOWN_STAGES", 2)
-    assert stage_rows(store) == [whole[1], whole[3], ("and 2 more", "8 of 8 with a verdict", "")]
+    assert stage_rows(store) == [whole[1], whole[3], ("and 2 more", "that lack no more", "")]
