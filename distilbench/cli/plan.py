@@ -11,6 +11,7 @@ import typer
 from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes, words
 from distilbench.cli.screen import console_of
 from distilbench.cli.simulation import show_simulations
+from harness.contracts.stage import Cost
 from harness.errors import UserError
 from harness.hardware import DEVICES, SHARE, hours
 from harness.text import format_count
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from distilbench.workflows.plan import ColumnPower, RunOptions, WorkPlan
-    from harness.contracts.stage import Cost
 
 app = typer.Typer()
 _PILOT = "Folder of a finished run whose variances are used; default: this recipe's own run, if there is one."
@@ -139,7 +139,6 @@ def show_kinds(console: Console, work: WorkPlan) -> Cost:
     """Print a line for each kind of stage; what the pending ones cost together."""
     from rich.table import Table
 
-    from harness.contracts.stage import Cost
     from harness.stages import STAGES
 
     totals: list[Cost] = []
