@@ -163,7 +163,7 @@ def test_a_table_over_two_machines_one_of_which_dies_and_a_driver_that_is_killed
         said = there / "said.txt"
         wait_until(lambda: "Once more (1 of 1)" in said.read_text())
         both.replace_second()
-        found = held(lambda: both.tasks("train"))
+        found = held(lambda: both.workers("train"))
         label = name_of(found).removeprefix("ray::")
         process.kill()
         process.wait()
