@@ -66,7 +66,7 @@ def plan(
         show_simulation(target, recipe, list(judges or ()), simulate, rates, gpu_price, pictures, options)
         return
     useless = {"--judges": judges, "--rates": rates, "--gpu-price": gpu_price, "--pictures": pictures}
-    if given := [name for name, value in useless.items() if value]:
+    if given := [name for name, value in useless.items() if value not in (None, [], ())]:
         raise UserError(f"{', '.join(given)}: only with --simulate.")
     work = plan_work(target, recipe, **options)
     if every:

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
@@ -72,9 +73,24 @@ class DeviceRates:
     startup: Startup | None = None
     price: Rent | None = None
     like: str | None = None
-    """A device whose rates and startup hold here where there are none."""
-    together: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """A device of which all that is missing here holds."""
+    together: Annotated[float, Field(gt=0, le=1)] | None = None
     """Speed of each of two stages on two cores of a CPU, where one alone has 1: they share memory and caches."""
+
+    def before(self, other: DeviceRates) -> DeviceRates:
+        """With what ``other`` knows besides."""
+        further = [
+            rate
+            for rate in other.rates
+            if not any(own.doing == rate.doing and own.engine in ("", rate.engine) for own in self.rates)
+        ]
+        return DeviceRates(
+            (*self.rates, *further),
+            self.startup or other.startup,
+            self.price or other.price,
+            self.like or other.like,
+            self.together or other.together,
+        )
 
 
 @options
@@ -130,8 +146,11 @@ class Throughputs:
     scaling: Scaling | None = None
 
     def merged(self, other: Throughputs) -> Throughputs:
-        """With the entries of ``other`` in the place of those of the same name."""
-        devices, judges = {**self.devices, **other.devices}, {**self.judges, **other.judges}
+        """With the entries of ``other`` before those of the same name."""
+        devices = {**self.devices}
+        for name, own in other.devices.items():
+            devices[name] = own.before(devices.get(name, DeviceRates()))
+        judges = {**self.judges, **other.judges}
         return Throughputs(other.about or self.about, devices, judges, other.scaling or self.scaling)
 
 
@@ -168,27 +187,36 @@ class Speeds:
     table: Throughputs
 
     def __post_init__(self) -> None:
-        if self.name not in self.table.devices and self.name not in DEVICES:
-            raise unknown_choice("device", self.name, sorted({*DEVICES, *self.table.devices}), "Or give --rates FILE.")
+        self._check(self.name)
 
-    @property
-    def own(self) -> DeviceRates:
-        return self.table.devices.get(self.name, DeviceRates())
+    def _check(self, name: str) -> None:
+        if name not in self.table.devices and name not in DEVICES:
+            raise unknown_choice("device", name, sorted({*DEVICES, *self.table.devices}), "Or give --rates FILE.")
+
+    @cached_property
+    def known(self) -> DeviceRates:
+        """Of this device, then of those that it is like."""
+        known, names = DeviceRates(), set[str]()
+        name: str | None = self.name
+        while name is not None and name not in names:
+            self._check(name)
+            entry = self.table.devices.get(name, DeviceRates())
+            known = known.before(entry)
+            names.add(name)
+            name = entry.like
+        return known
 
     @property
     def rows(self) -> Sequence[Rate]:
-        own, like = self.own, self.own.like
-        return own.rates or (Speeds(like, self.table).rows if like else ())
+        return self.known.rates
 
     @property
     def startup(self) -> Startup:
-        own, like = self.own, self.own.like
-        return own.startup or (Speeds(like, self.table).startup if like else Startup())
+        return self.known.startup or Startup()
 
     @property
     def price(self) -> Rent | None:
-        own, like = self.own, self.own.like
-        return own.price or (Speeds(like, self.table).price if like else None)
+        return self.known.price
 
     def duration(self, work: Work, engine: str, gpus: int = 1) -> Duration | None:
         """Of one piece of work; ``None`` where the size of the model is not known. Raises UserError without a rate."""
@@ -222,4 +250,4 @@ class Speeds:
 
     def with_peers(self, count: int) -> float:
         """Speed of each of ``count`` stages on a CPU."""
-        return 1.0 if count < 2 else self.own.together
+        return 1.0 if count < 2 else self.known.together or 1.0

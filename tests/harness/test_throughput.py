@@ -124,5 +124,21 @@ def test_an_unknown_device_is_named_with_the_choices() -> None:
 
 
 def test_own_rates_stand_before_the_shipped_ones(tmp_path: Path) -> None:
-    file = table(tmp_path, **{"A100-80GB": {"rates": [rate(doing="train", parameters=10**9)]}})
-    assert Speeds("A100-80GB", load_throughputs(file)).rows == (Rate("train", 100.0, 10**9, "a test"),)
+    """What a file does not say of a device, the shipped table says: other work, other engines, its price, its start."""
+    own = Rate("write", 100.0, 1000, "a test", engine="vllm")
+    shipped = Speeds("H200", load_throughputs())
+    device = Speeds("H200", load_throughputs(table(tmp_path, H200={"rates": [rate(engine="vllm")]})))
+    others = tuple(row for row in shipped.rows if (row.doing, row.engine) != ("write", "vllm"))
+    assert device.rows == (own, *others) and 0 < len(others) < len(shipped.rows)
+    assert (device.price, device.startup) == (shipped.price, shipped.startup) and shipped.price is not None
+    of_any = Speeds("H200", load_throughputs(table(tmp_path, H200={"rates": [rate()]})))
+    assert {row.doing for row in of_any.rows[1:]} == {row.doing for row in others} - {"write"}, "of whatever engine"
+
+
+def test_devices_that_are_like_each_other_or_like_an_unknown_one(tmp_path: Path) -> None:
+    circle = table(tmp_path, a={"like": "b", "rates": [rate()]}, b={"like": "a", "rates": [rate(doing="read")]})
+    assert [row.doing for row in Speeds("a", load_throughputs(circle)).rows] == ["write", "read"]
+    itself = table(tmp_path, **{"H100-80GB": {"like": "H100-80GB"}})
+    assert Speeds("H100-80GB", load_throughputs(itself)).price == Speeds("H100-80GB", load_throughputs()).price
+    with pytest.raises(UserError, match="unknown device 'H1000'"):
+        assert Speeds("a", load_throughputs(table(tmp_path, a={"like": "H1000"}))).rows
