@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -232,9 +233,9 @@ def _find(name_or_path: str, folder: Path | None) -> tuple[str, str]:
     path = Path(name_or_path).expanduser()
     if name_or_path in names:
         path = Path(str(resources.files("recipes"))) / f"{name_or_path}.yaml"
-    elif folder is not None and (folder / path).is_file():
+    elif folder is not None and os.path.isfile(folder / path):  # noqa: PTH113, a Path's own raises for a long name
         path = folder / path
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         rule, remedy = "is neither a shipped recipe nor a file", "Give a shipped recipe's name or a YAML file's path."
         problem = Problem("", rule, show(name_or_path), names, near(name_or_path, names), remedy)
         raise RecipeError([problem], name_or_path)

@@ -107,6 +107,15 @@ def test_files_are_refused_alike(text: str, rule: str, tmp_path: Path) -> None:
         load_recipe(write(tmp_path, text), (), REGISTRY)
 
 
+def test_a_name_that_no_file_can_have_is_a_mistake(tmp_path: Path) -> None:
+    """File systems take 255 bytes: of a recipe on the command line, and of one that another extends."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"extends: {LONG}\n", encoding="utf-8")
+    for name in (LONG, str(file)):
+        with pytest.raises(RecipeError, match="is neither a shipped recipe nor a file"):
+            read(recipe=name)
+
+
 def test_numbers_as_they_are_written(tmp_path: Path) -> None:
     """YAML 1.1 takes 1.5e3 for text, a day for no text, and 1:30.5 for 90.5."""
     text = "name: 2024-01-01\ntitle: 2024-13-45\nextends: pocket\ntrain: {learning_rate: 1.5e-3, epochs: 0x10}\n"
