@@ -12,7 +12,8 @@ import pytest
 @contextmanager
 def local_s3() -> Iterator[dict[str, str]]:
     """Variables for those who are to find it."""
-    pytest.importorskip("s3fs", reason="needs s3fs: tox -e ray")
+    s3fs = pytest.importorskip("s3fs", reason="needs s3fs: tox -e ray")
+    s3fs.S3FileSystem.clear_instance_cache()  # those of a server before this one
     moto = pytest.importorskip("moto.server", reason="needs moto and flask: tox -e ray")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -194,7 +194,7 @@ def test_machines_that_share_no_disk_copy_through_s3(here: Path, tmp_path: Path)
 
 def test_after_ctrl_c_and_after_the_end_of_the_cluster_the_same_command_goes_on(tmp_path: Path) -> None:
     store = tmp_path / "runs" / "store"
-    with machines() as both:
+    with machines(RAY_gcs_rpc_server_reconnect_timeout_s="15") as both:  # a minute otherwise
         process = start(tmp_path, address=both.address, seeds=[0])
         stages = wait_until(lambda: both.workers("train"))
         process.send_signal(signal.SIGINT)
