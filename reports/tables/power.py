@@ -55,14 +55,14 @@ def pilot_variances(results: Results, target: Target) -> dict[str, list[Variance
         same_length(metric.id, [row_draws.grid.shape[1] for row_draws in draws.values()])
         noise, reference = seed_noise(list(draws.values())), draws.get(target.reference)
         reference_n = {cell.row.id: cell.n for cell in cells}.get(target.reference, 0)
-        for cell in cells if reference is not None else ():
-            n = min(cell.n, reference_n)
-            if cell.draws is None or cell.row.baseline or cell.draws is reference or n < FEW_QUESTIONS:
+        for cell in cells:
+            n, own = min(cell.n, reference_n), cell.draws
+            if own is None or reference is None or own is reference or cell.row.baseline or n < FEW_QUESTIONS:
                 continue
-            seeds = cell.draws.seeds
-            total = n * contrast(cell.draws, reference, n, None).error ** 2
+            seeds = own.seeds
+            total = n * contrast(own, reference, n, None).error ** 2
             # Estimated each by itself, a part may come out larger than the whole.
-            answers = min(n * (_answer_variance(cell.draws) + _answer_variance(reference)), total * seeds)
+            answers = min(n * (_answer_variance(own) + _answer_variance(reference)), total * seeds)
             own_answers, seed = (noise.residual * n, noise.seed) if noise else (0.0, None)
             rows = found.setdefault(metric.id, [])
             rows.append(Variances(total - answers / seeds, answers, own_answers, seed))
