@@ -213,7 +213,9 @@ class _Maker:
         server, server_seconds = "", 0.0
         if stage.local.get("engine") and cost.work:
             served = [f"{role}={model_of(stage, role)}" for role in roles]
-            server, server_seconds = " ".join([engine, *served]), startup.engine + gib * startup.gib
+            server = " ".join([engine, *served])
+            runs_already = bool(stage.local["backend_options"].get("server"))
+            server_seconds = 0.0 if runs_already else startup.engine + gib * startup.gib
         elif cost.work:
             seconds += startup.stage + gib * startup.gib
         self.check_memory(stage, cost, gib, resources.gpus)

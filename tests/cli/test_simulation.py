@@ -77,6 +77,17 @@ def test_stages_get_what_the_recipe_grants(tmp_path: Path) -> None:
         on_gpus(work, "gpus=1", tmp_path)
 
 
+def test_a_server_that_runs_already_takes_no_time_to_start(tmp_path: Path) -> None:
+    seconds = {}
+    for server in (None, "http://127.0.0.1:9"):
+        changes = {"family.backends": {"teacher": {"backend": "vllm", "server": server}}}
+        work = distilbench.plan("table1", methods=["dpo"], seeds=[0], runs=tmp_path, set=changes)
+        (one,) = on_gpus(work, "gpus=1", tmp_path)
+        seconds[server] = {span.job.kind: span.job.server_seconds for span in one.timeline.spans if span.job.server}
+    assert seconds[None].keys() == seconds["http://127.0.0.1:9"].keys() >= {"reward"}
+    assert min(seconds[None].values()) >= 80 and set(seconds["http://127.0.0.1:9"].values()) == {0.0}
+
+
 def test_several_recipes_and_judges_share_what_is_equal(tmp_path: Path) -> None:
     judges = {"judges.second": {"kind": "pocket", "noise": 3.0}}
     works = plan_grid(
@@ -137,7 +148,7 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     [
         (["--simulate", "gpus=2"], "name the GPU, --set compute.gpu=NAME"),
         (["--simulate", "workers=2", "--rates", "nowhere.json"], "--rates nowhere.json: cannot be read"),
-        (["--gpu-price", "2"], "--gpu-price: only with --simulate"),
+        (["--gpu-price", "0"], "--gpu-price: only with --simulate"),
         (["--simulate", "workers=2", "--judges", "nobody"], "nobody"),
     ],
 )
