@@ -5,8 +5,9 @@
 
 Both send the same requests to the same server, as many at a time. The bare client has their bodies ready, and drops
 what comes. Ours makes them: text to token ids, seeds, a journal on disk, drawn ids back to text, log-probabilities to
-means. They take turns, with new seeds each time, so that neither finds more in the server's caches; the best of
-``--rounds`` counts. Reading is timed too: mean log-probabilities of as many rows.
+means. They take turns in ``--rounds`` rounds, with new seeds each time, so that neither finds more in the server's
+caches. What counts is the median over rounds of ours over bare: times of one round share whatever else the machine
+does. Reading is timed too: mean log-probabilities of as many rows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx2
@@ -61,44 +63,49 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def measure(model: EngineModel, talks: Sequence[Messages], n: int, sampling: Sampling, rounds: int) -> dict[str, Any]:
-    """Best seconds of each, and tokens per second of ours."""
+    """Median seconds of each and their median ratio, for drawing and for reading."""
     prompts = model.encode_prompts(talks)
     drawn = model.generate(talks, sampling, seed=10_000, n=n)  # the server is warm from here on
     pairs = [(talk, one) for talk, row in zip(talks, drawn, strict=True) for one in row if one.ids]
     url, concurrency = model.client.url, model.config.concurrency
 
-    def draw_bare(seed: int) -> None:
+    def draw_bare(seed: int) -> float:
         calls = [model.engine.draw_calls(model, ids, sampling, seeds_of(seed, place, n))
                  for place, ids in enumerate(prompts)]  # fmt: skip
-        bare.append(seconds(lambda: asyncio.run(send(url, list(itertools.chain(*calls)), concurrency))))
+        return seconds(lambda: asyncio.run(send(url, list(itertools.chain(*calls)), concurrency)))
 
-    def draw_ours(seed: int) -> None:
+    def draw_ours(seed: int) -> float:
         with fresh_journal(model):
-            ours.append(seconds(lambda: tokens.append(count(model.generate(talks, sampling, seed, n)))))
+            return seconds(lambda: tokens.append(count(model.generate(talks, sampling, seed, n))))
 
-    bare: list[float] = []
-    ours: list[float] = []
     tokens: list[int] = []
-    for number in range(rounds):
-        # Whoever comes second may find the server warmer: they take turns in that too.
-        for contestant in (draw_bare, draw_ours) if number % 2 else (draw_ours, draw_bare):
-            contestant(number)
-    result = {"draw": compare(bare, ours) | {"tokens": max(tokens), "requests": len(prompts)}}
+    draw = take_turns(draw_bare, draw_ours, rounds)
     rows = [encode(model.tokenizer, talk, one.text, one.finished, one.ids) for talk, one in pairs]
-    calls = [model.engine.row_call(model, [*row.prompt, *row.response], len(row.prompt), 0) for row in rows]
-    bare, ours = [], []
-    for _ in range(rounds):
-        bare.append(seconds(lambda: asyncio.run(send(url, calls, concurrency))))
+    row_calls = [model.engine.row_call(model, [*row.prompt, *row.response], len(row.prompt), 0) for row in rows]
+
+    def read_bare(_: int) -> float:
+        return seconds(lambda: asyncio.run(send(url, row_calls, concurrency)))
+
+    def read_ours(_: int) -> float:
         with fresh_journal(model):
-            ours.append(seconds(lambda: model.mean_logps([talk for talk, _ in pairs], [one for _, one in pairs])))
-    read = sum(len(row.prompt) + len(row.response) for row in rows)
-    return result | {"read": compare(bare, ours) | {"tokens": read, "requests": len(rows)}}
+            return seconds(lambda: model.mean_logps([talk for talk, _ in pairs], [one for _, one in pairs]))
+
+    read = take_turns(read_bare, read_ours, rounds)
+    lengths = sum(len(row.prompt) + len(row.response) for row in rows)
+    return {
+        "draw": draw | {"tokens": round(median(tokens)), "requests": len(prompts)},
+        "read": read | {"tokens": lengths, "requests": len(rows)},
+    }
 
 
-def compare(bare: Sequence[float], ours: Sequence[float]) -> dict[str, Any]:
-    best = {"bare": round(min(bare), 3), "ours": round(min(ours), 3), "ratio": round(min(ours) / min(bare), 3)}
-    every = {"bare": [round(value, 3) for value in bare], "ours": [round(value, 3) for value in ours]}
-    return best | {"rounds": every}
+def take_turns(bare: Callable[[int], float], ours: Callable[[int], float], rounds: int) -> dict[str, Any]:
+    """Whoever comes second may find the server warmer: they take turns in that too."""
+    times: dict[str, list[float]] = {"bare": [], "ours": []}
+    for number in range(rounds):
+        for name, contestant in (("bare", bare), ("ours", ours))[:: 1 if number % 2 else -1]:
+            times[name].append(round(contestant(number), 3))
+    ratio = median([own / other for own, other in zip(times["ours"], times["bare"], strict=True)])
+    return {name: median(values) for name, values in times.items()} | {"ratio": round(ratio, 3), "rounds": times}
 
 
 def count(rows: Sequence[Sequence[Response]]) -> int:
