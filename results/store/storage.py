@@ -1,6 +1,8 @@
 """Artifacts in a place that fsspec knows (``s3://bucket/folder``), for machines that share no file system.
 
 The same folders as in a store: the marker of an artifact comes last there too, so what is half there does not count.
+Its files lie in a folder that is named after their checksums. So of two machines that made the same artifact with other
+bytes, as an engine may, neither overwrites files that the marker of the other names; the last marker counts.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 from harness.contracts.stage import Ref
 from harness.errors import UserError
-from results.store.checksums import MARKER, read_marker
+from results.store.checksums import MARKER, files_checksum, read_marker
 from results.store.locks import sync
 
 LARGE = 16 * 2**20
@@ -40,8 +42,11 @@ class Storage:
             raise UserError(f"storage {self.url}: {error}") from error
         return file_system, path.rstrip("/")
 
-    def _file(self, ref: Ref, name: str) -> str:
-        return f"{self._place[1]}/{ref.kind}/{ref.key[:2]}/{ref.key}/{name}"
+    def _marker(self, ref: Ref) -> str:
+        return f"{self._place[1]}/{ref.kind}/{ref.key[:2]}/{ref.key}/{MARKER}"
+
+    def _file(self, ref: Ref, meta: Mapping[str, Any], name: str = "") -> str:
+        return f"{self._marker(ref).removesuffix(MARKER)}{files_checksum(meta)[:16]}/{name}".rstrip("/")
 
     def finished(self) -> set[Ref]:
         """All artifacts that have a marker."""
@@ -58,7 +63,7 @@ class Storage:
     def has(self, ref: Ref) -> bool:
         """Whether its marker is there, and not cut short as where a file system writes files piece by piece."""
         try:
-            return bool(json.loads(self._place[0].cat_file(self._file(ref, MARKER))))
+            return bool(json.loads(self._place[0].cat_file(self._marker(ref))))
         except (FileNotFoundError, ValueError):
             return False
         except Exception as error:
@@ -69,35 +74,33 @@ class Storage:
         where it is not there as a whole."""
         file_system = self._place[0]
         try:
-            text = file_system.cat_file(self._file(ref, MARKER))
-            listing = file_system.find(self._file(ref, "").rstrip("/"), detail=True)
-        except FileNotFoundError:
+            text = file_system.cat_file(self._marker(ref))
+            work.mkdir(parents=True)
+            (work / MARKER).write_bytes(text)
+            meta = read_marker(str(work / MARKER))
+            listing = file_system.find(self._file(ref, meta), detail=True)
+        except (FileNotFoundError, ValueError):
             return False
         except Exception as error:
             raise self._error(error) from error
-        work.mkdir(parents=True)
-        (work / MARKER).write_bytes(text)
-        try:
-            names = read_marker(str(work / MARKER))["files"]
-        except ValueError:
+        folder = self._file(ref, meta).rpartition("/")[2]
+        sizes = {path.rpartition(f"/{ref.key}/{folder}/")[2]: entry["size"] for path, entry in listing.items()}
+        if not sizes.keys() >= meta["files"].keys():
             return False
-        sizes = {path.rpartition(f"/{ref.key}/")[2]: entry["size"] for path, entry in listing.items()}
-        if not sizes.keys() >= names.keys():
-            return False
-        self._get(ref, work, (name for name in names if sizes[name] <= LARGE))
+        self._get(ref, meta, work, (name for name in meta["files"] if sizes[name] <= LARGE))
         return True
 
     def bring(self, ref: Ref, folder: Path, meta: Mapping[str, Any], part: str) -> None:
         """Bring what ``part`` (a file, a folder, or "." for all) of an artifact lacks into its ``folder``."""
         names = [name for name in meta["files"] if part in (".", name) or name.startswith(f"{part}/")]
-        self._get(ref, folder, (name for name in names if not (folder / name).exists()))
+        self._get(ref, meta, folder, (name for name in names if not (folder / name).exists()))
 
-    def _get(self, ref: Ref, folder: Path, names: Iterable[str]) -> None:
+    def _get(self, ref: Ref, meta: Mapping[str, Any], folder: Path, names: Iterable[str]) -> None:
         for name in names:
             # Another process may be reading, or bringing, the same file.
             new = folder / f".{uuid.uuid4().hex}"
             try:
-                self._place[0].get_file(self._file(ref, name), str(new))
+                self._place[0].get_file(self._file(ref, meta, name), str(new))
                 sync(new)
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 new.replace(folder / name)
@@ -112,7 +115,7 @@ class Storage:
         """Copy a finished artifact there, the marker last."""
         try:
             for name in [*meta["files"], MARKER]:
-                file = self._file(ref, name)
+                file = self._marker(ref) if name == MARKER else self._file(ref, meta, name)
                 self._place[0].makedirs(os.path.dirname(file), exist_ok=True)  # noqa: PTH120, of a URL
                 self._place[0].put_file(str(folder / name), file)
         except Exception as error:

@@ -119,6 +119,23 @@ def test_a_marker_that_was_cut_short_does_not_count(tmp_path: Path) -> None:
     assert made == [1] and other.storage is not None and other.storage.has(FIRST.ref)
 
 
+def test_of_two_machines_that_made_other_bytes_each_keeps_its_own(tmp_path: Path, url: str) -> None:
+    """As an engine may make them. The one that copied last counts, whole."""
+    stores = {name: ArtifactStore(tmp_path / "x").copied(url, tmp_path / name) for name in ("one", "two")}
+
+    def make_while_another_does(folder: Path) -> Mapping[str, object]:
+        stores["two"].write(FIRST, lambda other: (other / "notes.txt").write_text("two") and {})
+        (folder / "notes.txt").write_text("one")
+        return {}
+
+    stores["one"].write(FIRST, make_while_another_does)
+    third = ArtifactStore(tmp_path / "x").copied(url, tmp_path / "three")
+    texts = {
+        name: store.path(*FIRST.ref, "notes.txt").read_text() for name, store in (*stores.items(), ("three", third))
+    }
+    assert texts == {"one": "one", "two": "two", "three": "one"} and third.damage(FIRST.ref) == []
+
+
 def test_mistakes_say_what_to_do(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path / "s").copied(f"file://{tmp_path}/one")
     with pytest.raises(UserError, match=r"lie in file://.*/one, not in .*/two. Name another folder with --runs"):
