@@ -65,8 +65,8 @@ def plan(
     if simulate is not None:
         show_simulation(target, recipe, list(judges or ()), simulate, rates, gpu_price, pictures, options)
         return
-    useless = {"--judges": judges, "--rates": rates, "--gpu-price": gpu_price, "--pictures": pictures}
-    if given := [name for name, value in useless.items() if value not in (None, [], ())]:
+    useless = {"--judges": judges or None, "--rates": rates, "--gpu-price": gpu_price, "--pictures": pictures}
+    if given := [name for name, value in useless.items() if value is not None]:
         raise UserError(f"{', '.join(given)}: only with --simulate.")
     work = plan_work(target, recipe, **options)
     if every:
