@@ -181,7 +181,8 @@ def device(plan: Plan) -> list[PlanIssue]:
 
 def slow_precision(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
     name = plan.recipe.compute.device
-    trained = any(stage.kind == "train" and stage.params["options"]["dtype"] == "bfloat16" for stage in pending)
+    # Of all stages, those that train have such options.
+    trained = any(stage.params.get("options", {}).get("dtype") == "bfloat16" for stage in pending)
     if not trained or name not in ("auto", "cpu") or (name == "auto" and visible_gpus()) or bfloat16_flags() != []:
         return []
     text = "train.dtype = bfloat16 is slow here: this CPU has no instructions for matrix products in bfloat16 (AMX, "
