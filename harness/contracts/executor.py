@@ -94,8 +94,8 @@ class Resources:
         if gpus is None:
             # An answer of a server or a file names no model.
             runs_model = stage.kind in self.model_kinds and "models" in stage.local
-            # Of a backend with a server: what that takes.
-            gpus = stage.local.get("gpus", 1) if runs_model and (self.gpus or self.cluster_gpus) else 0
+            # Of a backend with a server, and of a checkpoint that judges: what that takes.
+            gpus = stage.local.get("gpus", int(runs_model)) if self.gpus or self.cluster_gpus else 0
         return StageResources(gpus, wish.threads or self.threads, wish.memory_gib, wish.retries)
 
 

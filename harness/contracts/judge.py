@@ -141,6 +141,10 @@ class JudgeKind(ABC, Generic[C]):
         """For a rule with stated biases: the difference in words at which its length bias reaches tanh 1."""
         return None
 
+    def local(self, config: C) -> Mapping[str, object]:
+        """For ``Stage.local``, of a judge with a model of its own: ``gpus`` that it takes, ``engine`` as of Backend."""
+        return {}
+
     def thinking(self, config: C) -> int:
         """Tokens of thinking on top of the protocol's limit. Estimates count half of them."""
         return 0

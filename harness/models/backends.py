@@ -42,7 +42,10 @@ def load_model(
 
 
 _SUMMARY = "a checkpoint in this process (local folder or hub id)"
-TRANSFORMERS = Backend("transformers", _SUMMARY, frozenset(PROTOCOLS), LoadOptions, load_model)
+TRANSFORMERS = Backend(
+    "transformers", _SUMMARY, frozenset(PROTOCOLS), LoadOptions, load_model,
+    taken_gpus=lambda config: int(config.device != "cpu"),
+)  # fmt: skip
 BACKENDS: Final[Mapping[str, Backend]] = {
     backend.name: backend for backend in (TRANSFORMERS, vllm.BACKEND, sglang.BACKEND, SERVER)
 }

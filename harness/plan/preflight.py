@@ -68,7 +68,9 @@ def backend_issues(plan: Plan, pending: Collection[Stage], this_machine: bool) -
             continue
         name, values = stage.local["backend"], {**stage.params["backend"]["options"], **stage.local["backend_options"]}
         _, _, checkpoints = choices.setdefault(json.dumps([name, values], sort_keys=True), (name, values, {}))
-        for role, checkpoint in stage.local["models"].items():
+        served = stage.local["models"].keys() - stage.local.get("tokenizers", {}).keys()
+        for role in sorted(served):
+            checkpoint = stage.local["models"][role]
             checkpoints[checkpoint] = None
             server = values.get("server")
             trained = str(stage.inputs.get(role, ""))

@@ -391,6 +391,19 @@ def check_here(resources: Resources, stages: Sequence[Stage]) -> Iterator[str]:
                 f"compute.stages.{kind}.gpus = {gpus}: compute.gpus grants {len(resources.gpus)}; name more there, "
                 "or ask for fewer"
             )
+    if resources.gpus:
+        yield from check_engines(resources, stages)
+
+
+def check_engines(resources: Resources, stages: Sequence[Stage]) -> Iterator[str]:
+    """Whether stages have the GPUs of their engines, which see no others."""
+    served = [stage for stage in stages if stage.local.get("engine")]
+    for kind, taken, gpus in dict.fromkeys((one.kind, one.local["gpus"], resources.of(one).gpus) for one in served):
+        if taken > gpus:
+            yield (
+                f"compute.stages.{kind}.gpus = {gpus}, and the stage's engine takes {taken} (tensor_parallel): leave "
+                f"compute.stages.{kind}.gpus out, or make them equal"
+            )
 
 
 EXECUTOR = ProcessesKind()

@@ -192,7 +192,8 @@ def stage_runner(
             elsewhere = False
             journal = Journal(partial(store.scratch, stage))
             context = StageContext(registry, store, ledger, folder, progress, setup, start_time, journal, host)
-            if STAGES[stage.kind].runs_model and not stage.local.get("engine"):
+            computes = STAGES[stage.kind].runs_model or stage.local.get("gpus")
+            if computes and not stage.local.get("engine"):
                 host.make_room()
             try:
                 measurements = STAGES[stage.kind].run(stage, context)

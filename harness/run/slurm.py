@@ -22,13 +22,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Resources, StageResult
-from harness.contracts.options import Seconds, options, options_from
+from harness.contracts.options import Seconds, options, options_from, require
 from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
-from harness.run.processes import THREAD_VARIABLES, WorkerPool, check_here, variables
+from harness.run.processes import THREAD_VARIABLES, WorkerPool, check_engines, check_here, variables
+from harness.stages import STAGES
 from harness.text import format_count
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,23 @@ REQUEUED: Final = 144
 LAST_LINES: Final = 20
 
 
+def _gres(text: str) -> str:
+    try:
+        text.format(gpus=1)
+    except (LookupError, ValueError, AttributeError):
+        require(False, "may have the placeholder {gpus} and no other braces: gpu:{gpus}")
+    return text
+
+
+def _kinds(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        require(name in STAGES, f"must be kinds of stages, and {name} is none: {', '.join(STAGES)}")
+    return names
+
+
+Kinds = Annotated[tuple[str, ...], AfterValidator(_kinds)]
+
+
 @options
 class SlurmJobOptions:
     """What a job asks for besides GPUs, threads and memory: in ``compute.executor_options`` for all kinds of stages, in
@@ -55,7 +73,7 @@ class SlurmJobOptions:
     minutes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """The longest that a job may take; ``null``: 1,440. At the end of its time, or when Slurm preempts it, it is queued
     again and goes on where it was."""
-    gres: str | None = None
+    gres: Annotated[str, AfterValidator(_gres)] | None = None
     """How a job asks for its GPUs (``--gres``): ``gpu:{gpus}``, ``gpu:a100:{gpus}``. ``null``: jobs get none."""
     sbatch: dict[str, str | int] = Field(default_factory=dict)
     """Further options of ``sbatch`` by their long names: ``{account: me, qos: high, constraint: nvme}``."""
@@ -67,7 +85,14 @@ class SlurmOptions(SlurmJobOptions):
 
     cluster: Literal["slurm", "local"] = "slurm"
     """``local``: processes of this machine in the place of jobs, to try a recipe without Slurm."""
-    here: tuple[str, ...] = ("prompts", "contamination", "split_pool", "dataset_pairs", "judge", "score")
+    here: Kinds = (
+        "prompts",
+        "contamination",
+        "split_pool",
+        "dataset_pairs",
+        "judge",
+        "score",
+    )
     """Kinds of stages that run on the driver's machine: they take less time than a job waits. So does, whatever its
     kind, a stage that asks a server."""
     setup: tuple[str, ...] = ()
@@ -92,8 +117,7 @@ class SlurmExecutor(Executor):
     def __init__(
         self, config: SlurmOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener
     ) -> None:
-        self.config, self.make_run_stage, self.listener = config, make_run_stage, listener
-        self.resources = replace(resources, cluster_gpus=config.gres is not None)
+        self.config, self.resources, self.make_run_stage, self.listener = config, resources, make_run_stage, listener
         folder = resources.folder or Path.cwd() / f".distilbench-{uuid.uuid4().hex[:8]}"
         self.is_own_folder = resources.folder is None
         self.folder = folder.absolute() / "slurm"
@@ -105,7 +129,7 @@ class SlurmExecutor(Executor):
 
     @cached_property
     def pool(self) -> WorkerPool:
-        return WorkerPool(replace(self.resources, cluster_gpus=False), self.make_run_stage, self.listener)
+        return WorkerPool(self.resources, self.make_run_stage, self.listener)
 
     def submit(self, stage: Stage) -> None:
         if stage.uses_ledger or stage.kind in self.config.here:
@@ -177,7 +201,8 @@ class SlurmExecutor(Executor):
         """submitit's, with what a stage of this kind asks for."""
         import submitit
 
-        needs, asks = self.resources.of(stage), job_options(self.config, self.resources, stage.kind)
+        asks = job_options(self.config, self.resources, stage.kind)
+        needs = with_gpus(self.resources, asks).of(stage)
         executor = submitit.AutoExecutor(self.folder, cluster=self.config.cluster)
         threads = [f"export {name}={value}" for name, value in thread_variables(needs.threads).items()]
         parameters: dict[str, Any] = {
@@ -307,6 +332,11 @@ def job_options(config: SlurmOptions, resources: Resources, kind: str) -> SlurmJ
     return SlurmJobOptions(**{**values, "sbatch": config.sbatch | own.sbatch})
 
 
+def with_gpus(resources: Resources, asks: SlurmJobOptions) -> Resources:
+    """For jobs of a kind: it has GPUs where it says how to ask for them."""
+    return replace(resources, cluster_gpus=asks.gres is not None)
+
+
 class SlurmKind(ExecutorKind[SlurmOptions]):
     name = "slurm"
     summary = f"jobs of a Slurm cluster, an array for each kind of stage ({INSTALL})"
@@ -323,13 +353,17 @@ class SlurmKind(ExecutorKind[SlurmOptions]):
                 f"the executor slurm hands jobs over with {', '.join(absent)}, not found on this machine: start the "
                 "run on a login node, or set compute.executor_options.cluster: local to try the recipe without Slurm"
             )
-        cluster = replace(resources, cluster_gpus=config.gres is not None)
         jobs = [stage for stage in stages if not stage.uses_ledger and stage.kind not in config.here]
-        for kind in dict.fromkeys(stage.kind for stage in jobs if cluster.of(stage).gpus):
-            if config.cluster == LOCAL:
+        for kind in dict.fromkeys(stage.kind for stage in jobs):
+            cluster = with_gpus(resources, job_options(config, resources, kind))
+            of_kind = [stage for stage in jobs if stage.kind == kind]
+            has_gpus = any(cluster.of(stage).gpus for stage in of_kind)
+            if has_gpus and config.cluster == LOCAL:
                 yield f"compute.stages.{kind}.gpus: executor_options.cluster local hands out no GPUs; use `processes`"
-            elif job_options(config, resources, kind).gres is None:
+            elif has_gpus and not cluster.cluster_gpus:
                 yield f"compute.stages.{kind}.gpus: say how jobs ask for them, executor_options.gres: gpu:{{gpus}}"
+            elif cluster.cluster_gpus:
+                yield from check_engines(cluster, of_kind)
         yield from check_here(resources, [stage for stage in stages if stage not in jobs])
 
     def start(

@@ -155,6 +155,10 @@ class TransformersKind(JudgeKind[TransformersConfig]):
             identity["backend"] = {"name": config.backend, **deciding}
         return identity
 
+    def local(self, config: TransformersConfig) -> dict[str, object]:
+        backend = config.backend_entry
+        return {"gpus": backend.taken_gpus(config.backend_config()), "engine": backend.engine}
+
     def price(self, config: TransformersConfig, prompt_tokens: int, completion_tokens: int) -> float:
         return 0.0
 

@@ -151,6 +151,20 @@ def test_a_plan_names_the_models_that_an_engine_on_a_cpu_cannot_compute() -> Non
     assert misfits("gpus: 1") == []
 
 
+def test_a_model_that_is_read_for_its_tokenizer_is_not_asked_of_a_server() -> None:
+    """KD's distributions are the teacher's; of the student a stage reads the tokenizer alone."""
+    url = "http://127.0.0.1:9"
+    rows = ["methods.kd={temperature: 1, top_k: 7}"]
+    served = plan_with(*rows, f"family.backends={{teacher: {{backend: vllm, server: '{url}'}}}}", rows=["kd"])
+    (issue,) = backend_issues(served, served.stages, this_machine=True)
+    assert f"{url}/v1/models cannot be asked" in issue.text
+    cpu = "family.backends={teacher_distributions: {backend: vllm, gpus: 0, command: [sh]}}"
+    started = plan_with(*rows, cpu, rows=["kd"])
+    assert [issue.text for issue in backend_issues(started, started.stages, this_machine=True)] == []
+    (stage,) = (stage for stage in started.stages if stage.kind == "teacher_distributions")
+    assert stage.params["backend"]["name"] == "vllm" and set(stage.local["models"]) == {"teacher", "student"}
+
+
 def test_a_plan_checks_the_command_and_the_servers_of_engines() -> None:
     absent = plan_with("family.backend=vllm", "family.backend_options={command: [/nowhere/vllm, serve]}")
     (issue,) = backend_issues(absent, absent.stages, this_machine=True)

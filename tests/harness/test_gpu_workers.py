@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -22,8 +23,9 @@ from harness.contracts.engine import EngineSpec
 from harness.contracts.executor import Resources, RunStage, StageOptions, StageResult
 from harness.contracts.stage import RunListener, Stage
 from harness.models.engines.local import LocalEngines
-from harness.run import processes
+from harness.run import processes, scheduler
 from harness.run.processes import EXECUTOR, Binding, WorkerPool
+from results.store.store import ArtifactStore
 
 AT_IMPORT = os.environ.get("CUDA_VISIBLE_DEVICES")
 """A worker imports this file before anything else of ours."""
@@ -129,6 +131,31 @@ def test_a_server_has_the_gpu_of_its_stage_and_ends_before_another_stage_gets_it
     first, second = (line.split() for line in (tmp_path / "server").read_text().splitlines())
     assert first == second and first[1:] == ["6", "6"], "the server stayed for the next stage of its kind"
     assert (tmp_path / "alive").read_text() == "False"
+
+
+@pytest.mark.parametrize(
+    ("kind", "local", "ends"),
+    [
+        ("judge", {}, False),
+        ("judge", {"gpus": 1, "engine": False}, True),
+        ("judge", {"gpus": 0, "engine": False}, False),
+        ("judge", {"gpus": 1, "engine": True}, False),
+        ("sample", {"models": {}}, True),
+        ("sample", {"models": {}, "gpus": 1, "engine": True}, False),
+    ],
+)
+def test_what_computes_in_its_own_process_ends_the_servers_on_its_gpu(
+    kind: str, local: dict[str, Any], ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = LocalEngines()
+    made: list[str] = []
+    monkeypatch.setattr(host, "make_room", lambda: made.append(kind))
+    idle = dataclasses.replace(scheduler.STAGES[kind], run=lambda stage, context: {})
+    monkeypatch.setitem(scheduler.STAGES, kind, idle)
+    setup: Any = lambda: (None, ArtifactStore(tmp_path))  # noqa: E731
+    run_stage = scheduler.stage_runner(setup, tmp_path / "ledger", 0.0, host)
+    assert run_stage(Stage(kind, {}, local=local), lambda *_: None).error is None
+    assert made == [kind] * ends
 
 
 class FakeWorker:

@@ -21,6 +21,9 @@ from tests.harness.test_plan import plan
 
 MODEL = {"models": {}}
 KINDS = frozenset({"train", "answer"})
+TWO, FOUR = (
+    f"family.backends={{sample: {{backend: vllm, command: [sh], tensor_parallel: {count}}}}}" for count in (2, 4)
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,8 @@ KINDS = frozenset({"train", "answer"})
         ("answer", {"file": "x"}, Resources(2, 3, (0, 1), {}, KINDS), (0, 3, None, 1)),
         ("judge", {"ask": {}}, Resources(2, 3, (0, 1), {}, KINDS), (0, 3, None, 1)),
         ("judge", {}, Resources(2, 3, (0, 1), {"judge": StageOptions(gpus=1)}, KINDS), (1, 3, None, 1)),
+        ("judge", {"ask": {}, "gpus": 2}, Resources(2, 3, (0, 1), {}, KINDS), (2, 3, None, 1)),
+        ("judge", {"ask": {}, "gpus": 2}, Resources(2, 3, (), {}, KINDS), (0, 3, None, 1)),
         ("train", MODEL, Resources(1, 1, (0,), {"train": StageOptions(0, 8, 40, 5)}, KINDS), (0, 8, 40, 5)),
     ],
 )
@@ -39,6 +44,24 @@ def test_what_a_stage_gets(
     kind: str, local: dict[str, object], resources: Resources, expected: tuple[object, ...]
 ) -> None:
     assert tuple(resources.of(Stage(kind, {}, local=local))) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "gpus", "has_engine"),
+    [
+        ("", 1, False),
+        (", device: cpu", 0, False),
+        (", backend: vllm, backend_options: {tensor_parallel: 2}", 2, True),
+        (", backend: vllm, backend_options: {server: 'http://x'}", 0, True),
+    ],
+)
+def test_a_checkpoint_that_judges_gets_gpus_and_other_judges_none(options: str, gpus: int, has_engine: bool) -> None:
+    changes = f"judges={{main: {{kind: transformers, path: 'pocket:teacher'{options}}}}}", "compute.gpus=[0, 1]"
+    for words, expected in ((changes, (gpus, has_engine)), (changes[1:], (0, False))):
+        work = plan(*words, rows=("dpo",))
+        resources = work.recipe.compute.resources(work.graph.registry.stages)
+        judged = [stage for stage in work.stages if stage.kind == "judge" and "ask" in stage.local]
+        assert {(resources.of(stage).gpus, stage.local.get("engine", False)) for stage in judged} == {expected}
 
 
 @pytest.mark.parametrize(
@@ -63,6 +86,9 @@ def test_gpus_are_those_that_cuda_would_show(text: str, names: list[str], monkey
             "compute.processes = 4, but a train stage has 2 GPUs: leave it at null",
         ),
         (("compute.gpus=[0, 1]", "compute.launch=ddp"), "compute.launch = ddp starts a process for each GPU, and a t"),
+        (("compute.gpus=[0, 1]", FOUR), "compute.stages.sample.gpus = 4: compute.gpus grants 2"),
+        (("compute.gpus=[0, 1]", TWO, "compute.stages={sample: {gpus: 1}}"), "sample.gpus = 1, and the stage's engine"),
+        (("compute.gpus=[0, 1]", TWO, "compute.stages={sample: {gpus: 2}}"), None),
         (("compute.gpus=[0]", "compute.executor=inline"), "the executor inline runs stages in this process"),
     ],
 )

@@ -15,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from distilbench.plugins import load_registry
 from harness.contracts.executor import Resources, RunStage, StageOptions, StageResult
-from harness.contracts.options import json_data, options_from
+from harness.contracts.options import RecipeError, json_data, options_from
 from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
+from harness.recipe.recipe import load_recipe
 from harness.run.slurm import EXECUTOR, SlurmOptions
 from tests.fakes.slurm import install
 
@@ -178,6 +180,34 @@ def test_what_cannot_be_had_is_said(
     work = [make("train", "a"), make("judge", "b", ask={})]
     problems = list(EXECUTOR.check(options, Resources(1, 1, (), stages), work))
     assert len(problems) == 1 and text in problems[0]
+
+
+def test_gpus_may_be_asked_for_by_one_kind_alone(slurm: Path, tmp_path: Path) -> None:
+    stages = {"train": StageOptions(options={"gres": "gpu:{gpus}"})}
+    with start(tmp_path, SlurmOptions(poll_seconds=0.1), stages) as executor:
+        executor.submit(make("train", "a"))
+        assert finish(executor, 1) == {"a": None}
+    assert "#SBATCH --gres=gpu:1\n" in (slurm / "jobs" / "100.sh").read_text()
+    engine = make("train", "b", models={}, engine=True, gpus=4)
+    for gpus, texts in ((None, []), (4, []), (2, ["compute.stages.train.gpus = 2, and the stage's engine takes 4"])):
+        stages = {"train": StageOptions(gpus=gpus, options={"gres": "gpu:{gpus}"})}
+        resources = Resources(1, 1, (), stages, frozenset({"train"}))
+        problems = list(EXECUTOR.check(SlurmOptions(), resources, [engine]))
+        assert [problem.partition(" (")[0] for problem in problems] == texts
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ("executor_options={gres: 'gpu:{n}'}", "gres.*the placeholder {gpus} and no other"),
+        ("executor_options={gres: 'gpu:{}{'}", "gres.*the placeholder {gpus} and no other"),
+        ("stages={train: {options: {gres: 'gpu:{gpu}'}}}", "stages.train.options.gres.*the placeholder {gpus}"),
+        ("executor_options={here: [score, sampel]}", "here.*must be kinds of stages, and sampel is none: prompts, "),
+    ],
+)
+def test_mistakes_are_said_when_the_recipe_is_read(change: str, text: str) -> None:
+    with pytest.raises(RecipeError, match=text):
+        load_recipe("pocket", ["compute.executor=slurm", f"compute.{change}"], load_registry())
 
 
 def test_options_go_through_a_recipe() -> None:

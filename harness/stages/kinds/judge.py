@@ -46,7 +46,7 @@ def judge_stage(graph: StageGraph, name: str, answers: Stage, baseline: Stage | 
     local: dict[str, object] = {"config": benchmark.options}
     if judge is not None:
         params |= {"judge": judge.identity, "accept_failures": ask.accept_failures}
-        local |= {"judge": judge.json_data, "ask": json_data(ask)}
+        local |= {"judge": judge.json_data, "ask": json_data(ask), **judge.kind.local(judge.config)}
     inputs = {"answers": answers.ref}
     if baseline is not None:
         params["baseline"], inputs["baseline"] = baseline.row, baseline.ref
