@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # From the lowest to the highest. A line may import itself and every line above it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("harness.errors", "harness.text", "harness.coroutines"),
+    ("harness.errors", "harness.text", "harness.coroutines", "harness.api_key"),
     ("harness.types",),
     ("harness.records", "harness.stats", "harness.thinking", "harness.journal"),
     ("harness.contracts",),

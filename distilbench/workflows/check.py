@@ -193,10 +193,8 @@ def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
 
 
 def backends(recipe: Recipe, registry: Registry) -> Iterator[MachineFinding]:
-    """Each that the recipe names, with the options of the place that names it."""
-    family = recipe.family
-    choices = {key: family.backend_choice(key, key) for key in ("family", *family.backends)}
-    for name, options in {json.dumps(choice): choice for choice in choices.values()}.values():
+    """Each that the recipe names, with the options that it has for some model and kind of stage."""
+    for name, options in {json.dumps(choice): choice for _, choice in recipe.family.backend_choices()}.values():
         backend = registry.backends[name]
         problem = backend.problem(options_from(backend.config, options))
         text = f"backend {name}: {problem or backend.summary}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, runtime_checkable
+from typing import Any, Final, Generic, Protocol, runtime_checkable
 
 from harness.contracts.engine import EngineSpec
 from harness.contracts.judge import CallOutcome
@@ -12,6 +12,14 @@ from harness.contracts.model import Capability, Checkpoint, GeneratesText, Progr
 from harness.contracts.options import C, json_data, options_from
 from harness.journal import Journal
 from harness.types import Request
+
+STATED: Final[Mapping[str, str]] = {
+    "dtype": "family.dtype",
+    "trust_remote_code": "family.trust_remote_code",
+    "device": "compute.device",
+    "batch_tokens": "compute.batch_tokens",
+}
+"""Options that backends get from elsewhere in a recipe, where the key of a stage has them or may do without."""
 
 
 class AskServer(Protocol):

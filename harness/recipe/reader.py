@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from harness.contracts.backend import STATED
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.executor import StageOptions
 from harness.contracts.method import Method
@@ -45,9 +46,10 @@ class SectionReader:
 
     def add(self, path: Keys, rule: str, value: object = None, remedy: str = "") -> None:
         value_text = None if value is None else show(json_data(value) if is_options(type(value)) else value)
-        problem = Problem(dotted_path(path), rule, value_text, remedy=remedy)
-        if problem not in self.problems:
-            self.problems.append(problem)
+        self.note(Problem(dotted_path(path), rule, value_text, remedy=remedy))
+
+    def note(self, *problems: Problem) -> None:
+        self.problems += [problem for problem in problems if problem not in self.problems]
 
     def options(self, kind: type[T], values: object, path: Keys, other_names: Sequence[str] = ()) -> T | None:
         """One class of options; ``null`` means all defaults. ``other_names``: keys that are read elsewhere."""
@@ -55,13 +57,13 @@ class SectionReader:
             self.add(path, "must be a mapping (key: value lines)", values)
             return None
         config, problems = read_options(kind, values or {}, path, other_names)
-        self.problems += problems
+        self.note(*problems)
         return config
 
     def entry(self, table: Mapping[str, T], name: object, path: Keys, noun: str, remedy: str = PLUGIN) -> T | None:
         if isinstance(name, str) and name in table:
             return table[name]
-        self.problems.append(unknown_name(dotted_path(path), noun, name, table, remedy))
+        self.note(unknown_name(dotted_path(path), noun, name, table, remedy))
         return None
 
     def by_name(self, tree: object, section: str) -> dict[str, Tree]:
@@ -83,14 +85,13 @@ class SectionReader:
         family = self.options(sections.Family, tree, ("family",))
         if family is None:
             return None
-        self.backend(family.backend, family.backend_options, ("family", "backend"), ("family", "backend_options"))
         kinds = [kind for kind, runs_model in self.registry.stages.items() if runs_model]
         for name in family.backends:
-            path: Keys = ("family", "backends", name)
             noun = "model or kind of stage that a backend serves"
-            if self.entry(dict.fromkeys([*sections.MODELS, *kinds], name), name, path, noun, ""):
-                # As a model or as a kind: the other half of the choice is not there.
-                self.backend(*family.backend_choice(name, name), (*path, "backend"), path)
+            self.entry(dict.fromkeys([*sections.MODELS, *kinds], name), name, ("family", "backends", name), noun, "")
+        for name, choice in family.backend_choices():
+            path: Keys = ("family", "backends", name) if name else ("family", "backend_options")
+            self.backend(*choice, (*path, "backend") if name else ("family", "backend"), path)
         return family
 
     def backend(self, name: object, values: Mapping[str, Any], path: Keys, options_path: Keys) -> None:
@@ -99,6 +100,8 @@ class SectionReader:
             rule = "must load checkpoints: the students that a run trains answer too"
             self.add(path, rule, name, "For a model behind a server use `distilbench eval --model NAME@URL`.")
         elif backend:
+            for option in sorted(STATED.keys() & values.keys()):
+                self.add((*options_path, option), f"stands in {STATED[option]}, for all backends", values[option])
             self.options(backend.config, values, options_path, ("backend",))
 
     def prompts(self, tree: object) -> sections.Prompts | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -81,6 +81,13 @@ class Family:
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """What differs for one model (``teacher``, ``student``) or kind of stage (``answer``), which has the last word:
     options of the backend, and ``backend`` where it is another one (``answer: {backend: transformers}``)."""
+
+    def backend_choices(self) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
+        """All that may be, with the name of the entry that has the last word, if any."""
+        yield "", (self.backend, self.backend_options)
+        for kind in ("", *(name for name in self.backends if name not in MODELS)):
+            for model in MODELS:
+                yield kind or (model if model in self.backends else ""), self.backend_choice(model, kind)
 
     def backend_choice(self, model: str, kind: str) -> tuple[str, dict[str, Any]]:
         """The backend of ``model`` in a stage of this kind, and its options. Another backend inherits none."""

@@ -15,7 +15,7 @@ from typing import Final, cast
 
 from pydantic import Field
 
-from harness.contracts.backend import Backend, Services
+from harness.contracts.backend import STATED, Backend, Services
 from harness.contracts.judge import CallOutcome, JudgeError, JudgeKind
 from harness.contracts.model import Capability, ChatModel, Sampling
 from harness.contracts.options import Count, PathText, options, options_from, require
@@ -38,7 +38,7 @@ class TransformersConfig(LoadOptions):
     chunk: Count = 32
     """Judgments between two writes to the ledger; an engine answers so many at once."""
     backend: str = "transformers"
-    """What holds the model: ``transformers``, or an engine, which a server is started for (docs/engines.md)."""
+    """What holds the model: ``transformers``, or an engine, for which a server is started (docs/engines.md)."""
     backend_options: dict[str, object] = Field(default_factory=dict)
     """Options of that backend, beside ``dtype``, ``device``, ``batch_tokens`` and ``trust_remote_code`` above."""
 
@@ -46,6 +46,8 @@ class TransformersConfig(LoadOptions):
         require(bool(self.path), "path is empty; name a folder or a hub id")
         names = sorted(name for name, backend in BACKENDS.items() if backend.capabilities >= NEEDS)
         require(self.backend in names, f"backend = {self.backend!r}; choose one of {', '.join(names)}")
+        stated = sorted(STATED.keys() & self.backend_options.keys())
+        require(not stated, f"backend_options: {', '.join(stated)} must stand beside backend, not in its options")
         try:
             self.backend_config()
         except UserError as error:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from harness.contracts.backend import Services
 from harness.contracts.model import Sampling, TooLong
+from harness.contracts.options import options_from
 from harness.errors import UserError
 from harness.journal import Journal
 from harness.models.backends import BACKENDS, load_model
 from harness.models.checkpoint import POCKET, resolve
-from harness.models.engines.model import seeds_of
+from harness.models.engines.model import is_elsewhere, seeds_of
 from harness.types import PLAIN, Response
 from tests.fakes.engine import FakeEngine
 
@@ -160,12 +163,113 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(
     fake.faults = {}
 
 
+@pytest.fixture
+def other(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
+    """A server that a test may spoil."""
+    monkeypatch.setattr("harness.models.engines.client.PAUSE", 0.0)
+    with FakeEngine(str(FOLDER), window=1025) as engine:
+        yield engine
+
+
 @pytest.mark.parametrize("name", ENGINES)
-def test_a_server_of_others_must_have_one_model(name: str, fake: FakeEngine) -> None:
+def test_a_server_that_is_away_has_four_attempts(name: str, other: FakeEngine) -> None:
+    """At the first question of a stage, whose model asks for name and version, and at any later one."""
+    sampling = Sampling(2, 0.0)
+    other.away = 3
+    subject = model(name, other)
+    expected = subject.generate(TALKS[:1], sampling, 0)
+    other.away = 3
+    assert subject.generate(TALKS[:1], sampling, 0) == expected
+    other.away = 4
+    with pytest.raises(UserError, match="gives no answer .status 503"):
+        subject.generate(TALKS[:1], sampling, 0)
+    other.away = 4
+    with pytest.raises(UserError, match=r"/v1/models cannot be asked .*503"):
+        model(name, other)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_server_of_others_must_have_one_model(name: str, other: FakeEngine) -> None:
     backend = BACKENDS[name]
-    config = backend.config(server=fake.url + "/v1")
     with pytest.raises(UserError, match=r"cannot be asked.*404"):
-        backend.load(resolve("pocket:student"), config, Services())
+        backend.load(resolve("pocket:student"), backend.config(server=other.url + "/v1"), Services())
+    for data, names in (([], "none"), (None, "none"), ([{"id": "a"}, {"id": "b"}], "a, b")):
+        other.pages["/v1/models"] = {"data": data}
+        with pytest.raises(UserError, match=f"{other.url} serves {names}: pocket:student is needed, and no other"):
+            model(name, other)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_server_of_ours_must_have_our_model(name: str, other: FakeEngine) -> None:
+    """SGLang's requests do not name it, so another program's server at our port would answer them."""
+    backend = BACKENDS[name]
+    services = Services(serve=lambda spec: other.url)
+    subject = backend.load(resolve("pocket:student"), backend.config(gpus=0), services)
+    with pytest.raises(UserError, match="serves model: pocket:student is needed"):
+        subject.generate(TALKS[:1], Sampling(2, 0.0), 0)
+    assert not other.requests
+    other.name = subject.served_name
+    assert subject.generate(TALKS[:1], Sampling(2, 0.0), 0) and services.notes["engine"] == f"{name} 0.0.fake"
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_key_is_never_printed(name: str, other: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-hidden\r\n")  # of a file with Windows' ends of lines
+    subject = model(name, other, api_key_env="MY_KEY")
+    subject.generate(TALKS[:1], Sampling(2, 0.0), 0)
+    assert other.keys == {"Bearer sk-hidden"}
+    for key in ("sk-\rhidden", "sk-hidden\u20ac"):
+        monkeypatch.setenv("MY_KEY", key)
+        with pytest.raises(UserError, match="the key in the environment variable MY_KEY holds a character") as error:
+            model(name, other, api_key_env="MY_KEY")
+        assert "hidden" not in str(error.value)
+    monkeypatch.setenv("MY_KEY", " ")
+    with pytest.raises(UserError, match="MY_KEY .api_key_env. is not set"):
+        model(name, other, api_key_env="MY_KEY")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://host:port", "http://a b:80", "http://[::1", "http://:80", "http://", "ftp://a", "http://me:word@a",
+     "http://a/?b", "http://a\n"],
+)  # fmt: skip
+def test_what_is_no_address_of_a_server_is_refused(url: str) -> None:
+    with pytest.raises(UserError, match="server.*: must be the base URL of a server, as http://gpu7:8000"):
+        options_from(BACKENDS["vllm"].config, {"server": url})
+
+
+def test_proxies_stand_between_machines_alone() -> None:
+    urls = [
+        "http://localhost:1",
+        "http://127.0.0.2",
+        "http://[::1]:8000",
+        "http://gpu7:8000",
+        "https://[fd00::1]",
+        None,
+    ]
+    assert [is_elsewhere(url) for url in urls] == [False, False, False, True, True, False]
+    assert options_from(BACKENDS["vllm"].config, {"server": "http://[::1]:8000/"}).server == "http://[::1]:8000"
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_other_programs_and_other_versions_are_an_error(
+    name: str, other: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = model(name, other)
+    monkeypatch.setattr(other, "complete", lambda body: {"choices": [{"index": 0}]})
+    monkeypatch.setattr(other, "generate", lambda body: [{"text": "Yes."}])
+    with pytest.raises(
+        UserError, match=r"another form of reply .*docs/engines.md names .KeyError: '(token|output)_ids"
+    ):
+        subject.generate(TALKS[:1], Sampling(2, 0.0), 0)
+    for page in (None, [1]):
+        other.pages["/v1/models"] = page
+        with pytest.raises(UserError, match="/v1/models cannot be asked .no JSON object."):
+            model(name, other)
+    with socket.create_server(("127.0.0.1", 0)) as ssh:
+        Thread(target=lambda: ssh.accept()[0].sendall(b"SSH-2.0-OpenSSH_9.6\r\n"), daemon=True).start()
+        problem = BACKENDS[name].problem(BACKENDS[name].config(server=f"http://127.0.0.1:{ssh.getsockname()[1]}"))
+    assert problem and "cannot be asked (SSH-2.0-OpenSSH_9.6" in problem
 
 
 def test_seeds_of_prompts_lie_apart() -> None:

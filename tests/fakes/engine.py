@@ -98,17 +98,32 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         fake = self.server
-        pages = {
+        pages: dict[str, Any] = {
             "/health": {},
             "/version": {"version": "0.0.fake"},
             "/server_info": {"version": "0.0.fake"},
             "/v1/models": {"data": [{"id": fake.name, "root": fake.reader.folder, "max_model_len": fake.window}]},
         }
-        self.reply(pages.get(self.path, {"error": "unknown path"}), 200 if self.path in pages else 404)
+        pages |= fake.pages
+        fake.keys.add(self.headers["Authorization"])
+        if not self.is_away():
+            self.reply(pages.get(self.path, {"error": "unknown path"}), 200 if self.path in pages else 404)
+
+    def is_away(self) -> bool:
+        """Whether it was answered as a proxy does whose server is gone."""
+        fake = self.server
+        with fake.lock:
+            fake.away, is_away = max(0, fake.away - 1), fake.away > 0
+        if is_away:
+            self.reply({"error": {"message": "no server"}}, 503)
+        return is_away
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         fake = self.server
+        fake.keys.add(self.headers["Authorization"])
+        if self.is_away():
+            return
         with fake.lock:
             fake.requests.append(body)
             number = len(fake.requests)
@@ -147,6 +162,9 @@ class FakeEngine(ThreadingHTTPServer):
         self.lock = threading.Lock()
         self.die_at = 0
         self.faults: dict[int, int] = {}  # number of a request to its status
+        self.away = 0  # so many requests to come, of any kind, find no server
+        self.pages: dict[str, Any] = {}  # that GET gives in the place of its own
+        self.keys = set[str | None]()  # that it was asked with
 
     @property
     def url(self) -> str:

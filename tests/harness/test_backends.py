@@ -129,12 +129,26 @@ def test_a_model_or_a_kind_of_stage_may_have_another_backend() -> None:
         ),
         ("{teacher: {backend: vllm, sever: x}}", "sever.*Did you mean 'server'"),
         ("{teacher: {backend: vllm, server: localhost}}", "family.backends.teacher.server"),
+        ("{teacher: {dtype: float16}}", "family.backends.teacher.dtype = 'float16': stands in family.dtype"),
+        ("{reward: {backend: vllm, trust_remote_code: true}}", "reward.trust_remote_code.*in family.trust_remote_code"),
+        ("{answer: {batch_tokens: 9}}", "answer.batch_tokens = 9: stands in compute.batch_tokens"),
         ("{teacher: {backend: vllm, server: 'http://x', flags: [--a]}}", "flags are for a server that is started here"),
     ],
 )
 def test_mistakes_in_the_choice_of_backends(backends: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         plan_with(f"family.backends={backends}")
+
+
+def test_backends_of_a_model_and_a_kind_must_go_together() -> None:
+    """The teacher's rewards would be given by transformers, which has no such option."""
+    both = "{teacher: {backend: transformers}, reward: {memory_share: 0.5}}"
+    with pytest.raises(RecipeError, match=r"family\.backends\.reward\.memory_share") as error:
+        plan_with("family.backend=vllm", f"family.backends={both}")
+    assert str(error.value).count("memory_share") == 1
+    with pytest.raises(RecipeError, match=r"family\.backend_options\.dtype = 'bfloat16': stands in family\.dtype"):
+        plan_with("family.backend_options={dtype: bfloat16}")
+    plan_with("family.backends={teacher: {backend: vllm}, student: {backend: vllm}, reward: {memory_share: 0.5}}")
 
 
 def test_a_plan_names_the_models_that_an_engine_on_a_cpu_cannot_compute() -> None:
@@ -168,9 +182,14 @@ def test_a_model_that_is_read_for_its_tokenizer_is_not_asked_of_a_server() -> No
 def test_a_plan_checks_the_command_and_the_servers_of_engines() -> None:
     absent = plan_with("family.backend=vllm", "family.backend_options={command: [/nowhere/vllm, serve]}")
     (issue,) = backend_issues(absent, absent.stages, this_machine=True)
-    assert issue.problem and "[/path/to/venv/bin/vllm, ...]" in issue.text and "server: URL" in issue.text
+    assert issue.problem and "[/path/to/venv/bin/vllm, serve]" in issue.text and "server: URL" in issue.text
     assert issue.text.startswith("backend vllm: there is no command '/nowhere/vllm'")
     assert backend_issues(absent, absent.stages, this_machine=False) == [], "it runs elsewhere"
+    sglang = plan_with("family.backend=sglang")  # whose program is a Python, and there is always one
+    (issue,) = backend_issues(sglang, sglang.stages, this_machine=True)
+    assert (
+        issue.text.startswith("backend sglang: no command is named") and "[/path/to/venv/bin/python, -m, " in issue.text
+    )
     url = "http://127.0.0.1:9"
     shared = plan_with("family.backend=vllm", f"family.backend_options={{server: '{url}'}}")
     texts = [issue.text for issue in backend_issues(shared, shared.stages, this_machine=True)]

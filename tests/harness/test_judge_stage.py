@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from distilbench.plugins import load_registry
+from harness.api_key import ApiKey
 from harness.contracts.judge import AskOptions, JudgeError, refuse_failures
 from harness.contracts.stage import Cost
 from harness.errors import PERMANENT, UserError
@@ -20,7 +21,7 @@ from harness.types import Judgment, Reply, Request
 from judges.benchmarks.mt_bench import BENCHMARK, MTBenchConfig
 from judges.client.ask import ask
 from judges.kinds.openai.judge import OpenAIConfig, OpenAIJudge
-from judges.kinds.openai.responses import ApiKey, read_body
+from judges.kinds.openai.responses import read_body
 from tests.fakes.server import FakeServer
 
 REPLY = Reply("[[7]]", "stop", "j", 1, 1)

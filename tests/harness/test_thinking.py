@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import harness.thinking
+from harness.api_key import ApiKey
 from harness.contracts.judge import AskOptions
 from harness.contracts.model import Sampling
 from harness.models.server_model import ServerModel, ServerOptions
@@ -32,7 +33,7 @@ from harness.types import PLAIN, Answer, Judgment, Question, Reply, Request, Res
 from judges.benchmarks.base import ask as ask_turns
 from judges.benchmarks.mt_bench import BENCHMARK, MTBenchConfig
 from judges.client.ask import ask
-from judges.kinds.openai.responses import ApiKey, read_body
+from judges.kinds.openai.responses import read_body
 from judges.ledger.ledger import Ledger
 
 CASES = [

@@ -84,6 +84,9 @@ def test_a_backend_that_cannot_judge_is_refused() -> None:
             options_from(JUDGE.config, {**OPTIONS, "backend": name})
     with pytest.raises(UserError, match=r"backend_options: .*gpu"):
         options_from(JUDGE.config, {**BEHIND, "backend_options": {"gpu": 1}})
+    for option in ({"dtype": "float16"}, {"trust_remote_code": True}):  # decides numbers outside of the identity
+        with pytest.raises(UserError, match=f"backend_options: {next(iter(option))} must stand beside backend"):
+            options_from(JUDGE.config, {**BEHIND, "backend_options": {**ENGINE, **option}})
     judge = JUDGE.make(options_from(JUDGE.config, {**BEHIND, "backend_options": {"command": ["no-such-vllm"]}}))
     assert "no command 'no-such-vllm'" in str(judge.check())
     judge = JUDGE.make(options_from(JUDGE.config, {**BEHIND, "path": "pocket:student"}))

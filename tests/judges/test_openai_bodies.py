@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+from harness.api_key import ApiKey
 from harness.contracts.judge import JudgeError
 from judges.kinds.openai.bodies import token_counts
-from judges.kinds.openai.responses import ApiKey, read_body
+from judges.kinds.openai.responses import read_body
 
 KEY = ApiKey("JUDGE_KEY")
 

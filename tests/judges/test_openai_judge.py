@@ -14,13 +14,14 @@ import yaml
 from openai._models import FinalRequestOptions
 
 from distilbench.cli.judge import pocket_judge
+from harness.api_key import ApiKey
 from harness.contracts.judge import AskOptions, JudgeError
 from harness.errors import UserError
 from harness.types import PLAIN, Reply, Request
 from judges.benchmarks.pocket_prompts import pair_label, pair_token, single_grade
 from judges.client.ask import ask
 from judges.kinds.openai.judge import JUDGE, OpenAIConfig, OpenAIJudge
-from judges.kinds.openai.responses import ApiKey, _retry_after, read_body, status_failure
+from judges.kinds.openai.responses import _retry_after, read_body, status_failure
 from judges.kinds.pocket import MODEL, PocketConfig, PocketJudge
 from judges.kinds.pocket_server import make_server
 from judges.ledger.ledger import Ledger

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from harness.api_key import ApiKey
 from harness.coroutines import run_coroutine
 from harness.errors import UserError
 
@@ -19,6 +19,11 @@ PAUSE: Final = 1.0
 """Seconds before the second attempt, doubled for each further one. A server whose engine died ends itself meanwhile."""
 BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 """States that may pass: overload, a proxy without its server, an engine that just died."""
+
+
+def pause(attempt: int) -> float:
+    """Seconds before an attempt, counted from 0."""
+    return PAUSE * 2 ** (attempt - 1) if attempt else 0.0
 
 
 class Call(NamedTuple):
@@ -35,9 +40,9 @@ class EngineClient:
     """Requests under way at once."""
     seconds: float
     """The longest that one may take, waiting in the server's queue included."""
-    key_variable: str = ""
-    """Environment variable with the key of a server of others."""
-    proxy: bool = False
+    key: ApiKey
+    """Of a server of others."""
+    proxy: bool
     """Whether proxies that the environment names are used: not to this machine."""
     url: str = ""
 
@@ -49,11 +54,10 @@ class EngineClient:
             from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
             http = DefaultAsyncHttpxClient(trust_env=self.proxy)
-            key = os.environ.get(self.key_variable, "") or "none"
             # Its retries would ask a server that is gone, so they are ours.
             async with AsyncOpenAI(
                 base_url=self.url or "http://127.0.0.1",
-                api_key=key,
+                api_key=self.key.value,
                 timeout=self.seconds,
                 max_retries=0,
                 http_client=http,
@@ -84,8 +88,7 @@ class EngineClient:
 
         problem = ""
         for attempt in range(ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(PAUSE * 2 ** (attempt - 1))
+            await asyncio.sleep(pause(attempt))
             url = await self._live(lock, self.url if problem else "")
             try:
                 reply = await client.post(url + call.path, body=call.body, cast_to=object)
@@ -93,13 +96,16 @@ class EngineClient:
                     return reply
                 problem = f"no JSON: {str(reply)[:500]}"
                 break
+            except ValueError as error:
+                problem = f"no JSON: {error}"
+                break
             except APIConnectionError as error:
                 problem = f"{error} {error.__cause__ or ''}".strip()
             except APIStatusError as error:
                 problem = f"status {error.status_code}: {error.response.text[:500]}"
                 if error.status_code not in BUSY:
                     break
-        raise UserError(f"{self.name} at {self.url}{call.path} gives no answer ({problem}).")
+        raise UserError(f"{self.name} at {self.url}{call.path} gives no answer ({self.key.scrub(problem)}).")
 
     async def _live(self, lock: asyncio.Lock, failed: str) -> str:
         """The server's URL; that of a new one, perhaps, where a request to ``failed`` went wrong."""

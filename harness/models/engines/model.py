@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -17,12 +18,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from http.client import HTTPException
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from harness.api_key import ApiKey
 from harness.contracts.backend import Backend, Services
 from harness.contracts.engine import EngineSpec
 from harness.contracts.model import PROTOCOLS, Checkpoint, RowLogps, Sampling, check_lengths
@@ -30,7 +34,7 @@ from harness.contracts.options import Count, Positive, Tokens, options, require
 from harness.errors import UserError
 from harness.models.chat import EncodedTurn, stop_ids, unused_ids, vocabulary_size
 from harness.models.checkpoint import context_of, download, text_config
-from harness.models.engines.client import Call, EngineClient
+from harness.models.engines.client import ATTEMPTS, Call, EngineClient, pause
 from harness.models.engines.local import LocalEngines
 from harness.models.token_model import TokenModel, room
 
@@ -39,6 +43,16 @@ PROGRESS_SECONDS = 0.5
 CHECK_SECONDS = 10.0
 LONG_ROPE = ("longrope", "su")
 """Positions of Phi-3 and 4: other frequencies as soon as an engine may read more than the original length."""
+
+
+def _base_url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        fits = re.fullmatch("https?://[^@?#]+", text) is not None and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, half of an IPv6 address
+        fits = False
+    require(fits and not re.search("[^!-~]", text), "must be the base URL of a server, as http://gpu7:8000")
+    return text.rstrip("/")
 
 
 @options
@@ -56,7 +70,7 @@ class EngineOptions:
     """Further flags of the engine. In the key: they may change numbers."""
     window: Tokens | None = None
     """Longest prompt and answer together; ``null``: what the checkpoint reads. Less of it saves memory. In the key."""
-    server: Annotated[str, Field(pattern=r"^https?://")] | None = None
+    server: Annotated[str, AfterValidator(_base_url)] | None = None
     """Base URL of a server that runs already with this checkpoint, without ``/v1``; nothing is started then."""
     api_key_env: str = ""
     """Environment variable with the key of that server."""
@@ -110,6 +124,8 @@ class Dialect(ABC):
     name: ClassVar[str]
     command: ClassVar[tuple[str, ...]]
     """That starts it where the recipe names none."""
+    in_path: ClassVar[bool] = True
+    """Whether a program of that name in ``PATH`` is the engine's."""
     environment: ClassVar[Mapping[str, str]] = {}
     health: ClassVar[str] = "/health"
     models: ClassVar[str] = "/v1/models"
@@ -170,11 +186,10 @@ class EngineModel(TokenModel):
             generation_config = GenerationConfig.from_model_config(model_config)
         super().__init__(checkpoint.name, tokenizer, stop_ids(tokenizer, generation_config))
         seconds = 60 * config.request_minutes
-        self.client = EngineClient(
-            engine.name, self._connect, config.concurrency, seconds, config.api_key_env, is_elsewhere(config.server)
-        )
+        key, proxy = ApiKey(config.api_key_env), is_elsewhere(config.server)
+        self.client = EngineClient(engine.name, self._connect, config.concurrency, seconds, key, proxy)
         if config.server is not None:  # its window may be smaller than the checkpoint's
-            self.client.url = self._connect()
+            self._meet(config.server)
 
     @cached_property
     def text_config(self) -> Mapping[str, Any]:
@@ -203,7 +218,7 @@ class EngineModel(TokenModel):
 
     @cached_property
     def served_name(self) -> str:
-        """A server that another process started at the same port in the meantime does not know it."""
+        """A server that another process started at the same port in the meantime does not have it."""
         return "checkpoint-" + hashlib.sha256(self.checkpoint.fingerprint.encode()).hexdigest()[:12]
 
     @cached_property
@@ -225,15 +240,11 @@ class EngineModel(TokenModel):
         )
 
     def _connect(self) -> str:
-        if self.config.server is not None:
-            url = self.config.server.rstrip("/")
-            self.served_name = self._served_elsewhere(url)
-        else:
-            url = (self.services.serve or self._serve_alone)(self.spec)
-        if "engine" not in self.services.notes:
-            self.services.notes["engine"] = (
-                f"{self.engine.name} {fetch(url + self.engine.version, self.config)['version']}"
-            )
+        if self.config.server is not None:  # whether it is there again, the next attempt shows
+            return self.config.server
+        url = (self.services.serve or self._serve_alone)(self.spec)
+        if url != self.client.url:
+            self._meet(url)
         return url
 
     def _serve_alone(self, spec: EngineSpec) -> str:
@@ -244,18 +255,24 @@ class EngineModel(TokenModel):
     def _own_engines(self) -> LocalEngines:
         return LocalEngines()
 
-    def _served_elsewhere(self, url: str) -> str:
-        """The name of the model that a server of others has. Raises UserError unless there is one that reads enough."""
-        models = fetch(url + self.engine.models, self.config).get("data") or []
-        if len(models) != 1:
-            names = ", ".join(str(model.get("id")) for model in models) or "none"
-            raise UserError(f"{url} serves {names}: one model is needed, and it must be {self.name}.")
+    def _meet(self, url: str) -> None:
+        """Raises UserError where a server lacks the model, or one of others has several; learns how much it reads."""
+        engine, config = self.engine, self.config
+        data = fetch(url + engine.models, config, ATTEMPTS).get("data")
+        models = [model for model in data if isinstance(model, dict)] if isinstance(data, list) else []
+        names = [str(model.get("id")) for model in models]
+        version = fetch(url + engine.version, config, ATTEMPTS).get("version", "of an unknown version")
+        self.services.notes["engine"] = f"{engine.name} {version}"
+        if config.server is None and self.served_name in names:
+            return
+        if config.server is None or len(models) != 1:
+            raise UserError(f"{url} serves {', '.join(names) or 'none'}: {self.name} is needed, and no other model.")
         longest = models[0].get("max_model_len")
         if isinstance(longest, int) and (self.context is None or longest < self.context):
             self.context = longest
         if isinstance(longest, int) and self.most_tokens is not None:
             self.most_tokens = min(longest, self.most_tokens)
-        return str(models[0]["id"])
+        self.served_name = names[0]
 
     def draw(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int) -> list[list[list[int]]]:
         rooms = [room(prompt, self.context, sampling.max_new_tokens) for prompt in prompts]
@@ -332,7 +349,13 @@ class EngineModel(TokenModel):
             parts[part] = reply
             if len(parts) < len(job.calls):
                 return
-            results[number] = job.read([parts[place] for place in range(len(job.calls))])
+            try:
+                results[number] = job.read([parts[place] for place in range(len(job.calls))])
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise UserError(
+                    f"{self.engine.name} at {self.client.url} sends another form of reply than the versions that "
+                    f"docs/engines.md names ({type(error).__name__}: {error}): install one of those."
+                ) from error
             del replies[number]  # of long rows they are large
             tokens += job.tokens(results[number])
             now = time.monotonic()
@@ -397,39 +420,54 @@ def problem_of(engine: Dialect, config: EngineOptions) -> str | None:
     """Why no server can be had here: its command is not there, or one that is to run does not answer."""
     if config.server is not None:
         try:
-            fetch(config.server.rstrip("/") + engine.models, config)
+            fetch(config.server + engine.models, config)
         except UserError as error:
             return str(error)
         return None
     program = expand((config.command or engine.command)[0])
-    if shutil.which(program, path=config.environment.get("PATH")) is None:
-        return (
-            f"there is no command {program!r}. Install {engine.name} in an environment of its own and name it in the "
-            f"backend's options (command: [/path/to/venv/bin/{engine.command[0]}, ...]), or name a server that runs "
-            "(server: URL)"
-        )
-    return None
+    if not config.command and not engine.in_path:
+        lack = f"no command is named, and a {program!r} in PATH need not have {engine.name}"
+    elif shutil.which(program, path=config.environment.get("PATH")) is None:
+        lack = f"there is no command {program!r}"
+    else:
+        return None
+    return (
+        f"{lack}. Install {engine.name} in an environment of its own and name it in the backend's options (command: "
+        f"[/path/to/venv/bin/{', '.join(engine.command)}]), or name a server that runs (server: URL)"
+    )
 
 
-def fetch(url: str, config: EngineOptions) -> dict[str, Any]:
+def fetch(url: str, config: EngineOptions, attempts: int = 1) -> dict[str, Any]:
     """A JSON object. Raises UserError."""
     import urllib.request
 
-    key = os.environ.get(config.api_key_env) if config.api_key_env else None
-    if config.api_key_env and not key:
+    key = ApiKey(config.api_key_env)
+    if config.api_key_env and key.value == "none":
         raise UserError(f"{url}: the environment variable {config.api_key_env} (api_key_env) is not set.")
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    if problem := key.problem():
+        raise UserError(f"{url}: {problem}")
+    headers = {"Authorization": f"Bearer {key.value}"} if config.api_key_env else {}
     handlers = [] if is_elsewhere(config.server) else [urllib.request.ProxyHandler({})]
     opener = urllib.request.build_opener(*handlers)
-    try:
-        # ``EngineOptions.server`` begins with http.
-        with opener.open(urllib.request.Request(url, headers=headers), timeout=CHECK_SECONDS) as reply:  # noqa: S310
-            return dict(json.load(reply))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{url} cannot be asked ({error}): start that server, or correct its address.") from error
+    reason = ""
+    for attempt in range(attempts):
+        time.sleep(pause(attempt))
+        try:
+            # ``EngineOptions.server`` begins with http.
+            with opener.open(urllib.request.Request(url, headers=headers), timeout=CHECK_SECONDS) as reply:  # noqa: S310
+                found = json.load(reply)
+            if isinstance(found, dict):
+                return found
+            reason = "no JSON object"
+        except (OSError, ValueError, HTTPException) as error:
+            reason = key.scrub(str(error))
+    raise UserError(f"{url} cannot be asked ({reason}): start that server, or correct its address.")
 
 
 def is_elsewhere(server: str | None) -> bool:
     """Whether a proxy may stand between."""
     host = urlsplit(server).hostname if server else None
-    return host is not None and host != "localhost" and not host.startswith("127.")
+    try:
+        return host is not None and host != "localhost" and not ip_address(host).is_loopback
+    except ValueError:  # a name
+        return True

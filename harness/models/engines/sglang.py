@@ -19,6 +19,7 @@ PATH = "/generate"
 class SGLang(Dialect):
     name = "sglang"
     command = ("python", "-m", "sglang.launch_server", "--model-path", "{model}")
+    in_path = False
     version = "/server_info"
     # A prompt may fill the model's context (``EngineModel.most_tokens``).
     environment: ClassVar[Mapping[str, str]] = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}

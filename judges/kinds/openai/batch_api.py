@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.api_key import ApiKey
 from harness.contracts.judge import CallOutcome, JudgeError
 from harness.types import Reply, Request
 from judges.client.batch_jobs import POLL_SECONDS, JobState
 from judges.kinds.openai.bodies import whole_number
-from judges.kinds.openai.responses import ApiKey, errors_named, read_body, status_failure
+from judges.kinds.openai.responses import errors_named, read_body, status_failure
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 from pydantic import Field
 
+from harness.api_key import ApiKey
 from harness.contracts.judge import JudgeError, JudgeKind
 from harness.contracts.options import InvalidOption, NotNegative, options, require
 from harness.types import Messages, Reply, Request, is_plain
@@ -24,7 +25,7 @@ from judges.client.batch_jobs import BatchJobs
 from judges.kinds.openai.batch_api import OpenAIBatchJobs
 from judges.kinds.openai.bodies import unwrap
 from judges.kinds.openai.catalogue import BATCH_DISCOUNT, JudgeModel, Quirks, find, remarks, today
-from judges.kinds.openai.responses import NO_SYSTEM, ApiKey, errors_named, read_body
+from judges.kinds.openai.responses import NO_SYSTEM, errors_named, read_body
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
