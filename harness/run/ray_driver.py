@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import re
 import socket
 import tempfile
 import uuid
@@ -35,12 +34,11 @@ from harness.run.ray_cluster import (
     Supervisor,
     supervisor_name,
 )
-from harness.run.ray_options import SECRET, RayOptions
+from harness.run.ray_options import RayOptions, handed
 from harness.text import format_count
 
 log = logging.getLogger(__name__)
 
-HANDED: Final = re.compile(r"(DISTILBENCH|HF|TRANSFORMERS|AWS|FSSPEC)_|PYTHONPATH$")
 AUTO: Final = "auto"
 LOCAL: Final = "local"
 GONE: Final = "the Ray cluster does not answer any more"
@@ -199,8 +197,7 @@ class RayExecutor(Executor):
         """For stages that write the ledger."""
         engines = RayEngines(self.name, self._environment(1), self.connection.address)
         make = partial(self.make_run_stage, engines=engines, copies=self._copies(None, here=True))
-        # Its stages wait for answers: no GPU, and no core of the cluster.
-        return WorkerPool(replace(self.resources, gpus=(), cluster_gpus=False, stages={}), make, self.listener)
+        return WorkerPool(beside_the_cluster(self.resources), make, self.listener)
 
     def _copies(self, folder: str | None, here: bool = False) -> Copies | None:
         """``here``: in the store of this machine's runs."""
@@ -210,8 +207,7 @@ class RayExecutor(Executor):
         return Copies(url, Path(folder) if folder else Path(tempfile.gettempdir()) / f"distilbench-{self.name}")
 
     def _environment(self, threads: int) -> dict[str, str]:
-        names = [name for name in os.environ if HANDED.match(name) and not SECRET.search(name)]
-        values = {name: os.environ[name] for name in (*names, *self.config.environment) if name in os.environ}
+        values = handed(os.environ, self.config.environment)
         return {**values, **dict.fromkeys(THREADS, str(threads)), "TOKENIZERS_PARALLELISM": "false"}
 
     def shutdown(self, abort: bool) -> None:
@@ -223,6 +219,18 @@ class RayExecutor(Executor):
             log.debug("the supervisor did not hear that the command is over: %s", error)
         if self.connection.ours:
             ray.shutdown()
+
+
+def beside_the_cluster(resources: Resources) -> Resources:
+    """For stages that wait for answers on the driver's machine: no GPU, and no core of the cluster."""
+    stages = {kind: replace(wish, gpus=0) for kind, wish in resources.stages.items()}
+    return replace(resources, gpus=(), cluster_gpus=False, stages=stages)
+
+
+def granted_gpus(resources: Resources) -> list[str]:
+    """Of this machine, for a cluster that is started here: by default all."""
+    names = visible_gpus()
+    return [names[number] for number in resources.gpus] if resources.gpus else names
 
 
 class Connection(NamedTuple):
@@ -254,10 +262,10 @@ def connect(config: RayOptions, resources: Resources) -> Connection:
         os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
         largest = max([resources.threads, *(kind.threads or 0 for kind in resources.stages.values())])
         settings = {"num_cpus": max(resources.workers * resources.threads, largest), "include_dashboard": False}
-        settings |= {"object_store_memory": OBJECT_STORE, "num_gpus": len(resources.gpus)}
+        gpus = granted_gpus(resources)
+        settings |= {"object_store_memory": OBJECT_STORE, "num_gpus": len(gpus)}
         if resources.gpus:
-            names = visible_gpus()
-            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names[number] for number in resources.gpus)
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     try:
         if address != LOCAL:
             check_port(address)
