@@ -82,6 +82,7 @@ HEAVY = frozenset(
         "deepspeed",
         "fsspec",
         "httpx",
+        "httpx2",
         "huggingface_hub",
         "jinja2",
         "lm_eval",
