@@ -151,4 +151,8 @@ def test_a_name_that_is_too_long_is_a_message(
     monkeypatch.setattr(sys, "argv", ["distilbench", *(word.replace("LONG", "x" * 300) for word in words)])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "file name too long. File systems take names of up to 255 bytes" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    if "--recipe" in words:
+        assert "is neither a shipped recipe nor a file" in said
+    else:
+        assert "file name too long. File systems take names of up to 255 bytes" in said

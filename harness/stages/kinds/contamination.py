@@ -9,10 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 
-from harness.contracts.options import C
-from harness.contracts.source import PromptSource
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.prompts import load_prompts
@@ -69,7 +66,7 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
         text = f"overlap: prompts from {source.name!r} are read in the first stage and checked there"
         return [PlanIssue(False, text)]
     try:
-        prompts = first_prompts(source.source, source.config, json.dumps(source.pin.identity), spec.seed, spec.n)
+        prompts = load_prompts(source.source, source.config, source.pin.identity, spec.seed, spec.n)
     except UserError as error:  # too few, or an asset that is not here: the first stage would fail too
         return [PlanIssue(True, f"training prompts: {error}", forceable=False)]
     issues = []
@@ -82,11 +79,6 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
             text += "; choose other prompts or set prompts.allow_overlap=true (--force does not pass this over)"
         issues.append(PlanIssue(problem, text, forceable=not problem))
     return issues
-
-
-@lru_cache(maxsize=1)  # the targets of a command have other benchmarks, and the same prompts
-def first_prompts(source: PromptSource[C], config: C, identity: str, seed: int, n: int) -> Sequence[Prompt]:
-    return load_prompts(source, config, json.loads(identity), seed, n)
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
