@@ -247,6 +247,8 @@ def make_run_stage(folder: Path, engines: EngineHost | None = None, copies: Copi
             command = ("python", "-m", "http.server", "--bind", "{host}", "{port}", "--directory", str(folder))
             spec = EngineSpec(f"engine {port}", command, health="/", gpus=int(stage.params["gpus"]), start_seconds=60)
             (folder / f"{stage.row}.url").write_text(engines.address(spec, folder / "log" / "engine.log"))
+            # An engine that nobody asks ends where another waits: it is held until the other stage has asked, too.
+            wait_until((folder / f"{stage.params.get('beside', stage.row)}.url").exists, 100)
             engines.release()
         threads = os.environ["OMP_NUM_THREADS"]
         gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "")
@@ -384,7 +386,12 @@ def test_one_engine_serves_all_its_stages_and_ends_for_another(both: Machines, t
     """Two machines with two GPUs each: three engines that take two cannot stand at once."""
     rows = [f"asks {port}{letter}" for port in (1, 2, 3) for letter in "ab"]
     stages = [
-        Stage("sample", {"port": row[5], "gpus": 2, "row": row}, row=row, local={"models": {}, "engine": True})
+        Stage(
+            "sample",
+            {"port": row[5], "gpus": 2, "row": row, "beside": row[:-1] + {"a": "b", "b": "a"}[row[-1]]},
+            row=row,
+            local={"models": {}, "engine": True},
+        )
         for row in rows
     ]
     errors = run(both, tmp_path, stages)
