@@ -64,7 +64,7 @@ def read_marker(file: str) -> dict[str, Any]:
     # A marker without a checksum is one that was changed, too; one of another artifact has its key.
     if not is_sound(raw) or not file.endswith(f"/{meta['key']}/{MARKER}"):
         raise ValueError("it is not what its stage wrote")
-    return dict(meta)
+    return meta
 
 
 def foreign_files(folder: Path, meta: Mapping[str, Any]) -> Iterator[str]:
