@@ -18,7 +18,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
+from harness.contracts.method import (
+    LEARNING_RATE,
+    Batch,
+    DistributionStorage,
+    DroppedPrompt,
+    Loss,
+    Method,
+    Needs,
+    Row,
+    Tensors,
+    Term,
+)
 from harness.contracts.options import NotNegative, Tokens, options, require
 from harness.types import Group
 from methods.kd import bins, fold
@@ -109,4 +120,5 @@ METHOD = Method(
     loss=loss,
     token_terms=token_terms,
     storage=lambda config: DistributionStorage(config.top_k),
+    space={**LEARNING_RATE, "gamma": "log(0.1, 10)"},  # the first author's code has 1.6
 )

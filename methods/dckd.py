@@ -14,7 +14,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
+from harness.contracts.method import (
+    LEARNING_RATE,
+    Batch,
+    DistributionStorage,
+    DroppedPrompt,
+    Loss,
+    Method,
+    Needs,
+    Row,
+    Tensors,
+    Term,
+)
 from harness.contracts.options import NotNegative, Tokens, options
 from harness.types import Group
 from methods.kd import bins, fold
@@ -80,4 +91,9 @@ METHOD = Method(
     loss=loss,
     token_terms=token_terms,
     storage=lambda config: DistributionStorage(config.top_k),
+    space={
+        **LEARNING_RATE,
+        "chosen_weight": "log(0.01, 1)",  # a decade on each side of the first author's 0.1
+        "rejected_weight": "log(0.01, 1)",
+    },
 )

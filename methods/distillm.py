@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import ShareBelowOne, options
 from methods import gkd
 
@@ -58,4 +58,9 @@ METHOD = Method(
     token_terms=token_terms,
     rollouts=gkd.ROLLOUTS,
     row_fields=("on_policy",),
+    space={
+        **LEARNING_RATE,
+        "skew": "uniform(0, 0.5)",  # the paper's is 0.1
+        "on_policy": "{0, 0.5, 1}",  # as GKD
+    },
 )

@@ -6,7 +6,7 @@ Mean over prompts. The reference is the starting student, frozen; its sums are c
 2023, arXiv 2305.18290. Pairs: largest and smallest log p_sel of the n samples (PAD appendix B.3).
 """
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term, Trl
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Tensors, Term, Trl
 from harness.contracts.options import Positive, options
 from methods import ranking
 
@@ -37,4 +37,5 @@ METHOD = Method(
     loss=loss,
     check=ranking.require_several,
     trl=Trl("dpo", lambda config: {"beta": config.beta}),
+    space={**LEARNING_RATE, "beta": "log(0.01, 1)"},  # SimPO's authors searched 0.01 to 0.1, DPO's took 0.1 and 0.5
 )

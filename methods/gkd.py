@@ -15,7 +15,18 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, DroppedPrompt, Loss, Method, Needs, Rollouts, Row, Tensors, Term
+from harness.contracts.method import (
+    LEARNING_RATE,
+    Batch,
+    DroppedPrompt,
+    Loss,
+    Method,
+    Needs,
+    Rollouts,
+    Row,
+    Tensors,
+    Term,
+)
 from harness.contracts.options import PositiveTemperature, Share, options
 from harness.types import Group
 from methods.kd import reference_rows
@@ -86,4 +97,9 @@ METHOD = Method(
     token_terms=token_terms,
     rollouts=ROLLOUTS,
     row_fields=("on_policy",),
+    space={
+        **LEARNING_RATE,
+        "beta": "uniform(0, 1)",
+        "on_policy": "{0, 0.5, 1}",  # the paper's lambdas
+    },
 )

@@ -10,7 +10,7 @@ margin is asked of answers of every length. Pairs: largest and smallest log p_se
 from collections.abc import Mapping
 from typing import Literal
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term, Trl
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Tensors, Term, Trl
 from harness.contracts.options import Positive, options, require
 from methods import ranking
 
@@ -49,4 +49,5 @@ METHOD = Method(
     loss=loss,
     check=ranking.require_several,
     trl=Trl("dpo", trl_arguments),
+    space={**LEARNING_RATE, "beta": "log(0.01, 10)"},  # SimPO's authors searched 0.01 to 1: margins of 50 to 0.5 nats
 )

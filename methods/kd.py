@@ -12,7 +12,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, DistributionStorage, DroppedPrompt, Loss, Method, Needs, Row, Tensors, Term
+from harness.contracts.method import (
+    LEARNING_RATE,
+    Batch,
+    DistributionStorage,
+    DroppedPrompt,
+    Loss,
+    Method,
+    Needs,
+    Row,
+    Tensors,
+    Term,
+)
 from harness.contracts.options import PositiveTemperature, Share, Tokens, options
 from harness.types import Group
 
@@ -95,4 +106,9 @@ METHOD = Method(
     loss=loss,
     token_terms=token_terms,
     storage=lambda config: None if config.top_k is None else DistributionStorage(config.top_k, config.temperature),
+    space={
+        **LEARNING_RATE,
+        "weight": "uniform(0, 1)",
+        "temperature": "log(1, 8)",  # Hinton et al., section 3: above 8 alike, 2.5 to 4 best for small students
+    },
 )

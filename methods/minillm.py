@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Rollouts, Tensors, Term
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Rollouts, Tensors, Term
 from harness.contracts.options import Positive, PositiveTemperature, Share, ShareBelowOne, options
 
 if TYPE_CHECKING:
@@ -99,4 +99,9 @@ METHOD = Method(
     loss=loss,
     token_terms=token_terms,
     rollouts=Rollouts(lambda config: (config.temperature, config.teacher_mix), weigh),
+    space={
+        **LEARNING_RATE,
+        "teacher_mix": "uniform(0, 0.5)",  # the paper's is 0.2, and 0 is its ablation
+        "gamma": "uniform(0, 1)",  # between the token's own reward alone and the paper's undiscounted sum
+    },
 )

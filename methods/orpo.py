@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import Positive, options
 from methods import ranking
 
@@ -61,4 +61,5 @@ METHOD = Method(
     rows=ranking.pair,
     loss=loss,
     check=ranking.require_several,
+    space={**LEARNING_RATE, "weight": "log(0.03, 3)"},  # the authors took 0.1 to 0.25, SimPO's searched 0.1 to 2
 )

@@ -1,19 +1,23 @@
 """PAD-PPD (probabilistic preference distillation): match the teacher's distribution over rankings.
 
-P, Q: Plackett-Luce distributions over all n! rankings with scores beta rhat (teacher, PAD Eq. 9) and beta r (student,
+P, Q: Plackett-Luce distributions over all n! rankings with scores beta rhat (teacher, PAD Eq. 9) and beta_s r (student,
 r(y) = mean log-probability); M = (P + Q) / 2:
 
     L = JSD(P, Q) = ( KL(P || M) + KL(Q || M) ) / 2
 
-Mean over prompts. PAD, arXiv 2502.14272, Eqs. 11-12. The authors' released code minimises
+Mean over prompts; beta_s = beta. PAD, arXiv 2502.14272, Eqs. 11-12. The authors' released code minimises
 ( KL(M || P) + KL(M || Q) ) / 2 instead, which is ``divergence="ag"``.
+
+A ``student_beta`` of its own (ours, not the paper's): the JSD is flat where both distributions are sharp and disagree,
+and within a group mean log-probabilities spread the further the shorter the answers are, by about one over the root of
+the length. At one beta a teacher that is sharp enough can come with a student that is too sharp to learn.
 """
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import Positive, Share, options, require
 from methods import ranking
 
@@ -26,7 +30,9 @@ class PadPpdOptions:
     alpha: Share = 0.8
     """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
     beta: Positive = 10.0
-    """Scale of both rewards."""
+    """Scale of the teacher's reward, and of the student's unless ``student_beta`` says another."""
+    student_beta: Positive | None = None
+    """beta_s, scale of the student's mean log-probabilities; ``null``: beta, as in the paper."""
     divergence: Literal["jsd", "ag", "kl_ts", "kl_st"] = "jsd"
     """``jsd``: the paper. ``ag``: the released code. ``kl_ts``: KL(teacher || student). ``kl_st``: the reverse."""
     numerics: Literal["exact", "mc"] = "exact"
@@ -53,7 +59,8 @@ def loss(batch: Batch, terms: Tensors, config: PadPpdOptions) -> Loss:
     scores = batch.per_prompt(batch.signals["score"])
     rewards = batch.per_prompt(batch.mean_rows(terms["logp"]))
     # float64: at beta = 10 the scores of one prompt lie tens of nats apart, and n! terms are summed.
-    teacher, student = config.beta * scores.double(), config.beta * rewards.double()
+    student_beta = config.beta if config.student_beta is None else config.student_beta
+    teacher, student = config.beta * scores.double(), student_beta * rewards.double()
     if config.numerics == "mc":
         values = plackett_luce.jsd_mc(teacher, student, plackett_luce.gumbel_noise(teacher, config.draws))
     else:
@@ -71,4 +78,10 @@ METHOD = Method(
     rows=lambda group, config: ranking.scored_rows(group, config.alpha, best_first=False),
     loss=loss,
     check=check,
+    space={
+        **LEARNING_RATE,
+        "alpha": "uniform(0, 1)",  # the paper's Figure 5
+        "beta": "log(0.1, 30)",  # the paper's Table 4: 1 to 10, and 10 was chosen, the end of that range
+        "student_beta": "log(0.1, 30)",  # as wide
+    },
 )

@@ -8,7 +8,7 @@ Mean over prompts. Paper: Capturing Nuanced Preferences: Preference-Aligned Dist
 (whose leading minus sign is missing there); rhat: Eq. 9. The released code ranks by log p_sel alone: ``alpha=1``.
 """
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import Positive, Share, options
 from methods import ranking
 
@@ -40,4 +40,9 @@ METHOD = Method(
     rows=lambda group, config: ranking.scored_rows(group, config.alpha),
     loss=loss,
     check=ranking.require_several,
+    space={
+        **LEARNING_RATE,
+        "alpha": "uniform(0, 1)",  # the paper's Figure 5
+        "beta": "log(0.1, 30)",  # the paper's Table 4: 1 to 10, and 10 was chosen, the end of that range
+    },
 )

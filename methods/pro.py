@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import NotNegative, Positive, options
 from methods import ranking
 
@@ -75,4 +75,9 @@ METHOD = Method(
     rows=lambda group, config: ranking.scored_rows(group),
     loss=loss,
     check=ranking.require_several,
+    space={
+        **LEARNING_RATE,
+        "beta": "log(0.1, 30)",  # ours: the paper has none
+        "sft_weight": "log(0.001, 2)",  # 0.05 in the authors' scripts, 2 in their code's default
+    },
 )

@@ -6,7 +6,7 @@ Mean over prompts. Paper: Meng, Xia and Chen 2024, arXiv 2405.14734. Pairs: larg
 samples (PAD appendix B.3).
 """
 
-from harness.contracts.method import Batch, Loss, Method, Needs, Tensors, Term
+from harness.contracts.method import LEARNING_RATE, Batch, Loss, Method, Needs, Tensors, Term
 from harness.contracts.options import NotNegative, Positive, options
 from methods import ranking
 
@@ -40,4 +40,9 @@ METHOD = Method(
     rows=ranking.pair,
     loss=loss,
     check=ranking.require_several,
+    space={
+        **LEARNING_RATE,
+        "beta": "log(0.1, 30)",  # 2 to 10 in the authors' recipes; as wide as PAD's, which scales the same reward
+        "gamma_beta_ratio": "uniform(0, 1)",  # the authors' advice for a search
+    },
 )

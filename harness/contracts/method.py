@@ -181,6 +181,10 @@ class Trl(Generic[C_contra]):
     """config -> arguments of TRL's ``SFTConfig`` or ``DPOConfig`` (``beta``)."""
 
 
+LEARNING_RATE: Mapping[str, str] = {"train.learning_rate": "log(0.1x, 10x)"}
+"""What every method's search varies. Relative, because a sensible rate is a matter of the models' size."""
+
+
 @dataclass(frozen=True)
 class Method(Generic[C]):
     """A row of the tables (``docs/add-a-method.md``)."""
@@ -204,3 +208,7 @@ class Method(Generic[C]):
     row_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide ``rows``: all that references and stored distributions depend on."""
     version: int = 1
+    space: Mapping[str, str] = field(default_factory=lambda: LEARNING_RATE)
+    """What a search varies, and how far: a field of ``config``, or ``train.FIELD``, to ``uniform(LOW, HIGH)``,
+    ``log(LOW, HIGH)`` (uniform in the logarithm) or ``{A, B, C}`` (one of these). A bound with an x multiplies the
+    recipe's value. All methods get the same number of trials, so name the two to four knobs that matter."""

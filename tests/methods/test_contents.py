@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import methods
+from harness.training.options import TrainOptions
 from methods import METHODS
 
 SHARED = {"__init__", "plackett_luce", "ranking"}
@@ -36,7 +38,7 @@ WRONG: dict[str, dict[str, object]] = {
     "simpo": {"beta": 0.0, "gamma_beta_ratio": -1.0},
     "pro": {"gap": "wide", "gap_limit": 0.0, "gap_scale": 0.0, "beta": -1.0, "sft_weight": -1.0, "sft_reduction": "x"},
     "pad-vpd": {"alpha": 1.1, "beta": 0.0},
-    "pad-ppd": {"alpha": -0.1, "beta": 0.0, "divergence": "js", "numerics": "fast", "draws": 1},
+    "pad-ppd": {"alpha": -0.1, "beta": 0.0, "student_beta": 0.0, "divergence": "js", "numerics": "fast", "draws": 1},
     "dckd": {"weight": -1.0, "chosen_weight": -0.1, "rejected_weight": -1.0, "top_k": 0},
     "adpa": {"gamma": -1.0, "top_k": 0, "clip_advantage": (1.0, 1.0)},
     "ipo": {"beta": 0.0, "reduction": "max"},
@@ -50,6 +52,15 @@ WRONG: dict[str, dict[str, object]] = {
 def test_options_out_of_range_are_refused(name: str, option: str) -> None:
     with pytest.raises(ValueError, match=option):
         METHODS[name].config(**{option: WRONG[name][option]})
+
+
+def test_a_search_varies_what_each_method_has() -> None:
+    """The learning rate everywhere, and up to three options of the method itself: all get the same number of trials."""
+    train = {f"train.{field.name}" for field in fields(TrainOptions)}
+    for name, method in METHODS.items():
+        assert set(method.space) <= train | {field.name for field in fields(method.config)}, name
+        assert "train.learning_rate" in method.space and len(method.space) <= 4, name
+    assert {name for name, method in METHODS.items() if len(method.space) == 1} == {"seqkd", "best-of-n"}
 
 
 def test_importing_methods_does_not_import_torch() -> None:

@@ -35,6 +35,16 @@ def test_loss_by_hand(divergence: str, value: float) -> None:
     assert found.item() == pytest.approx(value, abs=1e-6)
 
 
+def test_each_side_has_its_own_scale() -> None:
+    """Teacher 2 (log 3 / 2, 0), student 4 (0, log 3 / 4): (log 3, 0) and (0, log 3) as above. Without its own scale
+    the student has the teacher's: 2 (0, log 3 / 2)."""
+    log3 = math.log(3)
+    own = pad_ppd.PadPpdOptions(beta=2.0, student_beta=4.0)
+    assert loss_of(torch.tensor([0.0, log3 / 4]), [log3 / 2, 0.0], own).item() == pytest.approx(0.130812, abs=1e-6)
+    one = pad_ppd.PadPpdOptions(beta=2.0)
+    assert loss_of(torch.tensor([0.0, log3 / 2]), [log3 / 2, 0.0], one).item() == pytest.approx(0.130812, abs=1e-6)
+
+
 def test_rows_of_several_tokens_count_by_their_mean() -> None:
     """Tokens (-1, -1) and (log 3 - 1): means -1 and log 3 - 1, which differ by log 3 as above: JSD 0.130812."""
     batch = tiny_batch([2, 1], signals={"score": [math.log(3), 0.0]})
