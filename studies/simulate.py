@@ -2,9 +2,9 @@
 
     python studies/simulate.py measure --out rates.json       # two small runs: rates of this machine's CPU
     python studies/simulate.py check --rates rates.json       # pocket's table 1 with 1 and 2 workers, simulated and run
-    python studies/simulate.py check --rates rates.json --real   # at its real size: 40 minutes on two cores
+    python studies/simulate.py check --rates rates.json --real   # at its real size: ten minutes on two cores
 
-``measure`` runs three of the eight methods of table 1 on 320 other prompts and half of the questions, with one worker
+``measure`` runs three of the eight methods of table 1 on 640 other prompts and half of the questions, with one worker
 and with two. Its stages' seconds are fitted by what they did (tokens trained on, read and written by each model, judge
 calls, resamples) and by what they all have (a start, the imports of a worker): least squares without negative values.
 So no stage has a rate of its own, and other prompts, questions, methods and seeds are predicted, not repeated.
@@ -36,7 +36,7 @@ PILOT = {
     "methods": ["seqkd", "pad-ppd", "minillm"],
     "seeds": [7],
     "set": {
-        "prompts.n": 320, "prompts.seed": 1, "benchmarks.alpaca_eval.limit": 100, "benchmarks.arena_hard.limit": 60,
+        "prompts.n": 640, "prompts.seed": 1, "benchmarks.alpaca_eval.limit": 100, "benchmarks.arena_hard.limit": 60,
         "benchmarks.mt_bench.limit": 24, "benchmarks.gsm8k.limit": 60,
     },
 }  # fmt: skip

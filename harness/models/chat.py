@@ -346,11 +346,12 @@ def encode(
     response: str,
     finished: bool = True,
     ids: Sequence[int] = (),
+    prompt_ids: Sequence[int] | None = None,
 ) -> EncodedTurn:
     """Ids of prompt and response. ``finished=False`` leaves the end-of-turn token out (a response cut by the limit).
-    ``ids``: as the response was drawn."""
+    ``ids``: as the response was drawn; ``prompt_ids``: what ``encode_prompt`` gives, where it was asked before."""
     if drawn := drawn_tokens(tokenizer, response, finished, ids):
-        return EncodedTurn(encode_prompt(tokenizer, messages), drawn)
+        return EncodedTurn(list(prompt_ids or encode_prompt(tokenizer, messages)), drawn)
     prompt_string = prompt_text(tokenizer, messages)
     response_text = answer_text(tokenizer, response, finished)
     prompt, joint = tokenizer([prompt_string, prompt_string + response_text], add_special_tokens=False)["input_ids"]

@@ -117,10 +117,15 @@ class TokenModel(ABC):
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
         """Raises ValueError for an empty, unfinished response, and TooLong."""
-        rows = [
-            encode(self.tokenizer, messages, response.text, response.finished, response.ids)
-            for messages, response in zip(conversations, responses, strict=True)
-        ]
+        rows: list[EncodedTurn] = []
+        asked: Messages | None = None
+        prompt: list[int] = []
+        for messages, response in zip(conversations, responses, strict=True):
+            if response.ids and messages is not asked:
+                # A conversation comes n times, one after the other, and its chat template costs more than the rest.
+                asked, prompt = messages, encode_prompt(self.tokenizer, messages)
+            known = prompt if messages is asked else None
+            rows.append(encode(self.tokenizer, messages, response.text, response.finished, response.ids, known))
         if not all(row.response for row in rows):
             raise ValueError("an empty, unfinished response has no tokens to average over")
         check_lengths(self.name, [len(row.prompt) + len(row.response) for row in rows], self.context)

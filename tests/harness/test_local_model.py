@@ -9,7 +9,7 @@ import pytest
 from harness.contracts.model import Sampling
 from harness.errors import UserError
 from harness.models.backends import load_model
-from harness.models.chat import prompt_text
+from harness.models.chat import encode_prompt, prompt_text
 from harness.models.prefix_cache import Reader, length_batches
 from harness.types import Response
 from tests.tiny import tiny_checkpoint, tiny_tokenizer
@@ -70,6 +70,23 @@ def test_mean_logps_equal_a_dense_forward_pass(model: Any) -> None:
         start = len(row.prompt) - 1
         expected = sum(float(logps[start + i, token]) for i, token in enumerate(row.response)) / len(row.response)
         assert value == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_conversation_is_written_once_for_responses_that_follow_one_another(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows in any order, drawn ones and texts mixed: the same means, and the template of each run of rows once."""
+    from harness.models import token_model
+
+    drawn = [response for row in model.generate(ASK[:2], Sampling(4, 1.0), seed=1, n=2) for response in row]
+    pairs = [(ASK[0], drawn[0]), (ASK[0], drawn[1]), (ASK[1], Response("bi bo", True, 3)), (ASK[1], drawn[2]),
+             (ASK[1], drawn[3]), (ASK[0], Response("da", True, 2)), (ASK[0], drawn[1])]  # fmt: skip
+    alone = [model.mean_logps([talk], [response])[0] for talk, response in pairs]
+    written = []
+    monkeypatch.setattr(token_model, "encode_prompt", lambda *args: written.append(args[1]) or encode_prompt(*args))
+    together = model.mean_logps([talk for talk, _ in pairs], [response for _, response in pairs])
+    assert together == pytest.approx(alone, abs=1e-5)
+    assert written == [ASK[0], ASK[1], ASK[0]]
 
 
 def scaled(kind: str, folder: Path) -> Path:
