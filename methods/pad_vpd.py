@@ -18,7 +18,7 @@ class PadVpdOptions:
     alpha: Share = 0.8
     """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
     beta: Positive = 10.0
-    """Scale of the student's reward."""
+    """Scale of the student's reward. The teacher only orders, so its rewards need no scale."""
 
 
 def loss(batch: Batch, terms: Tensors, config: PadVpdOptions) -> Loss:

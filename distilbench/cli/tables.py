@@ -28,7 +28,7 @@ ANSWERS = {
 TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
 LISTS = ("methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets")
 _LIST = f"Which of them: {', '.join(LISTS)}; default: all."
-_VERBOSE = "Of methods: the paper, and every option with its default."
+_VERBOSE = "Of methods: the paper, what a search varies, and every option with its default."
 
 
 def row(method: Method) -> tuple[str, ...]:
@@ -70,7 +70,9 @@ def details(method: Method) -> list[tuple[str, str]]:
     options = [
         (f"{name} = {json.dumps(value)}", texts.get(name, "")) for name, value in json_data(method.config()).items()
     ]
-    return [("paper", method.paper), *zip(HEADS[2:], row(method)[2:], strict=True), *options]
+    space = "; ".join(f"{knob}={text}" for knob, text in method.space.items())
+    facts = zip(HEADS[2:], row(method)[2:], strict=True)
+    return [("paper", method.paper), *facts, ("a search varies", space), *options]
 
 
 @app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")

@@ -63,6 +63,9 @@ def check_config(method: Method[C], config: C, world: World) -> str:
     detail = options_check("train", "sampling", "method", "judge", "kind")(method)
     strangers = set(method.row_fields) - set(field_tree(method.config))
     require(not strangers, f"row_fields names {sorted(strangers)}, which are not options")
+    knobs = {*field_tree(method.config), *(f"train.{name}" for name in field_tree(TrainOptions))}
+    unknown = set(method.space) - knobs
+    require(not unknown, f"space names {sorted(unknown)}, which are neither options nor train.OPTION")
     return detail
 
 

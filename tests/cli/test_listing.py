@@ -51,7 +51,8 @@ def test_every_method_has_a_row_and_every_option_its_sentence() -> None:
         assert row(method)[:2] == (name, method.title) and all(row(method))
         lines = dict(details(method))
         assert lines["paper"] == method.paper and all(lines.values())
-        assert len(lines) == 5 + len(dataclasses.fields(method.config))
+        assert len(lines) == 6 + len(dataclasses.fields(method.config))
+    assert dict(details(METHODS["best-of-n"]))["a search varies"] == "train.learning_rate=log(0.1x, 10x)"
     assert "lambda, the share of the divergence" in dict(details(METHODS["kd"]))["weight = 0.5"]
     assert "top_k = null" in dict(details(METHODS["kd"])) and "long_term = true" in dict(details(METHODS["minillm"]))
 

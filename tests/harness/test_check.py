@@ -96,6 +96,7 @@ FAULTS = {
     "unexplained": faulty("config", "no docstring under weight", config=Unexplained, row_fields=()),
     "taken name": faulty("config", "options may not be called train", config=Taken, row_fields=()),
     "row field": faulty("config", r"row_fields names \['depth'\]", row_fields=("depth",)),
+    "knob": faulty("config", r"space names \['depth', 'train.rate'\]", space={"depth": "{1, 2}", "train.rate": "{1}"}),
     "uneven rows": faulty("rows", r"equally many rows.*\[1, 2\]", rows=uneven),
     "rows by chance": faulty("rows", "something else when it is called again", rows=fickle),
     "undeclared": faulty("needs", "reads golden, which Needs does not declare", rows=golden_or_sample),

@@ -31,6 +31,7 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "pad-ppd ag": ("pad-ppd", pad_ppd.PadPpdOptions(divergence="ag")),
     "pad-ppd kl_ts": ("pad-ppd", pad_ppd.PadPpdOptions(divergence="kl_ts")),
     "pad-ppd kl_st": ("pad-ppd", pad_ppd.PadPpdOptions(divergence="kl_st")),
+    "pad-ppd scaled": ("pad-ppd", pad_ppd.PadPpdOptions(beta=2.0, student_beta=0.7, standardise_teacher=True)),
     "gkd forward": ("gkd", METHODS["gkd"].config(beta=0.0)),
     "gkd reverse": ("gkd", METHODS["gkd"].config(beta=1.0)),
     "distillm srkl": ("distillm", METHODS["distillm"].config(divergence="srkl")),
