@@ -49,6 +49,16 @@ def test_each_side_has_its_own_scale() -> None:
     assert loss_of(torch.tensor([0.0, log3 / 2]), [log3 / 2, 0.0], one).item() == pytest.approx(0.130812, abs=1e-6)
 
 
+def test_a_sharp_student_that_is_wrong_learns_little() -> None:
+    """n = 2, a teacher that is sure, a student that is wrong by 0.9 nats: with s = sigmoid(-0.9 beta_s) the gradient by
+    the margin is beta_s s (1 - s) log(s / (1 + s)) / 2. beta_s = 10: s = 0.000123, -0.00555; beta_s = 1: s = 0.289,
+    -0.154. One beta of 1 for both sides would leave this teacher 5 of its 50 nats."""
+    for student_beta, by_hand in ((10.0, -0.00555), (1.0, -0.154)):
+        logp = torch.tensor([-0.9, 0.0], requires_grad=True)
+        loss_of(logp, [5.0, 0.0], pad_ppd.PadPpdOptions(student_beta=student_beta)).backward()
+        assert logp.grad is not None and logp.grad[0].item() == pytest.approx(by_hand, rel=0.005)
+
+
 @pytest.mark.parametrize("scores", [[5.0, 3.0], [-0.01, -0.03]])
 def test_standardised_pairs_are_one_apart_from_their_mean(scores: list[float]) -> None:
     """Scores (1, -1) at any margin; beta = log 3 / 2 makes them log 3 apart: P = (3/4, 1/4), JSD 0.130812 as above."""
