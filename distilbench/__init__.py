@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ imports what is used
+    from distilbench.searching import FinishedSearch, Search, plan_search, search
     from distilbench.simulation import simulate
     from distilbench.workflows.answers import export_answers, import_answers, read_import
     from distilbench.workflows.compare_judges import compare_annotations, compare_judges, plan_judge_comparison
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ impo
     from harness.errors import UserError
 
 _MODULES = {
+    "distilbench.searching": ("FinishedSearch", "Search", "plan_search", "search"),
     "distilbench.simulation": ("simulate",),
     "distilbench.workflows.answers": ("export_answers", "import_answers", "read_import"),
     "distilbench.workflows.compare_judges": ("compare_annotations", "compare_judges", "plan_judge_comparison"),
@@ -32,9 +34,9 @@ _MODULES = {
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
-    "FinishedRun", "UserError", "WorkPlan", "compare_annotations", "compare_judges", "evaluate", "export_answers",
-    "import_answers", "load", "plan", "plan_evaluation", "plan_judge_comparison", "read_import", "report",
-    "reproduce", "run", "simulate", "write_page",
+    "FinishedRun", "FinishedSearch", "Search", "UserError", "WorkPlan", "compare_annotations", "compare_judges",
+    "evaluate", "export_answers", "import_answers", "load", "plan", "plan_evaluation", "plan_judge_comparison",
+    "plan_search", "read_import", "report", "reproduce", "run", "search", "simulate", "write_page",
 ]  # fmt: skip
 
 

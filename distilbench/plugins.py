@@ -27,7 +27,7 @@ from harness.stages import STAGES
 from judges import BENCHMARKS, JUDGES
 from judges.client.ask import ask
 from methods import METHODS
-from reports.targets import TARGETS
+from reports.targets import SEARCH, TARGETS
 
 OURS: Mapping[str, Mapping[str, Any]] = {
     "methods": METHODS, "benchmarks": BENCHMARKS, "judges": JUDGES,
@@ -61,7 +61,8 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
             names = ", ".join(name for table in OURS for name in variables(table))
             raise UserError(f"{origin} defines none of {names}: nothing of it can be used.")
     stages = {name: kind.runs_model for name, kind in STAGES.items()}
-    return Registry(**{table.name: table.entries for table in tables}, ask=ask, targets=TARGETS, stages=stages)
+    targets = {**TARGETS, SEARCH.name: SEARCH}
+    return Registry(**{table.name: table.entries for table in tables}, ask=ask, targets=targets, stages=stages)
 
 
 def entries_of(table: str, name_or_file: str, plugins: Sequence[str] = ()) -> list[Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.contracts.target import Target
 from reports.figures.bars import bars, sweeps
 from reports.figures.scatter import cost_points, costs, length_columns, lengths
+from reports.figures.search import panels
 from reports.figures.style import figure_bytes, figure_style
 from reports.figures.training_curves import logged_rows, training_curves
 from reports.formats.data import to_csv, to_json
@@ -17,6 +18,7 @@ from reports.formats.latex import latex
 from reports.formats.markdown import markdown
 from reports.tables.published import hyperparameter_table
 from reports.tables.score_table import score_table
+from reports.tables.search import RowSearch, search_table
 from reports.tables.summary import MIN_COVERAGE, Summary, summarise
 from reports.tables.table import Drawing, Table
 from reports.targets import find_target
@@ -63,6 +65,10 @@ def make_table(results: Results, target: str = "table1", min_coverage: float | N
     if min_coverage is None:
         min_coverage = results.run.recipe.get("statistics", {}).get("min_coverage", MIN_COVERAGE)
     return BUILDERS[grid.layout](results, grid, min_coverage)
+
+
+def make_search_table(search: RowSearch) -> Table:
+    return replace(search_table(search), drawings=(Drawing("", "value against score", partial(panels, search)),))
 
 
 def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:

@@ -57,6 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("reports",),
     ("distilbench.plugins", "distilbench.installation", "distilbench.workers"),
     ("distilbench.workflows",),
+    ("distilbench.searching",),
     ("distilbench",),
     ("distilbench.cli", "distilbench.__main__"),
 )
@@ -72,7 +73,7 @@ can be made again without a benchmark's or a method's code."""
 
 FOLDERS = ("distilbench", "harness", "methods", "judges", "results", "reports", "recipes")
 LINES, BODY, MODULES = 600, 60, 12
-PRODUCT_LINES = 38_500
+PRODUCT_LINES = 40_500
 """Lines of Python, JS, CSS and templates: new code must earn its place, so this number is raised by hand."""
 
 HEAVY = frozenset(
@@ -89,6 +90,7 @@ HEAVY = frozenset(
         "matplotlib",
         "numpy",
         "openai",
+        "optuna",
         "pandas",
         "peft",
         "psutil",
@@ -261,7 +263,7 @@ def heavy_modules() -> set[str]:
     return heavy
 
 
-LAZY = 141
+LAZY = 145
 """How many imports stand inside functions. A lower number is better: set it to what you reach."""
 
 
@@ -338,7 +340,7 @@ def test_no_branch_on_a_name_outside_its_own_file() -> None:
 
 def test_every_third_party_import_is_a_stated_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = ("deepspeed", "gguf", "ray", "slurm", "tiktoken")
+    names = ("deepspeed", "gguf", "ray", "search", "slurm", "tiktoken")
     extras = [one for name in names for one in project["optional-dependencies"][name]]
     stated = {re.split(r"[<>=!~\[; ]", text)[0].lower().replace("_", "-") for text in project["dependencies"] + extras}
     owners = packages_distributions()

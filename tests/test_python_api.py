@@ -14,9 +14,9 @@ from tests.command import ROOT, SMALL, environment
 from tests.test_reproduce import WORDS, Place, base, copy  # noqa: F401, fixtures
 
 EXPORTED = {
-    "FinishedRun", "UserError", "WorkPlan", "compare_annotations", "compare_judges", "evaluate", "export_answers",
-    "import_answers", "load", "plan", "plan_evaluation", "plan_judge_comparison", "read_import", "report",
-    "reproduce", "run", "simulate", "write_page",
+    "FinishedRun", "FinishedSearch", "Search", "UserError", "WorkPlan", "compare_annotations", "compare_judges",
+    "evaluate", "export_answers", "import_answers", "load", "plan", "plan_evaluation", "plan_judge_comparison",
+    "plan_search", "read_import", "report", "reproduce", "run", "search", "simulate", "write_page",
 }  # fmt: skip
 HEAVY = ("torch", "transformers", "trl", "lm_eval", "matplotlib", "datasets", "peft", "pandas", "numpy", "pydantic")
 CALLS = 40_000

@@ -38,6 +38,7 @@ _PICTURES = "With --simulate: folder of the pictures; default: runs/NAME/simulat
 COLUMNS = ("stage", "reads", "total", "done", "to do", "responses", "k tokens", "judge calls")
 READS_WIDTH = 36  # a train stage reads six kinds of stages: cut off, so that every kind has one line
 SHOWN_INPUTS = 3
+SHOWN_ROWS = 24
 
 
 @app.command(epilog="Example: distilbench plan table1 --recipe smollm2 --set prompts.n=8")
@@ -115,7 +116,8 @@ def show_plan(
     several = len(work.plans) > 1
     for target, plan in work.plans.items():
         head = f"{target}: {len(plan.stages)} stages; " if several else ""
-        show(f"{head}rows: {', '.join(plan.rows) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
+        names = [*plan.rows[:SHOWN_ROWS], *([f"{len(plan.rows) - SHOWN_ROWS} more"] * (len(plan.rows) > SHOWN_ROWS))]
+        show(f"{head}rows: {', '.join(names) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
     if several:
         show(shared_line(work, noun))
     total = show_kinds(console, work)

@@ -1,4 +1,4 @@
-"""``run``, ``reproduce``, ``eval`` and ``report``: run what is missing, and print the tables."""
+"""``run``, ``reproduce``, ``eval``, ``search`` and ``report``: run what is missing, and print the tables."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from distilbench.cli.options import (
     RUN_OPTIONS,
     WORK_OPTIONS,
+    Baseline,
     Force,
     Listed,
     MinCoverage,
@@ -18,15 +19,19 @@ from distilbench.cli.options import (
     Plugins,
     RecipeName,
     Runs,
+    Seeds,
     Target,
+    complete_rows,
     takes,
     words,
 )
-from distilbench.cli.plan import shared_line, show_plan, show_unfit
+from distilbench.cli.plan import cost_line, shared_line, show_plan, show_unfit
 from distilbench.cli.screen import Display, console_of, duration
 from harness.errors import PERMANENT, UserError
+from harness.text import format_count
 
 if TYPE_CHECKING:
+    from distilbench.searching import FinishedSearch, Search, SearchOptions
     from distilbench.workflows.evaluate import EvaluationOptions
     from distilbench.workflows.finished_run import FinishedRun
     from distilbench.workflows.plan import RunOptions
@@ -50,6 +55,27 @@ EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
     "max_calls": (Annotated[int | None, typer.Option(min=0, help="Calls that this command may make.")], None),
     "seed": (Annotated[int, typer.Option(min=0, help="Seed of the answers' sampling.")], 0),
     "name": (Annotated[str | None, typer.Option(help="Folder of the results under --runs.")], None),
+    **WORK_OPTIONS,
+}
+
+_ROWS = "Rows of the recipe, separated by commas or blanks, or all."
+_SPACE = (
+    "What may be chosen: 'train.learning_rate=log(1e-5, 1e-3); beta=log(0.1x, 10x)', also uniform(a, b) and {a, b}; "
+    "0.1x: a tenth of the recipe's value. For one row: 'ROW: ...'. Default: what each method states."
+)
+_TRIALS = "Settings of each row; the first is the recipe's own."
+_ON = "dev: questions that are not for results. Or a JSON-lines file of your own prompts with golden answers."
+_SAMPLER = "random, or tpe (needs Optuna, the extra search)."
+_ROUND = "With tpe: trials of a row that are proposed at once; default 4. Results depend on it, not on the workers."
+SEARCH_OPTIONS: Mapping[str, tuple[object, object]] = {
+    "space": (Annotated[list[str] | None, typer.Option(metavar="SPACE", help=_SPACE)], []),
+    "trials": (Annotated[int, typer.Option(min=2, help=_TRIALS)], 16),
+    "seeds": (Seeds, None),
+    "on": (Annotated[str, typer.Option(metavar="dev|FILE", help=_ON)], "dev"),
+    "sampler": (Annotated[str, typer.Option(help=_SAMPLER)], "random"),
+    "round_size": (Annotated[int | None, typer.Option("--round", min=1, help=_ROUND)], None),
+    "seed": (Annotated[int, typer.Option(min=0, help="Seed of the sampler.")], 0),
+    "baseline": (Baseline, None),
     **WORK_OPTIONS,
 }
 
@@ -118,6 +144,40 @@ def evaluate(
     show_run(finished_run, lambda: show_tables(finished_run, min_coverage, notes))
 
 
+@app.command(epilog="Example: distilbench search pad-ppd --space 'beta=log(0.1, 30)' --trials 16 --seeds 0,1")
+@takes(SEARCH_OPTIONS)
+def search(
+    rows: Annotated[list[str], typer.Argument(help=_ROWS, metavar="ROW...", autocompletion=complete_rows)],
+    recipe: RecipeName = "pocket",
+    plan_only: Listed = False,
+    force: Force = False,
+    **options: Unpack[SearchOptions],
+) -> None:
+    """Search the options of methods on development questions, with the same budget for every row; test questions are
+    never seen. Prints all trials, and writes tables, pictures and a recipe with the best values to runs/NAME/search.
+
+    Stop it whenever you like: the same command tries the same settings and finds the finished ones.
+    """
+    from distilbench.searching import plan_search, run_search
+
+    searching = plan_search(words(",".join(rows)), recipe, **options)
+    if plan_only:
+        show_search(searching, is_error=False)
+        show_plan(searching.planned[0])
+        return
+    work, known = searching.planned
+    show_search(searching, is_error=True)
+    rest = searching.budget.trials - known
+    if searching.round_size and rest:
+        note = f"the values of the last {rest} of each row depend on results: random ones stand for them in this price"
+        typer.echo(f"note: {note}", err=True)
+    if work.pending_stages:
+        typer.echo(f"to do: {cost_line(work.cost(work.pending_stages), 0)}", err=True)
+    with Display() as display:
+        finished = run_search(searching, force=force, listener=display)
+    show_trials(finished)
+
+
 @app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9 --html")
 def report(
     target: Target = "table1",
@@ -184,3 +244,34 @@ def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bo
         typer.echo(f"files: {finished_run.report_folder}/ ({files})", err=True)
     if finished_run.problems:
         raise UserError("\n".join(finished_run.problems.values()))
+
+
+def show_search(searching: Search, is_error: bool) -> None:
+    """What is searched: on stderr where tables follow."""
+    rows, questions = format_count(len(searching.spaces), "row"), ", ".join(searching.benchmarks)
+    lines = [f"search of {rows}, each with {searching.budget}; questions: {questions}"]
+    for row, space in searching.spaces.items():
+        lines.append(f"  {row}: {'; '.join(f'{knob}={domain}' for knob, domain in space.items())}")
+    lines += [f"note: {line}" for line in (*searching.skipped, *searching.notes)]
+    for line in lines:
+        typer.echo(line, err=is_error)
+
+
+def show_trials(finished: FinishedSearch) -> None:
+    """Print the tables, and end with exit code 1 where the search could not go on, or no trial has a score."""
+    from reports.formats.terminal import TerminalTable
+
+    outcome, console = finished.outcome, console_of()
+    made = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.completed_keys)} ran now"
+    typer.echo(f"{made} ({duration(outcome.seconds)})", err=True)
+    for table in finished.tables:
+        console.print(TerminalTable(table, notes=True))
+        console.print()
+    for reason in finished.unwritten:
+        typer.echo(f"no files: {reason}.", err=True)
+    if not finished.unwritten:
+        typer.echo(f"files: {finished.search.folder}/", err=True)
+    if finished.unfinished:
+        typer.echo(f"UNFINISHED: {finished.unfinished}; see above. The same command goes on.", err=True)
+    if finished.unfinished or all(row.best is None for row in finished.searches):
+        raise typer.Exit(1)

@@ -12,6 +12,7 @@ from distilbench.cli.options import Overrides, Plugins, RecipeArgument, completi
 from distilbench.cli.screen import show_rows
 from harness.errors import unknown_choice
 from harness.text import format_count
+from reports.targets import TARGETS
 
 if TYPE_CHECKING:
     from harness.contracts.method import Method
@@ -107,7 +108,7 @@ def list_names(
         for name, entry in registry.benchmarks.items()
     ]
     tables["recipes"] = [(name, str(read_source(name).tree.get("title", ""))) for name in shipped_recipes()]
-    tables["targets"] = [(name, target.label, target.title) for name, target in registry.targets.items()]
+    tables["targets"] = [(name, target.label, target.title) for name, target in TARGETS.items()]
     for noun in [table] if table else LISTS:
         show_rows(noun, tables[noun], HEADS if noun == "methods" else ())
 

@@ -24,6 +24,7 @@ from harness.stages.kinds.score import entrant_name
 from harness.text import format_count
 from judges.ledger.recovery import recover_ledger
 from results.run.record import BY_RULE, FAILED, Cell, RowSpec, Run, RunFamily, write_run
+from results.run.search_notes import search_notes
 from results.run.training_notes import Measured, training_notes
 from results.store.store import ArtifactStore
 
@@ -55,11 +56,7 @@ def execute(
                 "are still to be made. Name a folder that can be written with --runs; a copy of this one keeps what is "
                 "done."
             ) from error
-    setup = partial(set_up_worker, work.plugins, work.store.root, log.getEffectiveLevel())
-    plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
-    if work.pending_stages and (message := recover_ledger(ledger)):
-        log.warning(message)
-    outcome = run_plans(plans, work.first.graph.registry, work.store, ledger, setup, listener or RunListener())
+    outcome = run_missing(work, listener)
     records: dict[str, Run] = {}
     # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
     for target, plan in work.plans.items():
@@ -70,6 +67,14 @@ def execute(
             if error.errno not in UNWRITABLE or work.pending_stages or not work.record(target).is_file():
                 raise
     return FinishedRun(work.folder, work.store, records, outcome, work)
+
+
+def run_missing(work: WorkPlan, listener: RunListener | None = None) -> RunOutcome:
+    setup = partial(set_up_worker, work.plugins, work.store.root, log.getEffectiveLevel())
+    plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
+    if work.pending_stages and (message := recover_ledger(ledger)):
+        log.warning(message)
+    return run_plans(plans, work.first.graph.registry, work.store, ledger, setup, listener or RunListener())
 
 
 def refuse(findings: Iterable[PlanIssue], force: bool) -> None:
@@ -87,15 +92,15 @@ def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None
     titles = {"teacher": "Teacher", "student": "Student", **plan.titles}
     measured = measured_stages(plan, store) if outcome else []
     choices, is_low = letter_mass(measured)
+    row_titles = {row: titles.get(row) or title_of(row, recipe, registry) for row in plan.rows}
+    trained_titles = {row: title for row, title in row_titles.items() if row in recipe.methods and row not in titles}
     return Run(
         name=recipe.name,
         recipe=recipe.to_tree(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         finished=outcome is not None and not outcome.errors,
         family=RunFamily(recipe.family.name, recipe.family.teacher, recipe.family.student),
-        rows=tuple(
-            RowSpec(row, titles.get(row) or title_of(row, recipe, registry), row in titles) for row in plan.rows
-        ),
+        rows=tuple(RowSpec(row, title, row in titles) for row, title in row_titles.items()),
         columns=tuple(metric for name in recipe.benchmarks for metric in registry.benchmarks[name].metrics),
         seeds=recipe.seeds,
         cells=tuple(cells(plan, store, failures(plan, outcome) if outcome else {})),
@@ -104,7 +109,7 @@ def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
         stages_cached=outcome.cached + len(outcome.elsewhere_keys) if outcome else 0,
-        notes=(*notes(plan), *(choices if is_low else ())),
+        notes=(*search_notes(recipe, trained_titles, registry), *notes(plan), *(choices if is_low else ())),
         training_notes=(*training_notes(measured), *(() if is_low else choices)),
         stages=tuple(stage.key for stage in plan.stages),
     )
@@ -191,11 +196,11 @@ def cells(plan: Plan, store: ArtifactStore, errors: Mapping[str, str]) -> Iterat
         judged_rows = [entrant for entrant in plan.entrants if benchmark in entrant.judgments]
         # After failures the score is over what is in the store: a row that was blocked has no error of its own.
         scored_rows = [entrant for entrant in judged_rows if not errors or store.has(entrant.judgments[benchmark])]
-        score = plan.planner.scores(benchmark, scored_rows).key if scored_rows else ""
-        scored_names = {entrant.name for entrant in scored_rows}
+        scores = plan.planner.scores(benchmark, scored_rows)
         for entrant in plan.entrants:
-            reason = unavailable(entrant, benchmark, errors, entrant.name in scored_names)
-            score_key = (score, entrant_name(entrant.judgments[benchmark])) if reason is None else ("", "")
+            reason, score_key = unavailable(entrant, benchmark, errors, entrant.name in scores), ("", "")
+            if reason is None:
+                score_key = (scores[entrant.name].key, entrant_name(entrant.judgments[benchmark]))
             for metric in plan.graph.registry.benchmarks[benchmark].metrics:
                 yield Cell(entrant.row, metric.id, entrant.seed, *score_key, unavailable=reason)
 

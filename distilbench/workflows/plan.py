@@ -144,13 +144,8 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     for target in find_targets(targets):
         try:
             resolved_recipe = load_recipe(recipe, changes, registry, target)
-            if resolved_recipe.baseline is not None:
-                # Head-to-head is judged in both orders unless ``set`` says otherwise: the judges' position bias would
-                # decide between two models that are this close. Only a checked recipe knows which of its benchmarks
-                # have the option, so it is read twice.
-                names = [name for name, spec in resolved_recipe.benchmarks.items() if hasattr(spec.config, "order")]
-                both_orders = [(f'benchmarks."{name}".order', "both") for name in names]
-                resolved_recipe = load_recipe(recipe, [*both_orders, *changes], registry, target)
+            if orders := both_orders(resolved_recipe):
+                resolved_recipe = load_recipe(recipe, [*orders, *changes], registry, target)
         except NotApplicable as error:
             unfit.append(str(error))
         else:
@@ -158,6 +153,16 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     if not plans:
         raise UserError("\n".join(unfit))
     return WorkPlan(plans, runs, plugins, tuple(unfit))
+
+
+def both_orders(recipe: Recipe) -> list[Override]:
+    """Changes by which benchmarks are judged in both orders where a recipe names a baseline."""
+    if recipe.baseline is None:
+        return []
+    # The judges' position bias would decide between two models that are this close. Only a checked recipe knows which
+    # of its benchmarks have the option.
+    names = [name for name, entry in recipe.benchmarks.items() if hasattr(entry.config, "order")]
+    return [(f'benchmarks."{name}".order', "both") for name in names]
 
 
 def changes_of(options: WorkOptions, shortcuts: Mapping[str, str] = SHORTCUTS) -> list[Override]:

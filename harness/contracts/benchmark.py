@@ -35,6 +35,8 @@ class Metric:
     """A cost, not a score: no interval, no test, and a high one is not the best."""
     margin: float | None = None
     """Two scores closer than this count as the same, in the metric's unit; ``None``: no two scores can be said to."""
+    joint: bool = False
+    """Whether a row's score may depend on which other rows are scored with it: a search cannot go by it."""
 
 
 @dataclass(frozen=True)

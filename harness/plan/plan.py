@@ -154,8 +154,14 @@ class Planner:
             model = replace(model, trained=self.student(row, seed))
         return answer_stage(self.graph, benchmark, model, row, seed)
 
-    def scores(self, benchmark: str, rows: Iterable[PlannedRow]) -> Stage:
-        return score_stage(self.graph, benchmark, [row.judgments[benchmark] for row in rows])
+    def scores(self, benchmark: str, rows: Sequence[PlannedRow]) -> dict[str, Stage]:
+        """The score stage of each of these rows that is judged on ``benchmark``, by ``PlannedRow.name``: one for all,
+        because length control shares terms among them."""
+        judged_rows = [row for row in rows if benchmark in row.judgments]
+        if not judged_rows:
+            return {}
+        stage = score_stage(self.graph, benchmark, [row.judgments[benchmark] for row in judged_rows])
+        return {row.name: stage for row in judged_rows}
 
 
 @dataclass(frozen=True)
@@ -196,9 +202,9 @@ def make_plan(recipe: Recipe, registry: Registry, rows: Sequence[str]) -> Plan:
 def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str] | None = None) -> Plan:
     recipe = planner.recipe
     entrants = [planner.row(row, seed) for seed in recipe.seeds for row in rows]
-    # After all rows: a score reads every entrant of its benchmark, because length control shares terms among them.
-    judged_rows = {name: [entrant for entrant in entrants if name in entrant.judgments] for name in recipe.benchmarks}
-    scores = tuple(planner.scores(name, row_entrants) for name, row_entrants in judged_rows.items() if row_entrants)
+    # After all rows: a score reads other entrants of its benchmark too.
+    stages_by_row = [stage for name in recipe.benchmarks for stage in planner.scores(name, entrants).values()]
+    scores = tuple({stage.key: stage for stage in stages_by_row}.values())
     stages = tuple(planner.graph.stages.values())
     return Plan(recipe, tuple(rows), tuple(entrants), planner, stages, scores, titles or {})
 

@@ -229,6 +229,25 @@ class JudgeEntry:
 
 
 @options
+class Searched:
+    """How a row's values were chosen, as ``distilbench search`` writes it; tables print it."""
+
+    trials: Count
+    """Settings that were tried, the recipe's own among them."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
+    """Training seeds of each."""
+    questions: Annotated[str, Field(min_length=1)]
+    """``dev``, or a file."""
+    sampler: Annotated[str, Field(min_length=1)]
+    values: Annotated[dict[str, Any], Field(min_length=1)]
+    """Knob (``beta``, ``train.learning_rate``) to the value that was chosen. A row with others was not searched."""
+    space: dict[str, str] = Field(default_factory=dict)
+    """Knob to what it could be."""
+    set: tuple[str, ...] = ()
+    """What else the search changed in the recipe."""
+
+
+@options
 class RowOptions:
     """What a row says beside its method's options: ``pad-ppd-2x4: {method: pad-ppd, rounds: 2, sampling: {n: 4}}``."""
 
@@ -244,6 +263,8 @@ class RowOptions:
     """``false``: all rounds share one pool of the first student's responses, dealt out at random without overlap."""
     start: str | None = None
     """The row whose student this one starts from and samples with; default: what the method says (ADPA+: DCKD)."""
+    searched: Searched | None = None
+    """How its values were chosen."""
 
 
 @dataclass(frozen=True)

@@ -109,12 +109,11 @@ def run_plans(
 
 
 def score_stages(plan: Plan, store: Store) -> list[Stage]:
-    judged_rows = {
-        name: [row for row in plan.entrants if name in row.judgments and store.has(row.judgments[name])]
-        for name in plan.recipe.benchmarks
-    }
-    stages = [plan.planner.scores(name, rows) for name, rows in judged_rows.items() if rows]
-    return [stage for stage in stages if not store.has(stage)]
+    stages: dict[str, Stage] = {}
+    for name in plan.recipe.benchmarks:
+        rows = [row for row in plan.entrants if name in row.judgments and store.has(row.judgments[name])]
+        stages |= {stage.key: stage for stage in plan.planner.scores(name, rows).values()}
+    return [stage for stage in stages.values() if not store.has(stage)]
 
 
 def start_executor(compute: Compute, registry: Registry, ledger: Path, setup: Setup, listener: RunListener) -> Executor:

@@ -41,8 +41,8 @@ class BenchmarkConfig:
     """Nucleus of the answers' sampling."""
 
     def __post_init__(self) -> None:
-        fits = self.questions != "official" or self.split == "test"
-        require(fits, "split: official questions have only the split test")
+        fits = self.questions not in ("official", "own") or self.split == "test"
+        require(fits, f"split: {self.questions} questions have only the split test")
 
 
 C = TypeVar("C", bound=BenchmarkConfig)

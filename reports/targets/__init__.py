@@ -8,6 +8,8 @@ from harness.errors import UserError, unknown_choice
 from reports.targets import paper
 
 EVAL = Target("eval", "Evaluation", "Models as they are", rows=(), columns=(), open=True, lengths=True)
+SEARCH = Target("search", "Search", "Settings of a row on development questions", rows=(), columns=(), open=True)
+"""No table of its own name: a recipe may say what differs for searches in ``targets.search``."""
 
 TARGETS = {
     target.name: target

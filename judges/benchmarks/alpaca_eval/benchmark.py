@@ -22,6 +22,8 @@ from harness.assets import asset, locate
 from harness.contracts.benchmark import Card, Entrant, Metric, QuestionSetSize, pair_answers
 from harness.contracts.model import Sampling
 from harness.contracts.options import PathText, Repeats, Temperature, options, require
+from harness.errors import UserError
+from harness.prompts.jsonl import read_file
 from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
@@ -40,6 +42,11 @@ LITTLE_MASS = 0.5  # below it a verdict is flagged
 class AlpacaEvalConfig(BenchmarkConfig):
     """Options of AlpacaEval in a recipe. Pocket has 200 questions, official 805 (2048 tokens, temperature 0.7)."""
 
+    questions: Literal["pocket", "official", "own"] = "pocket"  # type: ignore[assignment]
+    """``pocket``, ``official``, or ``own``: the prompts of a file of yours, ``path``, asked and judged as the official
+    ones are. Their golden answers are the baseline."""
+    path: PathText | None = None
+    """With ``questions: own``: one ``{"prompt": ..., "golden": ...}`` a line, as in ``prompts.path``."""
     judge_prompt: Literal["weighted", "ranking"] = "weighted"
     """``weighted``: one token with log-probabilities. ``ranking``: the text prompt of the Llama-3-70B annotator."""
     order: Literal["seeded", "both"] = "seeded"
@@ -57,6 +64,8 @@ class AlpacaEvalConfig(BenchmarkConfig):
         super().__post_init__()
         fits = self.judge_prompt in AlpacaEval.sets[self.questions].prompt
         require(fits, "judge_prompt: ranking needs the official questions; pocket has the weighted prompt only")
+        rule = "path goes with questions = 'own': the file that they stand in"
+        require((self.questions == "own") == (self.path is not None), rule)
 
 
 Prompt = Mapping[str, Callable[[Question, str, str], tuple[Message, ...]]]
@@ -72,6 +81,20 @@ def _official_questions(config: AlpacaEvalConfig) -> list[Question]:
         )
         for index, row in enumerate(rows)
     ]  # fmt: skip
+
+
+def _own_questions(config: AlpacaEvalConfig) -> list[Question]:
+    """Raises UserError with the line of a prompt that is no single question, or has no golden answer."""
+    questions = []
+    for prompt in read_file(str(config.path))[1]:
+        if [message["role"] for message in prompt.messages] != ["user"]:
+            raise UserError(f"{config.path}: {prompt.id}: AlpacaEval asks one question, without turns before it.")
+        golden = (prompt.golden or "").strip()
+        if not golden and config.baseline is None:
+            raise UserError(f"{config.path}: {prompt.id}: no golden answer, which would be the baseline's.")
+        turns = (prompt.messages[0]["content"],)
+        questions.append(Question(prompt.id, turns, "own", (golden,), meta={"baseline": "golden answers"}))
+    return questions
 
 
 @lru_cache(maxsize=2)
@@ -175,7 +198,7 @@ ANNOTATORS = {
 class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     name = "alpaca_eval"
     metrics: tuple[Metric, ...] = (
-        Metric("alpaca_eval.lc", "LC (%)", "AlpacaEval 2", margin=2.0),
+        Metric("alpaca_eval.lc", "LC (%)", "AlpacaEval 2", margin=2.0, joint=True),
         Metric("alpaca_eval.wr", "WR (%)", "AlpacaEval 2", margin=2.0),
     )
     config = AlpacaEvalConfig
@@ -202,6 +225,13 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             ),
             deviations=lambda config: (config.difficulty_by != "row")
             * ("Difficulties are looked up by instruction; alpaca_eval and its leaderboard do by row.",),
+        ),
+        "own": QuestionProtocol(
+            _own_questions, {name: partial(_official_prompt, name) for name in ANNOTATORS},
+            Sampling(max_new_tokens=2048, temperature=0.7),
+            lambda config: f"AlpacaEval 2.0 protocol on own questions, {config.judge_prompt} annotator prompt",
+            lambda config: asset(ANNOTATORS[config.judge_prompt].file).sha256[:12],
+            deviations=lambda config: ("Questions of one's own, against their golden answers.",),
         ),
     }  # fmt: skip
 

@@ -1,0 +1,135 @@
+"""The questions that a search may see: development questions, which share nothing with the test questions.
+
+Pocket has its own (``split: dev``). The official benchmarks have none: there, training prompts that are held out are
+asked and judged as AlpacaEval's are, against their golden answers. A recipe may name others in ``targets.search``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from harness.contracts.benchmark import ConfiguredBenchmark
+from harness.contracts.options import json_data, options_from
+from harness.contracts.registry import Registry
+from harness.errors import UserError
+from harness.recipe.recipe import Recipe
+from harness.recipe.sections import BenchmarkEntry
+from harness.stages.graph import StageGraph
+from harness.stages.kinds.contamination import overlap, words
+from harness.text import format_count
+from harness.types import Prompt
+from reports.targets import SEARCH
+from results.store.locks import write_atomic
+
+PAIRWISE = "alpaca_eval"
+"""The benchmark whose protocol judges questions of one's own: an answer against another, one question at a time."""
+DEV = "dev"
+HELD_OUT = 256
+HELD_OUT_FILE = "held-out.jsonl"
+
+
+def development_benchmarks(
+    base: Recipe, searched: Recipe, registry: Registry, on: str, folder: Path
+) -> tuple[Mapping[str, BenchmarkEntry], list[str]]:
+    """What a search asks, and remarks. ``searched``: the recipe with its section ``targets.search``; ``folder``: where
+    held-out prompts go. Raises UserError where there are no such questions."""
+    if on != DEV:
+        return {PAIRWISE: own_questions(base, registry, Path(on).expanduser())}, []
+    if base.targets.get(SEARCH.name, {}).get("benchmarks"):
+        return searched.benchmarks, []
+    splits = {name: dev for name, entry in base.benchmarks.items() if (dev := dev_split(entry)) is not None}
+    if splits:
+        left_out = [name for name in base.benchmarks if name not in splits]
+        return splits, [f"not searched on: {', '.join(left_out)} (no development questions)"] if left_out else []
+    file, count = hold_out(base, registry, folder)
+    remark = f"development questions: {format_count(count, 'held-out training prompt')} ({file})"
+    return {PAIRWISE: own_questions(base, registry, file)}, [remark]
+
+
+def dev_split(entry: BenchmarkEntry) -> BenchmarkEntry | None:
+    """``None`` for questions that have no development split."""
+    try:
+        config = options_from(type(entry.config), {**json_data(entry.config), "split": DEV})
+    except UserError:
+        return None
+    return replace(entry, config=config)
+
+
+def own_questions(base: Recipe, registry: Registry, file: Path) -> BenchmarkEntry:
+    """The file's prompts in the pairwise benchmark, with the recipe's options and judge of it where it has them."""
+    benchmark, entry = registry.benchmarks[PAIRWISE], base.benchmarks.get(PAIRWISE)
+    judged = [entry.judge for entry in base.benchmarks.values() if entry.judge]
+    judge = entry.judge if entry is not None else next(iter(judged or base.judges), None)
+    if judge is None:
+        raise UserError(
+            "search: the recipe has no judge, and answers to questions of one's own need one. "
+            f"Name questions that need none in targets.{SEARCH.name}.benchmarks."
+        )
+    options: dict[str, Any] = {"questions": "own", "path": str(file.absolute())}
+    for name in ("judge_prompt", "order", "repeats", "max_new_tokens", "temperature"):
+        if entry is not None:
+            options[name] = getattr(entry.config, name)
+    # Two students of one search lie close together: the judge's preference for a place must not decide between them.
+    options["order"] = "both"
+    return BenchmarkEntry(judge, options_from(benchmark.config, options))
+
+
+def hold_out(base: Recipe, registry: Registry, folder: Path) -> tuple[Path, int]:
+    """Write the last prompts of the source's order, which training takes from its beginning. The stage
+    ``contamination`` stops a search whose training takes them all the same."""
+    graph = StageGraph(base, registry)
+    source = graph.source
+    if source.absence:
+        raise UserError(f"search: the held-out questions are training prompts, which are not here: {source.absence}")
+    if source.source.size is None and source.pin.size is None:
+        raise UserError(
+            f"search: the source {source.name!r} does not say how many prompts it has, so none can be held out. "
+            "Give a file of questions: --on FILE.jsonl."
+        )
+    tests = {words(question.turns[0]) for question in test_questions(base, registry)}
+    prompts = list(source.source.prompts(source.config, source.pin.identity, base.prompts.seed))
+    usable = [prompt for prompt in prompts[base.prompts.n :] if _is_question(prompt, tests)]
+    if not usable:
+        raise UserError(
+            f"search: training takes prompts.n = {base.prompts.n} of {format_count(len(prompts), 'prompt')}, and of "
+            "the others none is a single question with a golden answer. Set a smaller prompts.n, or give a file of "
+            "questions: --on FILE.jsonl."
+        )
+    kept = usable[-HELD_OUT:]
+    rows = [{"id": p.id, "prompt": p.messages[0]["content"], "golden": p.golden} for p in kept]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return write_atomic(folder / HELD_OUT_FILE, text.encode()), len(kept)
+
+
+def _is_question(prompt: Prompt, tests: set[tuple[str, ...]]) -> bool:
+    is_single = [message["role"] for message in prompt.messages] == ["user"]
+    return is_single and bool((prompt.golden or "").strip()) and words(prompt.messages[0]["content"]) not in tests
+
+
+def test_questions(base: Recipe, registry: Registry) -> Iterator[Any]:
+    for name, entry in base.benchmarks.items():
+        benchmark = ConfiguredBenchmark.load(registry.benchmarks[name], entry.config)
+        if not benchmark.absence:
+            yield from benchmark.questions
+
+
+def check_questions(graph: StageGraph, base: Recipe, registry: Registry) -> None:
+    """Raises UserError where a search would see a question that results are reported on."""
+    for name, benchmark in graph.benchmarks.items():
+        prompts = [
+            Prompt(question.id, ({"role": "user", "content": question.turns[0]},)) for question in benchmark.questions
+        ]
+        for test_name, entry in base.benchmarks.items():
+            tests = ConfiguredBenchmark.load(registry.benchmarks[test_name], entry.config)
+            if benchmark.absence or tests.absence:
+                continue
+            if shared := overlap(prompts, test_name, tests.questions).exact:
+                raise UserError(
+                    f"search: {len(shared)} of the questions of {name} are test questions of {test_name} "
+                    f"({', '.join(shared[:3])}). What is chosen on test questions cannot be tested on them: give "
+                    f"others, --on FILE.jsonl or targets.{SEARCH.name}.benchmarks."
+                )

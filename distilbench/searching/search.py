@@ -1,0 +1,370 @@
+"""``search``: try settings of a recipe's rows on development questions, each row with the same budget.
+
+A trial is a row like any other: a variant of the recipe's, whose stages have ordinary keys. So trials share the store
+with every run, any executor makes them, and the same command finds again what a killed one has finished.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Unpack
+
+import yaml
+
+from distilbench.plugins import load_registry
+from distilbench.searching.questions import check_questions, development_benchmarks
+from distilbench.workflows.execute import describe, notes, refuse, run_missing, title_of
+from distilbench.workflows.plan import ALL, WorkOptions, WorkPlan, both_orders, changes_of
+from harness.contracts.registry import Registry
+from harness.contracts.stage import RunListener
+from harness.contracts.target import Variant
+from harness.errors import UNWRITABLE, UserError, unknown_choice
+from harness.plan.plan import plan_rows
+from harness.plan.trials import ROUND, RandomSampler, Sampler, TpeSampler, Trial, TrialPlanner
+from harness.recipe.recipe import Recipe, load_recipe
+from harness.recipe.sections import BenchmarkEntry
+from harness.recipe.space import Space, own_value, parse_space, row_changes, settle_space
+from harness.recipe.yaml_source import Override, shipped_recipes
+from harness.run.scheduler import RunOutcome
+from harness.text import format_count
+from reports.tables.search import SCORE, RowSearch, SearchBudget, overview_table, with_objective
+from reports.tables.table import Table
+from reports.targets import SEARCH
+from reports.write import make_search_table, write_table
+from results.run.record import check_runs
+from results.run.results import Results, read_scored
+from results.store.locks import write_atomic
+
+TRIALS = 16
+SAMPLERS = ("random", "tpe")
+DEV = "dev"
+
+
+class SearchOptions(WorkOptions, total=False):
+    """Keyword arguments of ``plan_search`` and ``search``."""
+
+    space: Sequence[str]  # KNOB=DOMAIN; ..., for every row, or ROW: KNOB=DOMAIN; ...
+    trials: int  # of every row, the recipe's own setting among them
+    seeds: Sequence[int]  # training seeds of every trial; default: the recipe's
+    on: str  # dev, or a file of one's own prompts
+    sampler: str
+    round_size: int | None  # trials that are proposed at once, for tpe
+    seed: int  # of the sampler
+    baseline: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What is to be searched, checked. ``skipped``: rows that are not, and why."""
+
+    recipe: str
+    changes: tuple[Override, ...]
+    registry: Registry
+    base: Recipe
+    spaces: Mapping[str, Space]
+    budget: SearchBudget
+    benchmarks: Mapping[str, BenchmarkEntry]
+    sampler: str
+    round_size: int | None
+    seed: int
+    runs: Path
+    plugins: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    given: SearchOptions = field(default_factory=SearchOptions)
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.base.name / SEARCH.name
+
+    def own(self, row: str) -> Trial:
+        entry = self.base.methods[row]
+        return Trial(row, 0, {knob: own_value(row, entry, knob) for knob in self.spaces[row]})
+
+    def work(self, trials: Sequence[Trial]) -> WorkPlan:
+        """The stages of these trials. Raises RecipeError for values that a row cannot have."""
+        variants = {
+            trial.name: Variant(trial.row, row_changes(trial.values) | {"title": f"{trial.row}, trial {trial.number}"})
+            for trial in trials
+        }
+        target = replace(SEARCH, rows=tuple(variants), variants=variants)
+        recipe = replace(load_recipe(self.recipe, self.changes, self.registry, target), benchmarks=self.benchmarks)
+        plan = plan_rows(TrialPlanner(recipe, self.registry), list(variants))
+        return WorkPlan({SEARCH.name: plan}, self.runs, self.plugins)
+
+    def rounds(self) -> Iterator[tuple[list[Trial], Mapping[str, Sampler]]]:
+        """Every round's trials of all rows. Whoever takes one tells the samplers its scores before the next."""
+        samplers = {row: self._sampler(space, row) for row, space in self.spaces.items()}
+        size = self.round_size or self.budget.trials
+        for first in range(0, self.budget.trials, size):
+            numbers = range(first, min(first + size, self.budget.trials))
+            trials: list[Trial] = []
+            for row, sampler in samplers.items():
+                drawn = [number for number in numbers if number]
+                trials += [self.own(row)] if 0 in numbers else []
+                proposals = zip(drawn, sampler.propose(drawn), strict=True)
+                trials += [Trial(row, number, values) for number, values in proposals]
+            yield trials, samplers
+
+    def _sampler(self, space: Space, row: str) -> Sampler:
+        if self.round_size is not None:
+            return TpeSampler(space, self.seed, self.round_size)
+        return RandomSampler(space, self.seed)
+
+    def results(self, work: WorkPlan, outcome: RunOutcome | None) -> Results:
+        """The scores that are there, with the column that trials are chosen by."""
+        run = replace(describe(work.first, work.store, outcome), notes=tuple(notes(work.first)))
+        return with_objective(read_scored(replace(run, finished=False), work.store, self.folder / "run.json"))
+
+    def tell(self, trials: Sequence[Trial], samplers: Mapping[str, Sampler], results: Results) -> None:
+        for trial in trials:
+            scores = [results.scores.get((trial.name, SCORE.id, seed)) for seed in self.budget.seeds]
+            values = [score.value for score in scores if score is not None and score.value is not None]
+            mean = sum(values) / len(values) if len(values) == len(scores) else None
+            samplers[trial.row].tell(trial.number, trial.values, mean)
+
+    @cached_property
+    def planned(self) -> tuple[WorkPlan, int]:
+        """All trials, and how many of each row are known already. Those that wait for results stand at random values:
+        they cost about the same."""
+        trials: list[Trial] = []
+        known = 0
+        for batch, samplers in self.rounds():
+            work = self.work(batch)
+            trials += batch
+            known = len(trials) // len(self.spaces)
+            if self.round_size is None or work.pending_stages:
+                break
+            self.tell(batch, samplers, self.results(work, RunOutcome(len(work.stages), len(work.stages))))
+        rest = range(known, self.budget.trials)
+        for row, space in self.spaces.items():
+            trials += map(Trial, [row] * len(rest), rest, RandomSampler(space, self.seed).propose(rest))
+        return self.work(trials), known
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedSearch:
+    """``searches`` by row. ``outcome``: of all rounds; ``unfinished``: what stopped the search before its end."""
+
+    search: Search
+    searches: tuple[RowSearch, ...]
+    outcome: RunOutcome
+    unfinished: str = ""
+    unwritten: list[str] = field(default_factory=list)
+
+    @cached_property
+    def tables(self) -> list[Table]:
+        """One for each row, and after several what was found for each."""
+        tables = [make_search_table(row) for row in self.searches]
+        return [*tables, overview_table(self.searches)] if len(tables) > 1 else tables
+
+    @property
+    def recipe(self) -> str:
+        """A recipe that extends the searched one with the best values, and says how they were found."""
+        search = self.search
+        rows = {row.row: self._row(row, row.best) for row in self.searches if row.best is not None}
+        # A shipped recipe goes by its name, another by where it lies: the file may be moved.
+        is_shipped = search.recipe in shipped_recipes()
+        parent = search.recipe if is_shipped else str(Path(search.recipe).expanduser().resolve())
+        name = f"{search.base.name}-searched"
+        tree = {"extends": parent, "name": name, "title": f"{search.base.title or search.base.name}, searched"}
+        text = yaml.safe_dump({**tree, "methods": rows}, sort_keys=False, allow_unicode=True, width=120)
+        return f"# {command_of(search)}\n# distilbench reproduce table1 --recipe THIS_FILE, or paste the rows.\n{text}"
+
+    def _row(self, row: RowSearch, best: Trial) -> dict[str, Any]:
+        search = self.search
+        searched = {
+            "trials": search.budget.trials, "seeds": list(search.budget.seeds), "questions": search.budget.on,
+            "sampler": search.budget.sampler, "values": dict(best.values),
+            "space": {knob: str(domain) for knob, domain in row.space.items()},
+        }  # fmt: skip
+        # What only says where and how stages run changes no result.
+        others = ("seeds", "compute.", "ask.")
+        changes = [f"{path}={value}" for path, value in stated(search.changes) if not path.startswith(others)]
+        return row_changes(best.values) | {"searched": searched | ({"set": changes} if changes else {})}
+
+    def write(self) -> list[Path]:
+        """Tables, pictures and the recipe, in ``runs/NAME/search``."""
+        try:
+            paths = [path for table in self.tables for path in write_table(table, self.search.folder)]
+            name = "-".join(row.row for row in self.searches) if len(self.searches) <= 3 else ALL
+            if any(row.best is not None for row in self.searches):
+                paths.append(write_atomic(self.search.folder / f"{name}.yaml", self.recipe.encode()))
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            self.unwritten.append(f"{self.search.folder}: {(error.strerror or '').lower()}")
+            return []
+        return paths
+
+
+def stated(changes: Sequence[Override]) -> list[tuple[str, object]]:
+    """Paths and values of what was changed in the recipe; without ``methods.NAME={}``, which adds a row by its name."""
+    pairs = [change.partition("=")[::2] if isinstance(change, str) else change for change in changes]
+    return [(path.strip(), value) for path, value in pairs if value != {}]
+
+
+def command_of(search: Search) -> str:
+    """The command that gives the search again."""
+    words = ["distilbench", "search", *search.spaces, "--recipe", search.recipe]
+    for row, space in search.spaces.items():
+        words += ["--space", f"{row}: " + "; ".join(f"{knob}={domain}" for knob, domain in space.items())]
+    words += ["--trials", str(search.budget.trials), "--seeds", ",".join(map(str, search.budget.seeds))]
+    words += ["--on", search.budget.on, "--sampler", search.sampler, "--seed", str(search.seed)]
+    words += ["--round", str(search.round_size)] if search.round_size else []
+    for path, value in stated(search.changes):
+        words += ["--set", f"{path}={value}"] if path != "seeds" else []
+    return shlex.join(words)
+
+
+def plan_search(rows: Sequence[str] = (ALL,), recipe: str = "pocket", **options: Unpack[SearchOptions]) -> Search:
+    """Check what is to be searched: rows of the recipe, or ``all``. ``Search.planned`` has the stages and their price.
+
+    Raises UserError: an unknown row or knob, a space that is none, values that a row cannot have, questions that are
+    among the test questions.
+    """
+    runs, plugins = Path(options.get("runs", "runs")), tuple(options.get("plugins", ()))
+    check_runs(runs)
+    registry = load_registry(plugins)
+    names = [name for name in rows if name in registry.methods]
+    changes = [*((f'methods."{name}"', {}) for name in names), *changes_of(options)]
+    changes = [*both_orders(load_recipe(recipe, changes, registry)), *changes]
+    base = load_recipe(recipe, changes, registry)
+    if seeds := options.get("seeds"):
+        changes.append(("seeds", list(seeds)))
+    searched = load_recipe(recipe, changes, registry, SEARCH)
+    spaces, skipped = read_spaces(rows, base, registry, options.get("space", ()))
+    sampler, round_size = options.get("sampler", "random"), options.get("round_size")
+    if sampler not in SAMPLERS:
+        raise unknown_choice("sampler", sampler, SAMPLERS)
+    if sampler == "random" and round_size is not None:
+        raise UserError("--round: random trials do not wait for each other, so they have no rounds; it is for tpe.")
+    on, trials = options.get("on", DEV), options.get("trials", TRIALS)
+    if trials < 2:
+        raise UserError(f"--trials {trials}: the first is the recipe's own setting, so at least 2 are needed.")
+    benchmarks, remarks = development_benchmarks(base, searched, registry, on, runs / base.name / SEARCH.name)
+    search = Search(
+        recipe, tuple(changes), registry, base, spaces, SearchBudget(trials, searched.seeds, on, sampler), benchmarks,
+        sampler, (round_size or ROUND) if sampler == "tpe" else None, options.get("seed", 0), runs, plugins,
+        tuple(skipped), tuple(remarks), options,
+    )  # fmt: skip
+    # The ends and the middle of every space, so that no trial of a later round turns out to be impossible.
+    places = {"lowest": 0.0, "middle": 0.5, "highest": 1.0}
+    corners = [
+        Trial(row, number, {knob: domain.at(place) for knob, domain in space.items()})
+        for row, space in spaces.items()
+        for number, place in enumerate(places.values())
+    ]
+    check_questions(search.work(corners).first.graph, base, registry)
+    return search
+
+
+def read_spaces(
+    rows: Sequence[str], base: Recipe, registry: Registry, texts: Sequence[str]
+) -> tuple[dict[str, Space], list[str]]:
+    """The space of every row: given, else the method's own. Of ``all``, rows that cannot be searched are skipped."""
+    everything = ALL in rows
+    names = list(base.methods) if everything else list(dict.fromkeys(rows))
+    for name in names:
+        if name not in base.methods:
+            raise unknown_choice("row", name, [*base.methods, ALL], f"Rows are the methods of recipe {base.name!r}.")
+    if not names:
+        raise UserError("search: name a row of the recipe, or all.")
+    given: dict[str, str] = {}
+    for text in texts:
+        row, colon, rest = text.partition(":")
+        of_row = colon and "=" not in row
+        for name in [row.strip()] if of_row else names:
+            if name not in names:
+                raise unknown_choice("row in --space", name, names)
+            given[name] = rest if of_row else text
+    planner_obstacles = _obstacles(base, registry, names)
+    spaces: dict[str, Space] = {}
+    skipped: list[str] = []
+    for name in names:
+        entry = base.methods[name]
+        stated = registry.methods[entry.method].space
+        text = given.get(name) or "; ".join(f"{knob}={domain}" for knob, domain in stated.items())
+        reason = planner_obstacles.get(name) or ("" if text else f"{entry.method} states no space; give one (--space)")
+        if reason and not everything:
+            raise UserError(f"{name} cannot be searched: {reason}.")
+        if reason:
+            skipped.append(f"{name}: {reason}")
+        else:
+            spaces[name] = settle_space(parse_space(text), name, entry, registry)
+    if not spaces:
+        raise UserError(f"no row can be searched: {'; '.join(skipped)}.")
+    return spaces, skipped
+
+
+def _obstacles(base: Recipe, registry: Registry, names: Sequence[str]) -> dict[str, str]:
+    planner = TrialPlanner(base, registry)
+    return {name: reason for name in names if (reason := planner.obstacle(name))}
+
+
+def search(
+    rows: Sequence[str] = (ALL,),
+    recipe: str = "pocket",
+    *,
+    force: bool = False,
+    listener: RunListener | None = None,
+    **options: Unpack[SearchOptions],
+) -> FinishedSearch:
+    """Run what is missing of a search, and write its tables, pictures and recipe to ``runs/NAME/search``."""
+    return run_search(plan_search(rows, recipe, **options), force=force, listener=listener)
+
+
+def run_search(searching: Search, *, force: bool = False, listener: RunListener | None = None) -> FinishedSearch:
+    """Raises UserError, before anything runs, when a check found a problem and ``force`` does not pass it over."""
+    refuse(searching.planned[0].findings, force)
+    trials: list[Trial] = []
+    total = RunOutcome(0, 0)
+    unfinished = ""
+    for batch, samplers in searching.rounds():
+        work = searching.work(batch)
+        outcome = run_missing(work, listener)
+        trials += batch
+        total = _sum(total, outcome)
+        # A training that diverges is what its values are worth. Any other failure says nothing of them, and a sampler
+        # that learns would go on differently once it is mended.
+        planner, seeds = work.first.planner, searching.budget.seeds
+        trainings = {planner.student(trial.name, seed).key for trial in batch for seed in seeds}
+        if others := [key for key in outcome.errors if key not in trainings]:
+            unfinished = f"{format_count(len(others), 'stage')} failed"
+            break
+        searching.tell(batch, samplers, searching.results(work, outcome))
+    by_row = {row: [trial for trial in trials if trial.row == row] for row in searching.spaces}
+    work = searching.work(trials)
+    results = searching.results(work, total)
+    searches = tuple(_row_search(searching, row, own, results) for row, own in by_row.items())
+    finished = FinishedSearch(searching, searches, total, unfinished)
+    finished.write()
+    return finished
+
+
+def _sum(first: RunOutcome, second: RunOutcome) -> RunOutcome:
+    return RunOutcome(
+        first.total + second.total, first.cached + second.cached,
+        [*first.completed_keys, *second.completed_keys], {**first.errors, **second.errors},
+        [*first.blocked_keys, *second.blocked_keys], [*first.elsewhere_keys, *second.elsewhere_keys],
+        first.seconds + second.seconds,
+    )  # fmt: skip
+
+
+def _row_search(searching: Search, row: str, trials: Sequence[Trial], results: Results) -> RowSearch:
+    names = {trial.name for trial in trials}
+    run = replace(
+        results.run,
+        rows=tuple(spec for spec in results.run.rows if spec.id in names),
+        cells=tuple(cell for cell in results.run.cells if cell.row in names),
+    )
+    own_results = replace(
+        results, run=run, scores={key: score for key, score in results.scores.items() if key[0] in names},
+        missing_scores={key: reason for key, reason in results.missing_scores.items() if key[0] in names},
+    )  # fmt: skip
+    title = title_of(row, searching.base, searching.registry)
+    return RowSearch(row, title, tuple(trials), searching.spaces[row], searching.budget, own_results)
