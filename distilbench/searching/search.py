@@ -17,7 +17,7 @@ import yaml
 
 from distilbench.plugins import load_registry
 from distilbench.searching.questions import check_questions, development_benchmarks
-from distilbench.workflows.execute import describe, notes, refuse, run_missing, title_of
+from distilbench.workflows.execute import describe, notes, ready_to_run, refuse, title_of
 from distilbench.workflows.plan import ALL, WorkOptions, WorkPlan, both_orders, changes_of
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener
@@ -29,7 +29,7 @@ from harness.recipe.recipe import Recipe, load_recipe
 from harness.recipe.sections import BenchmarkEntry
 from harness.recipe.space import Space, own_value, parse_space, row_changes, settle_space
 from harness.recipe.yaml_source import Override, shipped_recipes
-from harness.run.scheduler import RunOutcome
+from harness.run.scheduler import RunOutcome, run_plans
 from harness.text import format_count
 from reports.tables.search import SCORE, RowSearch, SearchBudget, overview_table, with_objective
 from reports.tables.table import Table
@@ -326,7 +326,7 @@ def run_search(searching: Search, *, force: bool = False, listener: RunListener 
     unfinished = ""
     for batch, samplers in searching.rounds():
         work = searching.work(batch)
-        outcome = run_missing(work, listener)
+        outcome = run_plans(*ready_to_run(work), listener or RunListener())
         trials += batch
         total = _sum(total, outcome)
         # A training that diverges is what its values are worth. Any other failure says nothing of them, and a sampler

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from distilbench.workers import set_up_worker
 from distilbench.workflows.finished_run import FinishedRun
@@ -19,7 +20,7 @@ from harness.errors import UNWRITABLE, UserError
 from harness.plan.plan import Plan, PlannedRow
 from harness.recipe.recipe import Recipe
 from harness.run.scheduler import RunOutcome, run_plans
-from harness.stages.kind import PlanIssue
+from harness.stages.kind import PlanIssue, Setup
 from harness.stages.kinds.score import entrant_name
 from harness.text import format_count
 from judges.ledger.recovery import recover_ledger
@@ -56,7 +57,7 @@ def execute(
                 "are still to be made. Name a folder that can be written with --runs; a copy of this one keeps what is "
                 "done."
             ) from error
-    outcome = run_missing(work, listener)
+    outcome = run_plans(*ready_to_run(work), listener or RunListener())
     records: dict[str, Run] = {}
     # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
     for target, plan in work.plans.items():
@@ -69,12 +70,13 @@ def execute(
     return FinishedRun(work.folder, work.store, records, outcome, work)
 
 
-def run_missing(work: WorkPlan, listener: RunListener | None = None) -> RunOutcome:
-    setup = partial(set_up_worker, work.plugins, work.store.root, log.getEffectiveLevel())
-    plans, ledger = list(work.plans.values()), work.runs / "ledger.sqlite"
+def ready_to_run(work: WorkPlan) -> tuple[list[Plan], Registry, ArtifactStore, Path, Setup]:
+    """What ``run_plans`` takes, after the ledger was looked at."""
+    ledger = work.runs / "ledger.sqlite"
     if work.pending_stages and (message := recover_ledger(ledger)):
         log.warning(message)
-    return run_plans(plans, work.first.graph.registry, work.store, ledger, setup, listener or RunListener())
+    setup = partial(set_up_worker, work.plugins, work.store.root, log.getEffectiveLevel())
+    return list(work.plans.values()), work.first.graph.registry, work.store, ledger, setup
 
 
 def refuse(findings: Iterable[PlanIssue], force: bool) -> None:

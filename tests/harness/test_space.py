@@ -78,9 +78,12 @@ def test_what_is_no_space_is_quoted(text: str, message: str) -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_a_space_or_a_clear_message(text: str) -> None:
     try:
-        assert parse_space(text)
+        space = parse_space(text)
     except UserError as error:
-        assert "space" in str(error)
+        message = str(error)
+    else:
+        message = f"space of {len(space)}"
+    assert message.startswith("space ")
 
 
 @given(NUMBERS, NUMBERS, st.booleans(), st.floats(0, 1))
