@@ -17,7 +17,7 @@ import yaml
 
 from distilbench.plugins import load_registry
 from distilbench.searching.questions import check_questions, development_benchmarks
-from distilbench.workflows.execute import describe, notes, ready_to_run, refuse, title_of
+from distilbench.workflows.execute import describe, ready_to_run, refuse, title_of
 from distilbench.workflows.plan import ALL, WorkOptions, WorkPlan, both_orders, changes_of
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener
@@ -117,7 +117,7 @@ class Search:
 
     def results(self, work: WorkPlan, outcome: RunOutcome | None) -> Results:
         """The scores that are there, with the column that trials are chosen by."""
-        run = replace(describe(work.first, work.store, outcome), notes=tuple(notes(work.first)))
+        run = describe(work.first, work.store, outcome)
         return with_objective(read_scored(replace(run, finished=False), work.store, self.folder / "run.json"))
 
     def tell(self, trials: Sequence[Trial], samplers: Mapping[str, Sampler], results: Results) -> None:

@@ -111,7 +111,8 @@ def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None
         wall_seconds=outcome.seconds if outcome else 0.0,
         stages_total=outcome.total if outcome else len(plan.stages),
         stages_cached=outcome.cached + len(outcome.elsewhere_keys) if outcome else 0,
-        notes=(*search_notes(recipe, trained_titles, registry), *notes(plan), *(choices if is_low else ())),
+        choices=tuple(search_notes(recipe, trained_titles, registry)),
+        notes=(*notes(plan), *(choices if is_low else ())),
         training_notes=(*training_notes(measured), *(() if is_low else choices)),
         stages=tuple(stage.key for stage in plan.stages),
     )

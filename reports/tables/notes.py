@@ -27,6 +27,8 @@ def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
         lines.append(f"UNFINISHED RUN: n/a may be missing, the rest may change. {_way_on(run)}")
     # first, because everything else assumes that a cell can be read
     lines.append(_cell_legend(summary, run))
+    # before what a narrow terminal leaves out: who reads a value must know who had which chance
+    lines += [clean(choice) for choice in run.choices]
     if benchmarks := summary.benchmarks:
         lines.append(f"{_questions(summary, benchmarks)} {_judges(run, benchmarks)}")
     absent = [f"Not in this run: {format_count(len(summary.absent), 'row')}."] if summary.absent else []

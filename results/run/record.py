@@ -71,6 +71,7 @@ class Run:
     wall_seconds: float = 0.0
     stages_total: int = 0
     stages_cached: int = 0
+    choices: tuple[str, ...] = ()  # how options were chosen: under every table, before the other notes
     notes: tuple[str, ...] = ()  # printed under every table, one line each
     training_notes: tuple[str, ...] = ()  # with --notes, on the page and in the JSON
     stages: tuple[str, ...] = ()

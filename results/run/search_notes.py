@@ -13,6 +13,8 @@ from harness.recipe.sections import MethodEntry, Searched
 from harness.recipe.space import own_value
 from harness.text import clean, format_count
 
+SHOWN = 2  # changes of a search in its line
+
 
 def search_notes(recipe: Recipe, titles: Mapping[str, str], registry: Registry) -> list[str]:
     """Lines under a table with these rows of the recipe and their titles."""
@@ -53,7 +55,9 @@ def budget(searched: Searched) -> str:
     """``16 trials each on dev, 2 seeds``."""
     text = f"{format_count(searched.trials, 'trial')} each on {clean(searched.questions)}"
     text += f", {format_count(len(searched.seeds), 'seed')}, {clean(searched.sampler)}"
-    return text + (f", with {', '.join(map(clean, searched.set))}" if searched.set else "")
+    changes = [clean(change) for change in searched.set[:SHOWN]]
+    changes += [f"{len(searched.set) - SHOWN} more changes"] * (len(searched.set) > SHOWN)
+    return text + (f", with {', '.join(changes)}" if changes else "")
 
 
 def _several_of_one_method(recipe: Recipe, titles: Mapping[str, str], registry: Registry) -> list[str]:
@@ -62,5 +66,5 @@ def _several_of_one_method(recipe: Recipe, titles: Mapping[str, str], registry: 
     if not several:
         return []
     names = " and ".join(several)
-    rule = "to take the best of them by these columns is to choose on test questions (distilbench search does not)"
+    rule = "who chooses among them by these columns chooses on test questions"
     return [f"Several rows are {names} with other options: {rule}."]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import shlex
 import signal
 import subprocess
 import time
@@ -37,7 +39,7 @@ from reports.tables.summary import scale
 from results.run.record import read_run
 from results.run.results import Results
 from results.run.search_notes import search_notes
-from tests.command import SMALL, command, distilbench, environment, settings
+from tests.command import ROOT, SMALL, command, distilbench, environment, settings
 
 REGISTRY = load_registry()
 Rule = Callable[[MethodEntry, int], float]
@@ -456,7 +458,9 @@ def test_a_plan_of_a_searched_recipe_trains_what_the_search_trained(tmp_path: Pa
 def test_rows_of_one_method_are_no_search(tmp_path: Path) -> None:
     rows = "methods={dpo: {}, dpo-sharp: {method: dpo, beta: 1.0}, simpo: {}}"
     text = notes("pocket", rows, rows=("dpo", "dpo-sharp", "simpo"))
-    assert text.startswith("Several rows are DPO with other options: to take the best of them by these columns is to")
+    assert text == (
+        "Several rows are DPO with other options: who chooses among them by these columns chooses on test questions."
+    )
     assert notes("pocket", rows, rows=("dpo", "simpo")) == ""
 
 
@@ -485,6 +489,7 @@ def test_a_search_that_is_killed_and_finished(tmp_path: Path) -> None:
     done = distilbench(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 trials x 1 seed (0) on dev, random" in done.stdout and "0 unscored" in done.stdout
+    assert (tmp_path / "runs" / "pocket" / "search" / "search-dpo.png").stat().st_size > 10_000
     again = distilbench(*words, cwd=tmp_path)
     assert again.stdout == done.stdout and " 0 ran now" in again.stderr
     table = distilbench(
@@ -494,4 +499,20 @@ def test_a_search_that_is_killed_and_finished(tmp_path: Path) -> None:
     assert table.returncode == 0, table.stderr
     assert "Options searched: 2 trials each on dev, 1 seed" in " ".join(table.stdout.split())
     record = read_run(tmp_path / "runs" / "pocket-searched" / "table1" / "run.json")
-    assert record.notes[0].startswith("Options searched")
+    assert record.choices[0].startswith("Options searched")
+
+
+@pytest.mark.slow
+def test_every_command_of_the_page_runs(tmp_path: Path) -> None:
+    """As they stand in docs/search.md, on a small recipe with two trials; ``all`` is planned."""
+    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
+    shell = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    lines = [shlex.split(line, comments=True) for block in shell for line in block.splitlines()]
+    assert len(lines) == 5 and all(line[0] == "distilbench" for line in lines)
+    changes = settings(*(text for text in SMALL if "seeds" not in text))
+    for words in lines:
+        fewer = ["--trials", "2", "--seeds", "0"] if words[1] == "search" else ["--methods", "dpo", "--seeds", "0"]
+        planned = ["--plan"] if "all" in words else []
+        done = distilbench(*words[1:], *fewer, *planned, *changes, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert "Options searched: 2 trials each on dev, 1 seed" in " ".join(done.stdout.split())
