@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.options import json_data, options_from
@@ -32,22 +32,27 @@ HELD_OUT = 256
 HELD_OUT_FILE = "held-out.jsonl"
 
 
-def development_benchmarks(
-    base: Recipe, searched: Recipe, registry: Registry, on: str, folder: Path
-) -> tuple[Mapping[str, BenchmarkEntry], list[str]]:
-    """What a search asks, and remarks. ``searched``: the recipe with its section ``targets.search``; ``folder``: where
-    held-out prompts go. Raises UserError where there are no such questions."""
+class Development(NamedTuple):
+    benchmarks: Mapping[str, BenchmarkEntry]
+    name: str
+    """What tables call the questions."""
+    remarks: tuple[str, ...] = ()
+
+
+def development_questions(base: Recipe, searched: Recipe, registry: Registry, on: str, folder: Path) -> Development:
+    """What a search asks. ``searched``: the recipe with its section ``targets.search``; ``folder``: where held-out
+    prompts go. Raises UserError where there are no such questions."""
     if on != DEV:
-        return {PAIRWISE: own_questions(base, registry, Path(on).expanduser())}, []
+        return Development({PAIRWISE: own_questions(base, registry, Path(on).expanduser())}, Path(on).name)
     if base.targets.get(SEARCH.name, {}).get("benchmarks"):
-        return searched.benchmarks, []
+        return Development(searched.benchmarks, f"the recipe's targets.{SEARCH.name}")
     splits = {name: dev for name, entry in base.benchmarks.items() if (dev := dev_split(entry)) is not None}
     if splits:
-        left_out = [name for name in base.benchmarks if name not in splits]
-        return splits, [f"not searched on: {', '.join(left_out)} (no development questions)"] if left_out else []
+        left_out = ", ".join(name for name in base.benchmarks if name not in splits)
+        return Development(splits, DEV, (f"no development questions: {left_out}",) if left_out else ())
     file, count = hold_out(base, registry, folder)
-    remark = f"development questions: {format_count(count, 'held-out training prompt')} ({file})"
-    return {PAIRWISE: own_questions(base, registry, file)}, [remark]
+    name = format_count(count, "held-out training prompt")
+    return Development({PAIRWISE: own_questions(base, registry, file)}, name, (f"{name}: {file}",))
 
 
 def dev_split(entry: BenchmarkEntry) -> BenchmarkEntry | None:

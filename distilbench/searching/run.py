@@ -16,7 +16,7 @@ from typing import Any, Unpack
 import yaml
 
 from distilbench.plugins import load_registry
-from distilbench.searching.questions import check_questions, development_benchmarks
+from distilbench.searching.questions import check_questions, development_questions
 from distilbench.workflows.execute import describe, ready_to_run, refuse, title_of
 from distilbench.workflows.plan import ALL, WorkOptions, WorkPlan, both_orders, changes_of
 from harness.contracts.registry import Registry
@@ -68,6 +68,7 @@ class Search:
     spaces: Mapping[str, Space]
     budget: SearchBudget
     benchmarks: Mapping[str, BenchmarkEntry]
+    on: str
     sampler: str
     round_size: int | None
     seed: int
@@ -75,7 +76,6 @@ class Search:
     plugins: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    given: SearchOptions = field(default_factory=SearchOptions)
 
     @property
     def folder(self) -> Path:
@@ -178,7 +178,7 @@ class FinishedSearch:
     def _row(self, row: RowSearch, best: Trial) -> dict[str, Any]:
         search = self.search
         searched = {
-            "trials": search.budget.trials, "seeds": list(search.budget.seeds), "questions": search.budget.on,
+            "trials": len(row.trials), "seeds": list(search.budget.seeds), "questions": search.budget.on,
             "sampler": search.budget.sampler, "values": dict(best.values),
             "space": {knob: str(domain) for knob, domain in row.space.items()},
         }  # fmt: skip
@@ -214,7 +214,7 @@ def command_of(search: Search) -> str:
     for row, space in search.spaces.items():
         words += ["--space", f"{row}: " + "; ".join(f"{knob}={domain}" for knob, domain in space.items())]
     words += ["--trials", str(search.budget.trials), "--seeds", ",".join(map(str, search.budget.seeds))]
-    words += ["--on", search.budget.on, "--sampler", search.sampler, "--seed", str(search.seed)]
+    words += ["--on", search.on, "--sampler", search.sampler, "--seed", str(search.seed)]
     words += ["--round", str(search.round_size)] if search.round_size else []
     for path, value in stated(search.changes):
         words += ["--set", f"{path}={value}"] if path != "seeds" else []
@@ -246,18 +246,18 @@ def plan_search(rows: Sequence[str] = (ALL,), recipe: str = "pocket", **options:
     on, trials = options.get("on", DEV), options.get("trials", TRIALS)
     if trials < 2:
         raise UserError(f"--trials {trials}: the first is the recipe's own setting, so at least 2 are needed.")
-    benchmarks, remarks = development_benchmarks(base, searched, registry, on, runs / base.name / SEARCH.name)
+    development = development_questions(base, searched, registry, on, runs / base.name / SEARCH.name)
+    budget = SearchBudget(trials, searched.seeds, development.name, sampler)
     search = Search(
-        recipe, tuple(changes), registry, base, spaces, SearchBudget(trials, searched.seeds, on, sampler), benchmarks,
-        sampler, (round_size or ROUND) if sampler == "tpe" else None, options.get("seed", 0), runs, plugins,
-        tuple(skipped), tuple(remarks), options,
+        recipe, tuple(changes), registry, base, spaces, budget, development.benchmarks, on, sampler,
+        (round_size or ROUND) if sampler == "tpe" else None, options.get("seed", 0), runs, plugins, tuple(skipped),
+        development.remarks,
     )  # fmt: skip
     # The ends and the middle of every space, so that no trial of a later round turns out to be impossible.
-    places = {"lowest": 0.0, "middle": 0.5, "highest": 1.0}
     corners = [
         Trial(row, number, {knob: domain.at(place) for knob, domain in space.items()})
         for row, space in spaces.items()
-        for number, place in enumerate(places.values())
+        for number, place in enumerate((0.0, 0.5, 1.0))
     ]
     check_questions(search.work(corners).first.graph, base, registry)
     return search
@@ -367,4 +367,5 @@ def _row_search(searching: Search, row: str, trials: Sequence[Trial], results: R
         missing_scores={key: reason for key, reason in results.missing_scores.items() if key[0] in names},
     )  # fmt: skip
     title = title_of(row, searching.base, searching.registry)
-    return RowSearch(row, title, tuple(trials), searching.spaces[row], searching.budget, own_results)
+    budget = replace(searching.budget, trials=len(trials))  # fewer where a failure stopped the search
+    return RowSearch(row, title, tuple(trials), searching.spaces[row], budget, own_results)

@@ -173,7 +173,7 @@ def search_table(search: RowSearch) -> Table:
     columns += [TableColumn(f"seed {seed}") for seed in seeds] if len(seeds) > 1 else []
     rows = tuple(TableRow(tuple(_cells(search, trial, knobs))) for trial in search.ranked)
     name = f"search-{search.row}"
-    lines = (*_score_lines(search), *_best_lines(search), *search.border_lines())
+    lines = (*_score_lines(search), *_best_lines(search), *search.border_lines(), *map(clean, search.results.run.notes))
     caption = f"{clean(search.title)} on {clean(search.results.run.name)}: {search.budget}"
     footnotes = tuple(_failures(search).items())
     return Table(
