@@ -7,7 +7,7 @@ asked and judged as AlpacaEval's are, against their golden answers. A recipe may
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,10 +18,10 @@ from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe.recipe import Recipe
 from harness.recipe.sections import BenchmarkEntry
-from harness.stages.graph import StageGraph
+from harness.stages.graph import CHARS_PER_TOKEN, StageGraph
 from harness.stages.kinds.contamination import overlap, words
 from harness.text import format_count
-from harness.types import Prompt
+from harness.types import Prompt, Question
 from reports.targets import SEARCH
 from results.store.locks import write_atomic
 
@@ -95,9 +95,10 @@ def hold_out(base: Recipe, registry: Registry, folder: Path) -> tuple[Path, int]
             f"search: the source {source.name!r} does not say how many prompts it has, so none can be held out. "
             "Give a file of questions: --on FILE.jsonl."
         )
-    tests = {words(question.turns[0]) for question in test_questions(base, registry)}
+    tests = {words(question.turns[0]) for questions in load_tests(base, registry).values() for question in questions}
     prompts = list(source.source.prompts(source.config, source.pin.identity, base.prompts.seed))
-    usable = [prompt for prompt in prompts[base.prompts.n :] if _is_question(prompt, tests)]
+    longest = CHARS_PER_TOKEN * base.prompts.max_prompt_tokens  # about: there is no tokenizer yet
+    usable = [prompt for prompt in prompts[base.prompts.n :] if _is_question(prompt, tests, longest)]
     if not usable:
         raise UserError(
             f"search: training takes prompts.n = {base.prompts.n} of {format_count(len(prompts), 'prompt')}, and of "
@@ -110,29 +111,29 @@ def hold_out(base: Recipe, registry: Registry, folder: Path) -> tuple[Path, int]
     return write_atomic(folder / HELD_OUT_FILE, text.encode()), len(kept)
 
 
-def _is_question(prompt: Prompt, tests: set[tuple[str, ...]]) -> bool:
-    is_single = [message["role"] for message in prompt.messages] == ["user"]
-    return is_single and bool((prompt.golden or "").strip()) and words(prompt.messages[0]["content"]) not in tests
+def _is_question(prompt: Prompt, tests: set[tuple[str, ...]], longest: int) -> bool:
+    if [message["role"] for message in prompt.messages] != ["user"] or not (prompt.golden or "").strip():
+        return False
+    text = prompt.messages[0]["content"]
+    return len(text) <= longest and words(text) not in tests
 
 
-def test_questions(base: Recipe, registry: Registry) -> Iterator[Any]:
-    for name, entry in base.benchmarks.items():
-        benchmark = ConfiguredBenchmark.load(registry.benchmarks[name], entry.config)
-        if not benchmark.absence:
-            yield from benchmark.questions
+def load_tests(base: Recipe, registry: Registry) -> dict[str, Sequence[Question]]:
+    """The recipe's test questions by benchmark, of those whose files are here."""
+    entries = base.benchmarks.items()
+    tests = {name: ConfiguredBenchmark.load(registry.benchmarks[name], entry.config) for name, entry in entries}
+    return {name: benchmark.questions for name, benchmark in tests.items() if not benchmark.absence}
 
 
 def check_questions(graph: StageGraph, base: Recipe, registry: Registry) -> None:
     """Raises UserError where a search would see a question that results are reported on."""
+    tests = load_tests(base, registry)
     for name, benchmark in graph.benchmarks.items():
         prompts = [
             Prompt(question.id, ({"role": "user", "content": question.turns[0]},)) for question in benchmark.questions
         ]
-        for test_name, entry in base.benchmarks.items():
-            tests = ConfiguredBenchmark.load(registry.benchmarks[test_name], entry.config)
-            if benchmark.absence or tests.absence:
-                continue
-            if shared := overlap(prompts, test_name, tests.questions).exact:
+        for test_name, questions in tests.items():
+            if shared := overlap(prompts, test_name, questions).exact:
                 raise UserError(
                     f"search: {len(shared)} of the questions of {name} are test questions of {test_name} "
                     f"({', '.join(shared[:3])}). What is chosen on test questions cannot be tested on them: give "

@@ -201,7 +201,7 @@ def own_value(row: str, entry: MethodEntry, knob: str) -> Any:
     return node
 
 
-def _knobs(tree: Tree, prefix: str = "") -> list[str]:
+def _knobs(tree: Mapping[str, Any], prefix: str = "") -> list[str]:
     return [
         name
         for key, value in tree.items()

@@ -181,6 +181,7 @@ def test_a_killed_search_goes_on_with_the_same_trials(
     assert runner.made == [], "the number of workers decides nothing"
 
 
+@pytest.mark.slow
 def test_a_sampler_that_learns_takes_rounds_of_a_stated_size(tmp_path: Path, runner: Runner) -> None:
     pytest.importorskip("optuna")
     fours = tried(run(tmp_path, sampler="tpe", trials=8))
@@ -353,6 +354,7 @@ def test_trials_are_ranked_by_their_mean_over_seeds(tmp_path: Path, runner: Runn
     assert (first["beta"], first["seed_0"], first["seed_1"], first["mt_bench.score"]) == (0.1, 60.0, 62.0, 6.49)
 
 
+@pytest.mark.slow
 def test_a_best_value_at_the_border_is_said(tmp_path: Path, runner: Runner) -> None:
     """The larger beta the better: the best of 16 trials lies in the outer tenth of two decades."""
     runner.rule = lambda entry, seed: 50 + 10 * math.log10(entry.config.beta)
