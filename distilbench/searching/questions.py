@@ -6,6 +6,7 @@ asked and judged as AlpacaEval's are, against their golden answers. A recipe may
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +30,6 @@ PAIRWISE = "alpaca_eval"
 """The benchmark whose protocol judges questions of one's own: an answer against another, one question at a time."""
 DEV = "dev"
 HELD_OUT = 256
-HELD_OUT_FILE = "held-out.jsonl"
 
 
 class Development(NamedTuple):
@@ -107,8 +107,10 @@ def hold_out(base: Recipe, registry: Registry, folder: Path) -> tuple[Path, int]
         )
     kept = usable[-HELD_OUT:]
     rows = [{"id": p.id, "prompt": p.messages[0]["content"], "golden": p.golden} for p in kept]
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    return write_atomic(folder / HELD_OUT_FILE, text.encode()), len(kept)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    # Named by its content: another search of this recipe may hold out others at the same time.
+    name = f"held-out-{hashlib.sha256(text).hexdigest()[:8]}.jsonl"
+    return write_atomic(folder / name, text), len(kept)
 
 
 def _is_question(prompt: Prompt, tests: set[tuple[str, ...]], longest: int) -> bool:

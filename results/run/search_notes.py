@@ -65,6 +65,6 @@ def _several_of_one_method(recipe: Recipe, titles: Mapping[str, str], registry: 
     several = [clean(registry.methods[name].title) for name, count in counts.items() if count > 1]
     if not several:
         return []
-    names = " and ".join(several)
+    names = ", ".join(several)
     rule = "who chooses among them by these columns chooses on test questions"
     return [f"Several rows are {names} with other options: {rule}."]

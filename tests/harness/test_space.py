@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 from hypothesis import assume, given, settings
@@ -158,17 +157,19 @@ def test_every_method_states_a_space_that_gives_valid_options(pocket: Recipe) ->
     """All 16: the space parses, its ends and its middle are options that the method takes."""
     rows = [row for row in pocket.methods if pocket.methods[row].method == row]
     assert len(rows) == 16 == len(REGISTRY.methods)
+    spaces: dict[str, Space] = {}
     for row in rows:
-        method, entry = REGISTRY.methods[row], pocket.methods[row]
-        space = settle_space({k: parse_domain(d, k) for k, d in method.space.items()}, row, entry, REGISTRY)
-        assert "train.learning_rate" in space and len(space) >= 1
-        for place in (0.0, 0.5, 1.0):
-            values = {knob: domain.at(place) for knob, domain in space.items()}
-            changes: dict[str, Any] = row_changes(values)
-            recipe = load_recipe("pocket", [(f'methods."{row}"', changes)], REGISTRY)
-            for knob, value in values.items():
+        domains = {knob: parse_domain(text, knob) for knob, text in REGISTRY.methods[row].space.items()}
+        spaces[row] = settle_space(domains, row, pocket.methods[row], REGISTRY)
+        assert "train.learning_rate" in spaces[row]
+    for place in (0.0, 0.5, 1.0):
+        values = {row: {knob: domain.at(place) for knob, domain in space.items()} for row, space in spaces.items()}
+        changes = [(f'methods."{row}"', row_changes(of_row)) for row, of_row in values.items()]
+        recipe = load_recipe("pocket", changes, REGISTRY)
+        for row, of_row in values.items():
+            for knob, value in of_row.items():
                 assert own_value(row, recipe.methods[row], knob) == value
-                assert space[knob].place(value) is not None
+                assert spaces[row][knob].place(value) is not None
 
 
 def test_the_options_of_a_row_are_all_its_knobs(pocket: Recipe) -> None:
