@@ -98,7 +98,9 @@ class Search:
 
     def rounds(self) -> Iterator[tuple[list[Trial], Mapping[str, Sampler]]]:
         """Every round's trials of all rows. Whoever takes one tells the samplers its scores before the next."""
-        samplers = {row: self._sampler(space, row) for row, space in self.spaces.items()}
+        # Proposals that do not depend on results need no rounds.
+        make = RandomSampler if self.round_size is None else TpeSampler
+        samplers: dict[str, Sampler] = {row: make(space, self.seed) for row, space in self.spaces.items()}
         size = self.round_size or self.budget.trials
         for first in range(0, self.budget.trials, size):
             numbers = range(first, min(first + size, self.budget.trials))
@@ -109,11 +111,6 @@ class Search:
                 proposals = zip(drawn, sampler.propose(drawn), strict=True)
                 trials += [Trial(row, number, values) for number, values in proposals]
             yield trials, samplers
-
-    def _sampler(self, space: Space, row: str) -> Sampler:
-        if self.round_size is not None:
-            return TpeSampler(space, self.seed, self.round_size)
-        return RandomSampler(space, self.seed)
 
     def results(self, work: WorkPlan, outcome: RunOutcome | None) -> Results:
         """The scores that are there, with the column that trials are chosen by."""

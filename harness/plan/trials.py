@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from harness.contracts.stage import Stage
 from harness.errors import UserError
 from harness.plan.plan import PlannedRow, Planner
 from harness.recipe.space import Choices, Range, Space
 from harness.stats import seed_of
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 ROUND = 4
 """Trials that are proposed at once where proposals depend on results."""
@@ -41,9 +38,6 @@ class Trial:
 class Sampler(Protocol):
     """Proposes the values of one row's trials."""
 
-    round_size: int | None
-    """``None``: proposals do not depend on results, so all trials are one round."""
-
     def propose(self, numbers: Sequence[int]) -> list[dict[str, Any]]: ...
 
     def tell(self, number: int, values: Mapping[str, Any], score: float | None) -> None:
@@ -53,8 +47,6 @@ class Sampler(Protocol):
 class RandomSampler:
     """Every trial is drawn by itself: more trials later hold the fewer of before, and rows that share a knob's range
     are tried at the same values."""
-
-    round_size = None
 
     def __init__(self, space: Space, seed: int) -> None:
         self.space, self.seed = space, seed
@@ -72,7 +64,7 @@ class RandomSampler:
 class TpeSampler:
     """The tree-structured Parzen estimator (Bergstra et al. 2011) of Optuna, maximising."""
 
-    def __init__(self, space: Space, seed: int, round_size: int = ROUND) -> None:
+    def __init__(self, space: Space, seed: int) -> None:
         try:
             import optuna
         except ImportError as error:
@@ -80,7 +72,7 @@ class TpeSampler:
                 "the sampler tpe needs Optuna: pip install 'distilbench[search]'. The sampler random needs nothing."
             ) from error
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.space, self.round_size = space, round_size
+        self.space = space
         # The trials of a round that are not told yet count as bad, so that it does not propose one place four times.
         sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
         self.study = optuna.create_study(sampler=sampler, direction="maximize")
@@ -107,7 +99,8 @@ class TpeSampler:
             trial = trial_module.create_trial(params=params, distributions=self.distributions, value=score)
             self.study.add_trial(trial)
 
-    def _distribution(self, domain: Range | Choices) -> BaseDistribution:
+    def _distribution(self, domain: Range | Choices) -> Any:
+        """Optuna's."""
         kinds = self.optuna.distributions
         if isinstance(domain, Choices):
             return kinds.CategoricalDistribution(range(len(domain.values)))

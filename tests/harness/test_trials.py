@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def search(sampler: Sampler, trials: int, size: int) -> list[float]:
     tried: list[float] = []
     for first in range(0, trials, size):
         numbers = [number for number in range(first, min(first + size, trials)) if number]
-        batch = [(0, {"beta": 10.0, "n": 4, "kind": "a"})] if first == 0 else []
+        batch: list[tuple[int, dict[str, Any]]] = [(0, {"beta": 10.0, "n": 4, "kind": "a"})] if first == 0 else []
         batch += zip(numbers, sampler.propose(numbers), strict=True)
         for number, values in batch:
             failed = number == 2
