@@ -22,7 +22,9 @@ from harness.checks.finding import CheckFailed, Checks, Finding, options_check, 
 from harness.checks.tiny_models import tiny_checkpoint, tiny_groups
 from harness.contracts.method import DroppedPrompt, Method, TopK
 from harness.contracts.options import field_tree
+from harness.errors import UserError
 from harness.models.load import load_tokenizer
+from harness.recipe.space import parse_domain
 from harness.training.batches import describe, prepare
 from harness.training.fit import fit, load_training, make_trainer, run
 from harness.training.options import Training, TrainOptions
@@ -66,6 +68,11 @@ def check_config(method: Method[C], config: C, world: World) -> str:
     knobs = {*field_tree(method.config), *(f"train.{name}" for name in field_tree(TrainOptions))}
     unknown = set(method.space) - knobs
     require(not unknown, f"space names {sorted(unknown)}, which are neither options nor train.OPTION")
+    for knob, text in method.space.items():
+        try:
+            parse_domain(text, knob)
+        except UserError as error:
+            raise CheckFailed(str(error)) from error
     return detail
 
 

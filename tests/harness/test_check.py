@@ -97,6 +97,7 @@ FAULTS = {
     "taken name": faulty("config", "options may not be called train", config=Taken, row_fields=()),
     "row field": faulty("config", r"row_fields names \['depth'\]", row_fields=("depth",)),
     "knob": faulty("config", r"space names \['depth', 'train.rate'\]", space={"depth": "{1, 2}", "train.rate": "{1}"}),
+    "domain": faulty("config", r"space train.learning_rate=1\.\.2: is none of", space={"train.learning_rate": "1..2"}),
     "uneven rows": faulty("rows", r"equally many rows.*\[1, 2\]", rows=uneven),
     "rows by chance": faulty("rows", "something else when it is called again", rows=fickle),
     "undeclared": faulty("needs", "reads golden, which Needs does not declare", rows=golden_or_sample),
