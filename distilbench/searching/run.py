@@ -7,7 +7,7 @@ with every run, any executor makes them, and the same command finds again what a
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,7 @@ from harness.recipe.space import Space, own_value, parse_space, row_changes, set
 from harness.recipe.yaml_source import Override, shipped_recipes
 from harness.run.scheduler import RunOutcome, run_plans
 from harness.text import format_count
-from reports.tables.search import SCORE, RowSearch, SearchBudget, overview_table, with_objective
+from reports.tables.search import RowSearch, SearchBudget, overview_table, with_objective
 from reports.tables.table import Table
 from reports.targets import SEARCH
 from reports.write import make_search_table, write_table
@@ -112,17 +112,26 @@ class Search:
                 trials += [Trial(row, number, values) for number, values in proposals]
             yield trials, samplers
 
-    def results(self, work: WorkPlan, outcome: RunOutcome | None) -> Results:
+    def results(self, work: WorkPlan, outcome: RunOutcome) -> Results:
         """The scores that are there, with the column that trials are chosen by."""
         run = describe(work.first, work.store, outcome)
         return with_objective(read_scored(replace(run, finished=False), work.store, self.folder / "run.json"))
 
+    def by_row(self, trials: Sequence[Trial], results: Results) -> list[RowSearch]:
+        """The trials of each row with their scores."""
+        found = []
+        for row, space in self.spaces.items():
+            of_row = tuple(trial for trial in trials if trial.row == row)
+            budget = replace(self.budget, trials=len(of_row))  # fewer where a failure stopped the search
+            title = title_of(row, self.base, self.registry)
+            own_results = only_rows(results, {trial.name for trial in of_row})
+            found.append(RowSearch(row, title, of_row, space, budget, own_results))
+        return found
+
     def tell(self, trials: Sequence[Trial], samplers: Mapping[str, Sampler], results: Results) -> None:
-        for trial in trials:
-            scores = [results.scores.get((trial.name, SCORE.id, seed)) for seed in self.budget.seeds]
-            values = [score.value for score in scores if score is not None and score.value is not None]
-            mean = sum(values) / len(values) if len(values) == len(scores) else None
-            samplers[trial.row].tell(trial.number, trial.values, mean)
+        for row in self.by_row(trials, results):
+            for trial in row.trials:
+                samplers[row.row].tell(trial.number, trial.values, row.value(trial))
 
     @cached_property
     def planned(self) -> tuple[WorkPlan, int]:
@@ -174,8 +183,11 @@ class FinishedSearch:
 
     def _row(self, row: RowSearch, best: Trial) -> dict[str, Any]:
         search = self.search
+        # A search that was stopped has tried what it has scores of.
+        scored = [trial for trial in row.trials if row.value(trial) is not None]
+        tried = scored if self.unfinished else row.trials
         searched = {
-            "trials": len(row.trials), "seeds": list(search.budget.seeds), "questions": search.budget.on,
+            "trials": len(tried), "seeds": list(search.budget.seeds), "questions": search.budget.on,
             "sampler": search.budget.sampler, "values": dict(best.values),
             "space": {knob: str(domain) for knob, domain in row.space.items()},
         }  # fmt: skip
@@ -334,10 +346,8 @@ def run_search(searching: Search, *, force: bool = False, listener: RunListener 
             unfinished = f"{format_count(len(others), 'stage')} failed"
             break
         searching.tell(batch, samplers, searching.results(work, outcome))
-    by_row = {row: [trial for trial in trials if trial.row == row] for row in searching.spaces}
-    work = searching.work(trials)
-    results = searching.results(work, total)
-    searches = tuple(_row_search(searching, row, own, results) for row, own in by_row.items())
+    results = searching.results(searching.work(trials), total)
+    searches = tuple(searching.by_row(trials, results))
     finished = FinishedSearch(searching, searches, total, unfinished)
     finished.write()
     return finished
@@ -352,17 +362,12 @@ def _sum(first: RunOutcome, second: RunOutcome) -> RunOutcome:
     )  # fmt: skip
 
 
-def _row_search(searching: Search, row: str, trials: Sequence[Trial], results: Results) -> RowSearch:
-    names = {trial.name for trial in trials}
+def only_rows(results: Results, names: Collection[str]) -> Results:
     run = replace(
         results.run,
         rows=tuple(spec for spec in results.run.rows if spec.id in names),
         cells=tuple(cell for cell in results.run.cells if cell.row in names),
     )
-    own_results = replace(
-        results, run=run, scores={key: score for key, score in results.scores.items() if key[0] in names},
-        missing_scores={key: reason for key, reason in results.missing_scores.items() if key[0] in names},
-    )  # fmt: skip
-    title = title_of(row, searching.base, searching.registry)
-    budget = replace(searching.budget, trials=len(trials))  # fewer where a failure stopped the search
-    return RowSearch(row, title, tuple(trials), searching.spaces[row], budget, own_results)
+    scores = {key: score for key, score in results.scores.items() if key[0] in names}
+    reasons = {key: reason for key, reason in results.missing_scores.items() if key[0] in names}
+    return replace(results, run=run, scores=scores, missing_scores=reasons)

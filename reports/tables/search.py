@@ -210,6 +210,8 @@ def _seed_cells(search: RowSearch, cell: CellSummary) -> list[TableCell]:
 
 
 def _reason(cell: CellSummary) -> str:
+    if cell.refused and cell.coverage is not None:
+        return f"only {100 * cell.coverage:.3g}% of the questions are scored"
     return clean("; ".join(cell.notes)) or "not every seed has a score"
 
 
