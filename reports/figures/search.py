@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,9 @@ def panels(search: RowSearch) -> Figure:
     }  # fmt: skip
     title = f"Search: {shorten(search.title, 40)}\n{clean(str(search.budget))}"
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, weight="bold")
-    note = explain_marks(texts)
+    note = textwrap.fill(explain_marks(texts), int(15 * figure.get_figwidth()))  # letters of 8 points in an inch
     figure.text(0.01, 0.06 / figure.get_figheight(), note, fontsize=8, color="#444444", ha="left", va="bottom")
-    set_margins(figure, 0.65, 0.15, 0.75, 0.75, wspace=0.12, hspace=0.55)
+    set_margins(figure, 0.65, 0.15, 0.75, 0.6 + 0.15 * (1 + note.count("\n")), wspace=0.12, hspace=0.55)
     return figure
 
 
@@ -71,7 +72,7 @@ def _panel(axis: Axes, search: RowSearch, knob: str) -> None:
         marker, size = ("*", 13) if is_best else ("D", 6) if is_own else ("o", 5.5)
         face = _BEST if is_best else _OWN if is_own else colour
         axis.plot([x], [value], marker=marker, markersize=size, markerfacecolor=face, markeredgecolor="#222222",
-                  markeredgewidth=0.6, linestyle="none", zorder=4 if is_best else 3)  # fmt: skip
+                  markeredgewidth=0.6, linestyle="none", zorder=5 if is_best else 4 if is_own else 3)  # fmt: skip
         if is_own:
             axis.axhline(value, color=_OWN, linewidth=0.7, linestyle=DASHED, zorder=1)
 
