@@ -55,6 +55,7 @@ def _panel(axis: Axes, search: RowSearch, knob: str) -> None:
         _set_scale(axis, domain, [trial.values[knob] for trial in search.trials])
     else:
         axis.set_xticks(range(len(domain.values)), [shorten(str(value), 12) for value in domain.values])
+        axis.set_xlim(-0.5, len(domain.values) - 0.5)
     for trial, value in zip(search.trials, values, strict=True):
         x = trial.values[knob]
         if not isinstance(domain, Range):
