@@ -56,8 +56,8 @@ def budget(searched: Searched) -> str:
     text = f"{format_count(searched.trials, 'trial')} each on {clean(searched.questions)}"
     text += f", {format_count(len(searched.seeds), 'seed')}, {clean(searched.sampler)}"
     changes = [clean(change) for change in searched.set[:SHOWN]]
-    changes += [f"{len(searched.set) - SHOWN} more changes"] * (len(searched.set) > SHOWN)
-    return text + (f", with {', '.join(changes)}" if changes else "")
+    more = f" and {format_count(len(searched.set) - SHOWN, 'more change')}" if len(searched.set) > SHOWN else ""
+    return text + (f", with {', '.join(changes)}{more}" if changes else "")
 
 
 def _several_of_one_method(recipe: Recipe, titles: Mapping[str, str], registry: Registry) -> list[str]:

@@ -32,7 +32,7 @@ NUMBERS = st.floats(1e-8, 1e6)
 
 @pytest.fixture(scope="module")
 def pocket() -> Recipe:
-    return load_recipe("pocket", ["train.learning_rate=3e-4"], REGISTRY)
+    return load_recipe("pocket", ["methods.dpo={beta: 0.1, rounds: 1, train: {learning_rate: 3e-4}}"], REGISTRY)
 
 
 def settled(recipe: Recipe, row: str, text: str) -> Space:
