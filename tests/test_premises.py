@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from distilbench import premises
 from distilbench.cli.app import app
-from distilbench.workflows import premises
 from harness.errors import UserError
 from harness.types import Group, Prompt, Response
 

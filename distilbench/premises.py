@@ -19,6 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Unpack
 
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
 from distilbench.workflows.execute import execute
 from distilbench.workflows.plan import RunOptions, plan
 from harness.contracts.stage import RunListener
@@ -27,18 +32,15 @@ from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction
 from harness.pocket.world import pocket_questions
 from harness.records import read_records
+from harness.stages.kinds import reward
 from harness.stats import percentile_interval, resamples, seed_of
 from harness.types import Answer, Group
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from distilbench.workflows.finished_run import FinishedRun
     from harness.plan.plan import Plan
 
-    Matrix = NDArray[np.float64]
-
+Matrix = NDArray[np.float64]
 SFT: Final = "sft"
 """The row that is trained on golden answers: Standard KD without the teacher's term."""
 ROWS: Final = ("student", "teacher", "dpo", "pad-ppd", SFT)
@@ -56,7 +58,7 @@ ROOM: Final = 0.1
 
 
 @dataclass(frozen=True)
-class Estimate:
+class PromptMean:
     value: float
     low: float
     high: float
@@ -72,24 +74,25 @@ class Premise:
     bound: str
     """What must be so for the premise to hold; empty: it is a number to know, and nothing to hold."""
     holds: bool | None
-    numbers: Mapping[str, Estimate | float]
+    numbers: Mapping[str, PromptMean | float]
 
 
 def premises(
     recipe: str = "pocket", *, force: bool = False, listener: RunListener | None = None, **options: Unpack[RunOptions]
 ) -> list[Premise]:
     """Raises UserError where the recipe's prompts or questions are not pocket's, and as ``run`` does."""
-    changes = options.get("set") or {}
-    pairs = list(changes.items()) if isinstance(changes, Mapping) else [one.split("=", 1) for one in changes]
-    rate = plan("table1", recipe, **{**options, "methods": ["kd"]}).plans["table1"].recipe.methods["kd"].train
-    row = f"{{method: kd, weight: 0, train: {{learning_rate: {rate.learning_rate}}}}}"
-    settings = [*(f"{name}={value}" for name, value in pairs), f"methods.{SFT}={row}"]
-    work = plan("table1", recipe, **{**options, "set": settings, "methods": list(ROWS)})
+    known: RunOptions = {**options, "methods": ["kd"]}
+    rate = plan("table1", recipe, **known).first.recipe.methods["kd"].train.learning_rate
+    path, row = f"methods.{SFT}", f"{{method: kd, weight: 0, train: {{learning_rate: {rate}}}}}"
+    changes = options.get("set", ())
+    settings = {**changes, path: yaml.safe_load(row)} if isinstance(changes, Mapping) else [*changes, f"{path}={row}"]
+    needed: RunOptions = {**options, "set": settings, "methods": list(ROWS)}
+    work = plan("table1", recipe, **needed)
     finished = execute(work, force=force, listener=listener)
     if finished.outcome is not None and finished.outcome.errors:
         raise UserError("premises need every row: " + "; ".join(finished.outcome.errors.values()))
     try:
-        return measure(finished, work.plans["table1"])
+        return measure(finished, work.first)
     except UnknownInstruction as error:
         raise UserError(f"premises are pocket's, whose rule scores every answer: {error}") from error
 
@@ -98,8 +101,8 @@ def measure(finished: FinishedRun, work: Plan) -> list[Premise]:
     groups = [
         group
         for stage in work.stages
-        if stage.kind == "reward"
-        for group in read_records(finished.store.path("reward", stage.key) / "groups.jsonl", Group)
+        if stage.kind == reward.KIND.name
+        for group in read_records(finished.store.path(*stage.ref) / "groups.jsonl", Group)
         if len(group.samples) == work.recipe.sampling.n
     ]
     truth = matrix(groups, lambda group, place: score(group.prompt.messages, group.samples[place].text))
@@ -118,35 +121,30 @@ def measure(finished: FinishedRun, work: Plan) -> list[Premise]:
 
 def matrix(groups: Sequence[Group], value: Callable[[Group, int], float | None]) -> Matrix:
     """[prompts, n]. Raises UserError for a response without a value: premises are of whole groups."""
-    import numpy as np
-
     rows = [[value(group, place) for place in range(len(group.samples))] for group in groups]
     if not rows or any(entry is None for row in rows for entry in row):
         raise UserError("premises need a reward for every response; some are empty, or were cut before a token")
     return np.array(rows, dtype=float)
 
 
-def estimate(values: Matrix, *parts: object) -> Estimate:
+def estimate(values: Matrix, *parts: object) -> PromptMean:
     """Mean over prompts of one value each."""
     draws = values[resamples(len(values), REPLICATES, seed_of("premises", *parts))].mean(axis=1)
     low, high = percentile_interval(draws, len(values))
-    return Estimate(float(values.mean()), low, high)
+    return PromptMean(float(values.mean()), low, high)
 
 
 def rank_correlations(signal: Matrix, truth: Matrix) -> Matrix:
     """Spearman's within each prompt; 0 where the signal does not tell the responses apart."""
-    import numpy as np
-    from scipy.stats import rankdata
-
     first, second = (rankdata(side, axis=1) for side in (signal, truth))
     first, second = (side - side.mean(axis=1, keepdims=True) for side in (first, second))
     spread = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
-    return (first * second).sum(axis=1) / np.where(spread > 0, spread, 1.0)
+    return np.asarray((first * second).sum(axis=1) / np.where(spread > 0, spread, 1.0))
 
 
 def regrets(signal: Matrix, truth: Matrix) -> Matrix:
     """The best response's score less that of the response which the signal prefers."""
-    return truth.max(axis=1) - truth[range(len(truth)), signal.argmax(axis=1)]
+    return np.asarray(truth.max(axis=1) - truth[range(len(truth)), signal.argmax(axis=1)])
 
 
 def judging(truth: Matrix, selection: Matrix, likelihood: Matrix) -> Premise:
@@ -167,8 +165,6 @@ def judging(truth: Matrix, selection: Matrix, likelihood: Matrix) -> Premise:
 
 
 def spreads(selection: Matrix, likelihood: Matrix) -> Premise:
-    import numpy as np
-
     asked, likely = (float(np.median(side.std(axis=1))) for side in (selection, likelihood))
     ratio = asked / likely if likely else math.inf
     numbers = {"log p_sel, nats": asked, "mean log-probability, nats": likely, "ratio": ratio}
@@ -182,8 +178,6 @@ def bounds(pair: tuple[float, float]) -> str:
 
 def scores_of(finished: FinishedRun, work: Plan, row: str) -> Matrix:
     """[questions, seeds]: the rule's score of a row's first answers to all questions."""
-    import numpy as np
-
     columns = []
     for entrant in (one for one in work.entrants if one.row == row):
         values: list[float] = []
@@ -221,7 +215,6 @@ def in_bounds(value: float, pair: tuple[float, float]) -> bool:
 
 
 def lengths(work: Plan, groups: Sequence[Group], selection: Matrix, likelihood: Matrix) -> Premise:
-    import numpy as np
     import torch
 
     from harness.models.backends import load_model
@@ -234,7 +227,7 @@ def lengths(work: Plan, groups: Sequence[Group], selection: Matrix, likelihood: 
     jsd = DIVERGENCES["jsd"](*map(torch.from_numpy, sides)).numpy()
     tokens = float(np.median([response.tokens for _, response in rows]))
     spread = float(np.median(np.ptp(sides[1], axis=1)))
-    numbers = {
+    numbers: dict[str, PromptMean | float] = {
         "tokens, median": tokens,
         "beta x range of the student, nats": spread,
         "JSD before training": estimate(jsd),
@@ -253,13 +246,14 @@ def room(truth: Matrix) -> Premise:
 
 
 def ceiling(truth: Matrix, selection: Matrix) -> Premise:
-    import numpy as np
-
     chosen = truth[range(len(truth)), selection.argmax(axis=1)]
     found = (chosen.mean() - truth.mean()) / (truth.max(axis=1).mean() - truth.mean())
     first, second = np.triu_indices(truth.shape[1], 1)
     gaps, signs = truth[:, first] - truth[:, second], selection[:, first] - selection[:, second]
     right = (np.sign(gaps) == np.sign(signs))[gaps != 0]
-    numbers = {"the teacher's choice": estimate(chosen), "share of the room that it finds": float(found),
-               "pairs that it orders rightly": float(right.mean())}  # fmt: skip
+    numbers: dict[str, PromptMean | float] = {
+        "the teacher's choice": estimate(chosen),
+        "share of the room that it finds": float(found),
+        "pairs that it orders rightly": float(right.mean()),
+    }
     return Premise("P7", "how much of that room a judge as good as the teacher finds", "", None, numbers)
