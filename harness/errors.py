@@ -7,6 +7,8 @@ from typing import Final
 
 PERMANENT: Final = "asking again would end the same way"
 """In the text of an error that the same command would only repeat: text is what crosses processes and run.json."""
+NOT_FINITE: Final = "not finite"
+"""In the text of the error of a training that diverged."""
 MOST_CHOICES: Final = 40  # that a message lists: a benchmark has hundreds of questions
 
 

@@ -39,18 +39,23 @@ class Development(NamedTuple):
     remarks: tuple[str, ...] = ()
 
 
-def development_questions(base: Recipe, searched: Recipe, registry: Registry, on: str, folder: Path) -> Development:
+def development_questions(
+    base: Recipe, searched: Recipe, registry: Registry, tests: Tests, on: str, folder: Path
+) -> Development:
     """What a search asks. ``searched``: the recipe with its section ``targets.search``; ``folder``: where held-out
-    prompts go. Raises UserError where there are no such questions."""
+    prompts go, which are none of ``tests``. Raises UserError where there are no such questions."""
     if on != DEV:
-        return Development({PAIRWISE: own_questions(base, registry, Path(on).expanduser())}, Path(on).name)
+        file = Path(on).expanduser()
+        if not file.is_file():
+            raise UserError(f"--on {on}: is no file. Say {DEV}, or the path of a JSON-lines file of questions.")
+        return Development({PAIRWISE: own_questions(base, registry, file)}, file.name)
     if base.targets.get(SEARCH.name, {}).get("benchmarks"):
         return Development(searched.benchmarks, f"the recipe's targets.{SEARCH.name}")
     splits = {name: dev for name, entry in base.benchmarks.items() if (dev := dev_split(entry)) is not None}
     if splits:
         left_out = ", ".join(name for name in base.benchmarks if name not in splits)
         return Development(splits, DEV, (f"no development questions: {left_out}",) if left_out else ())
-    file, count = hold_out(base, registry, folder)
+    file, count = hold_out(base, registry, tests, folder)
     name = format_count(count, "held-out training prompt")
     return Development({PAIRWISE: own_questions(base, registry, file)}, name, (f"{name}: {file}",))
 
@@ -62,6 +67,14 @@ def dev_split(entry: BenchmarkEntry) -> BenchmarkEntry | None:
     except UserError:
         return None
     return replace(entry, config=config)
+
+
+def untested(development: Development, tests: Tests) -> tuple[str, ...]:
+    """A remark where questions come from outside and cannot be compared with all test questions."""
+    is_outside = any(getattr(entry.config, "questions", "") == "own" for entry in development.benchmarks.values())
+    if not tests.absent or not is_outside:
+        return ()
+    return (f"not compared with the test questions of {', '.join(tests.absent)}: these are not here",)
 
 
 def own_questions(base: Recipe, registry: Registry, file: Path) -> BenchmarkEntry:
@@ -83,7 +96,7 @@ def own_questions(base: Recipe, registry: Registry, file: Path) -> BenchmarkEntr
     return BenchmarkEntry(judge, options_from(benchmark.config, options))
 
 
-def hold_out(base: Recipe, registry: Registry, folder: Path) -> tuple[Path, int]:
+def hold_out(base: Recipe, registry: Registry, tests: Tests, folder: Path) -> tuple[Path, int]:
     """Write the last prompts of the source's order, which training takes from its beginning. The stage
     ``contamination`` stops a search whose training takes them all the same."""
     graph = StageGraph(base, registry)
@@ -95,10 +108,10 @@ def hold_out(base: Recipe, registry: Registry, folder: Path) -> tuple[Path, int]
             f"search: the source {source.name!r} does not say how many prompts it has, so none can be held out. "
             "Give a file of questions: --on FILE.jsonl."
         )
-    tests = {words(question.turns[0]) for questions in load_tests(base, registry).values() for question in questions}
+    tested = {words(question.turns[0]) for _, questions in tests.questions for question in questions}
     prompts = list(source.source.prompts(source.config, source.pin.identity, base.prompts.seed))
     longest = CHARS_PER_TOKEN * base.prompts.max_prompt_tokens  # about: there is no tokenizer yet
-    usable = [prompt for prompt in prompts[base.prompts.n :] if _is_question(prompt, tests, longest)]
+    usable = [prompt for prompt in prompts[base.prompts.n :] if _is_question(prompt, tested, longest)]
     if not usable:
         raise UserError(
             f"search: training takes prompts.n = {base.prompts.n} of {format_count(len(prompts), 'prompt')}, and of "
@@ -113,28 +126,42 @@ def hold_out(base: Recipe, registry: Registry, folder: Path) -> tuple[Path, int]
     return write_atomic(folder / name, text), len(kept)
 
 
-def _is_question(prompt: Prompt, tests: set[tuple[str, ...]], longest: int) -> bool:
+def _is_question(prompt: Prompt, tested: set[tuple[str, ...]], longest: int) -> bool:
     if [message["role"] for message in prompt.messages] != ["user"] or not (prompt.golden or "").strip():
         return False
     text = prompt.messages[0]["content"]
-    return len(text) <= longest and words(text) not in tests
+    return len(text) <= longest and words(text) not in tested
 
 
-def load_tests(base: Recipe, registry: Registry) -> dict[str, Sequence[Question]]:
-    """The recipe's test questions by benchmark, of those whose files are here."""
-    entries = base.benchmarks.items()
-    tests = {name: ConfiguredBenchmark.load(registry.benchmarks[name], entry.config) for name, entry in entries}
-    return {name: benchmark.questions for name, benchmark in tests.items() if not benchmark.absence}
+class Tests(NamedTuple):
+    questions: Sequence[tuple[str, Sequence[Question]]]
+    """Benchmark and questions; one benchmark may have several sets."""
+    absent: Sequence[str]
+    """Benchmarks whose questions are not here."""
 
 
-def check_questions(graph: StageGraph, base: Recipe, registry: Registry) -> None:
+def load_tests(recipes: Sequence[Recipe], registry: Registry) -> Tests:
+    """The test questions of these recipes, all of them: a ``limit`` now does not bind who reports later."""
+    entries = [(name, full_set(entry.config)) for recipe in recipes for name, entry in recipe.benchmarks.items()]
+    distinct = {(name, json.dumps(json_data(config), sort_keys=True)): config for name, config in entries}
+    loaded = [(name, ConfiguredBenchmark.load(registry.benchmarks[name], c)) for (name, _), c in distinct.items()]
+    return Tests(
+        [(name, benchmark.questions) for name, benchmark in loaded if not benchmark.absence],
+        list(dict.fromkeys(name for name, benchmark in loaded if benchmark.absence)),
+    )
+
+
+def full_set(config: Any) -> Any:
+    return replace(config, limit=None) if getattr(config, "limit", None) is not None else config
+
+
+def check_questions(graph: StageGraph, tests: Tests) -> None:
     """Raises UserError where a search would see a question that results are reported on."""
-    tests = load_tests(base, registry)
     for name, benchmark in graph.benchmarks.items():
         prompts = [
             Prompt(question.id, ({"role": "user", "content": question.turns[0]},)) for question in benchmark.questions
         ]
-        for test_name, questions in tests.items():
+        for test_name, questions in tests.questions:
             if shared := overlap(prompts, test_name, questions).exact:
                 raise UserError(
                     f"search: {len(shared)} of the questions of {name} are test questions of {test_name} "

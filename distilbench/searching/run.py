@@ -6,6 +6,7 @@ with every run, any executor makes them, and the same command finds again what a
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,19 +17,20 @@ from typing import Any, Unpack
 import yaml
 
 from distilbench.plugins import load_registry
-from distilbench.searching.questions import check_questions, development_questions
+from distilbench.searching.questions import check_questions, development_questions, load_tests, untested
 from distilbench.workflows.execute import describe, ready_to_run, refuse, title_of
 from distilbench.workflows.plan import ALL, WorkOptions, WorkPlan, both_orders, changes_of
+from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener
 from harness.contracts.target import Variant
-from harness.errors import UNWRITABLE, UserError, unknown_choice
+from harness.errors import NOT_FINITE, UNWRITABLE, UserError, unknown_choice
 from harness.plan.plan import plan_rows
 from harness.plan.trials import ROUND, RandomSampler, Sampler, TpeSampler, Trial, TrialPlanner
-from harness.recipe.recipe import Recipe, load_recipe
+from harness.recipe.recipe import MOST_TRAININGS, Recipe, load_recipe
 from harness.recipe.sections import BenchmarkEntry
-from harness.recipe.space import Space, own_value, parse_space, row_changes, settle_space
-from harness.recipe.yaml_source import Override, shipped_recipes
+from harness.recipe.space import Choices, Space, own_value, parse_space, row_changes, settle_space
+from harness.recipe.yaml_source import Override, merge, read_overrides, shipped_recipes
 from harness.run.scheduler import RunOutcome, run_plans
 from harness.text import format_count
 from reports.tables.search import RowSearch, SearchBudget, overview_table, with_objective
@@ -194,7 +196,12 @@ class FinishedSearch:
         # What only says where and how stages run changes no result.
         others = ("seeds", "compute.", "ask.")
         changes = [f"{path}={value}" for path, value in stated(search.changes) if not path.startswith(others)]
-        return row_changes(best.values) | {"searched": searched | ({"set": changes} if changes else {})}
+        # What was changed in the row is the row's: without it the recipe would not train what was searched.
+        own = read_overrides(search.changes)[0].get("methods", {})
+        own_options = own.get(row.row) or {} if isinstance(own, Mapping) else {}
+        return merge(own_options, row_changes(best.values)) | {
+            "searched": searched | ({"set": changes} if changes else {})
+        }
 
     def write(self) -> list[Path]:
         """Tables, pictures and the recipe, in ``runs/NAME/search``."""
@@ -255,21 +262,45 @@ def plan_search(rows: Sequence[str] = (ALL,), recipe: str = "pocket", **options:
     on, trials = options.get("on", DEV), options.get("trials", TRIALS)
     if trials < 2:
         raise UserError(f"--trials {trials}: the first is the recipe's own setting, so at least 2 are needed.")
-    development = development_questions(base, searched, registry, on, runs / base.name / SEARCH.name)
+    trainings = trials * len(spaces) * len(searched.seeds)
+    if trainings > MOST_TRAININGS:
+        rule = (
+            f"{trials:,} trials of {format_count(len(spaces), 'row')} with {format_count(len(searched.seeds), 'seed')}"
+        )
+        raise UserError(f"--trials: {rule} make {trainings:,} trainings, and {MOST_TRAININGS:,} are the most.")
+    # As written too: a benchmark that is left out of the search will be reported on all the same.
+    tests = load_tests((base, load_recipe(recipe, (), registry)), registry)
+    development = development_questions(base, searched, registry, tests, on, runs / base.name / SEARCH.name)
     budget = SearchBudget(trials, searched.seeds, development.name, sampler)
     search = Search(
         recipe, tuple(changes), registry, base, spaces, budget, development.benchmarks, on, sampler,
         (round_size or ROUND) if sampler == "tpe" else None, options.get("seed", 0), runs, plugins, tuple(skipped),
-        development.remarks,
+        (*development.remarks, *untested(development, tests)),
     )  # fmt: skip
-    # The ends and the middle of every space, so that no trial of a later round turns out to be impossible.
-    corners = [
-        Trial(row, number, {knob: domain.at(place) for knob, domain in space.items()})
-        for row, space in spaces.items()
-        for number, place in enumerate((0.0, 0.5, 1.0))
-    ]
-    check_questions(search.work(corners).first.graph, base, registry)
+    try:
+        graph = search.work(corners(spaces)).first.graph
+    except RecipeError as error:
+        problems = [replace(one, path=re.sub(r"-trial-\d+", "", one.path), place="--space") for one in error.problems]
+        raise RecipeError(list(dict.fromkeys(problems)), "--space") from error
+    check_questions(graph, tests)
     return search
+
+
+def corners(spaces: Mapping[str, Space]) -> list[Trial]:
+    """The ends and the middle of every range and all choices, so that no trial of a later round turns out to be
+    impossible."""
+    trials = []
+    for row, space in spaces.items():
+        count = max(3, *(len(domain.values) for domain in space.values() if isinstance(domain, Choices)), 0)
+        for number in range(count):
+            values = {
+                knob: domain.values[number % len(domain.values)]
+                if isinstance(domain, Choices)
+                else domain.at(number % 3 / 2)
+                for knob, domain in space.items()
+            }
+            trials.append(Trial(row, number, values))
+    return trials
 
 
 def read_spaces(
@@ -283,22 +314,16 @@ def read_spaces(
             raise unknown_choice("row", name, [*base.methods, ALL], f"Rows are the methods of recipe {base.name!r}.")
     if not names:
         raise UserError("search: name a row of the recipe, or all.")
-    given: dict[str, str] = {}
-    for text in texts:
-        row, colon, rest = text.partition(":")
-        of_row = colon and "=" not in row
-        for name in [row.strip()] if of_row else names:
-            if name not in names:
-                raise unknown_choice("row in --space", name, names)
-            given[name] = rest if of_row else text
+    given = _texts_by_row(names, texts)
     planner_obstacles = _obstacles(base, registry, names)
     spaces: dict[str, Space] = {}
     skipped: list[str] = []
     for name in names:
         entry = base.methods[name]
         stated = registry.methods[entry.method].space
-        text = given.get(name) or "; ".join(f"{knob}={domain}" for knob, domain in stated.items())
-        reason = planner_obstacles.get(name) or ("" if text else f"{entry.method} states no space; give one (--space)")
+        text = given.get(name, "; ".join(f"{knob}={domain}" for knob, domain in stated.items()))
+        is_absent = name not in given and not stated
+        reason = planner_obstacles.get(name) or (f"{entry.method} states no space; give one (--space)" * is_absent)
         if reason and not everything:
             raise UserError(f"{name} cannot be searched: {reason}.")
         if reason:
@@ -308,6 +333,26 @@ def read_spaces(
     if not spaces:
         raise UserError(f"no row can be searched: {'; '.join(skipped)}.")
     return spaces, skipped
+
+
+def _texts_by_row(names: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
+    """``--space`` of each row: its own before that of all rows, in whatever order they are given."""
+    own: dict[str, str] = {}
+    common: list[str] = []
+    for text in texts:
+        row, colon, rest = text.partition(":")
+        name = row.strip()
+        if not colon or "=" in row:
+            common.append(text)
+        elif name not in names:
+            raise unknown_choice("row in --space", name, names)
+        elif name in own:
+            raise UserError(f"--space: {name} has two spaces. Name all of its knobs in one, with ; between.")
+        else:
+            own[name] = rest
+    if len(common) > 1:
+        raise UserError("--space: two spaces for all rows. Name all knobs in one, with ; between.")
+    return {**dict.fromkeys(names, *common), **own} if common else own
 
 
 def _obstacles(base: Recipe, registry: Registry, names: Sequence[str]) -> dict[str, str]:
@@ -338,11 +383,12 @@ def run_search(searching: Search, *, force: bool = False, listener: RunListener 
         outcome = run_plans(*ready_to_run(work), listener or RunListener())
         trials += batch
         total = _sum(total, outcome)
-        # A training that diverges is what its values are worth. Any other failure says nothing of them, and a sampler
-        # that learns would go on differently once it is mended.
-        planner, seeds = work.first.planner, searching.budget.seeds
-        trainings = {planner.student(trial.name, seed).key for trial in batch for seed in seeds}
-        if others := [key for key in outcome.errors if key not in trainings]:
+        # A training that diverges, in any of its rounds, is what its values are worth. Any other failure (a full disk,
+        # a judge that is away) says nothing of them, and a sampler that learns would go on differently once it is
+        # mended.
+        names = {trial.name for trial in batch}
+        trainings = {stage.key for stage in work.first.stages if stage.kind == "train" and stage.row in names}
+        if others := [key for key, text in outcome.errors.items() if key not in trainings or NOT_FINITE not in text]:
             unfinished = f"{format_count(len(others), 'stage')} failed"
             break
         searching.tell(batch, samplers, searching.results(work, outcome))

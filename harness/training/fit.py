@@ -16,7 +16,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from harness.errors import UserError
+from harness.errors import NOT_FINITE, UserError
 from harness.hardware import peak
 from harness.models.chat import vocabulary_size
 from harness.models.load import load_tokenizer, load_weights, pick_device
@@ -171,7 +171,7 @@ def check_finite(method: str, state: Mapping[str, Tensor]) -> None:
     """Raises UserError where a weight is not a finite number."""
     if spoilt := [name for name, value in state.items() if not bool(torch.isfinite(value).all())]:
         raise UserError(
-            f"{method}: {len(spoilt)} of {len(state)} weights are not finite after the last step ({spoilt[0]}, ...): "
+            f"{method}: {len(spoilt)} of {len(state)} weights are {NOT_FINITE} after the last step ({spoilt[0]}, ...): "
             "lower train.learning_rate."
         )
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from harness.errors import UserError
+from harness.errors import NOT_FINITE, UserError
 from harness.models.chat import pad_id, vocabulary_size
 from harness.stats import seed_of
 from harness.training.batches import Example, MicroBatch, ShuffledBatches, describe, micro_batch
@@ -244,7 +244,7 @@ class DistilTrainer(Trainer):
     def not_finite(self, quantity: str, ids: Sequence[str]) -> UserError:
         names = ", ".join(ids[:16]) + (f" and {len(ids) - 16} more" if len(ids) > 16 else "")
         return UserError(
-            f"{self.method.name}: the {quantity} is not finite at step {self.state.global_step + 1}; prompts of the "
+            f"{self.method.name}: the {quantity} is {NOT_FINITE} at step {self.state.global_step + 1}; prompts of the "
             f"batch: {names}. Look at these prompts' scores and texts, lower the learning rate, or train in float32."
         )
 

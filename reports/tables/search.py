@@ -232,7 +232,11 @@ def _score_lines(search: RowSearch) -> list[str]:
     tests = search.column.comparisons
     holm = f" *: significantly different from trial 0 (p < 0.05 after Holm over {tests})." if tests else ""
     questions = f"{min(counts, default=0):,} questions, {unscored:,} unscored in all trials"
-    return [f"Score: {what}; (change from trial 0) [95% interval over {over}]; {questions}.{holm}"]
+    different = len({tuple(trial.values.items()) for trial in search.trials})
+    again = [f"Only {format_count(different, 'different setting')}: some were drawn again, and trained once."]
+    return [f"Score: {what}; (change from trial 0) [95% interval over {over}]; {questions}.{holm}"] + (
+        again if different < len(search.trials) else []
+    )
 
 
 def _without_objective(search: RowSearch) -> Any:

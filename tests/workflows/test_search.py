@@ -61,6 +61,8 @@ class Runner:
         self.made: list[str] = []
         self.failures: dict[tuple[str, int], str] = {}
         """Row and seed to the error of its training."""
+        self.failed_round: int | None = None
+        """Which of its trainings; ``None``: the last."""
         self.judge_error = ""
 
     def __call__(self, plans: list[Plan], registry: object, store: Any, *others: object) -> RunOutcome:
@@ -70,7 +72,7 @@ class Runner:
             for row in plan_.entrants:
                 for stage in row.judgments.values() if (row.row, row.seed) not in self.failures else ():
                     store.write(stage, lambda folder: {})
-        failed = {plan_.planner.student(*key).key: text for key, text in self.failures.items() if key[0] in plan_.rows}
+        failed = {self.training(plan_, *key): text for key, text in self.failures.items() if key[0] in plan_.rows}
         outcome.errors |= failed
         if self.judge_error:
             outcome.errors[next(stage.key for stage in plan_.stages if stage.kind == "judge")] = self.judge_error
@@ -86,6 +88,12 @@ class Runner:
                 store.write(stage, lambda folder, stage=stage: self.fill(plan_, stage.params, folder))
                 self.made.append(stage.key)
         return outcome
+
+    def training(self, plan_: Plan, row: str, seed: int) -> str:
+        if self.failed_round is None:
+            return plan_.planner.student(row, seed).key
+        trainings = [stage for stage in plan_.stages if (stage.kind, stage.row, stage.seed) == ("train", row, seed)]
+        return next(stage.key for stage in trainings if stage.round == self.failed_round)
 
     def fill(self, plan_: Plan, params: Mapping[str, Any], folder: Path) -> dict[str, object]:
         benchmark = plan_.graph.benchmarks[params["benchmark"]]
@@ -211,7 +219,13 @@ def test_mistakes_are_said_before_anything_is_planned(tmp_path: Path) -> None:
         (["dop"], {}, "unknown row 'dop'. Did you mean 'dpo'"),
         (["dpo"], {"space": ["simpo: beta=log(1, 2)"]}, "unknown row in --space 'simpo'"),
         (["dpo"], {"space": ["gamma=log(1, 2)"]}, "unknown knob 'gamma'"),
-        (["dpo"], {"space": ["beta=uniform(-1, 1)"]}, r"methods\.dpo-trial-00\.beta = -1\.0: must be greater than 0"),
+        (["dpo"], {"space": ["beta=uniform(-1, 1)"]}, r"--space has .*\n.*methods\.dpo\.beta = -1\.0: must be greater"),
+        (["pad-ppd"], {"space": ["divergence={jsd, fo, ag, kl_ts, kl_st}"]}, r"methods\.pad-ppd\.divergence = 'fo'"),
+        (["dpo"], {"space": [""]}, "names no knob"),
+        (["dpo"], {"space": ["dpo: beta=log(1, 2)", "dpo: rounds={1, 2}"]}, "dpo has two spaces"),
+        (["dpo"], {"space": ["beta=log(1, 2)", "rounds={1, 2}"]}, "two spaces for all rows"),
+        (["dpo"], {"trials": 10**10, "seeds": [0, 1]}, "20,000,000,000 trainings, and 2,000 are the most"),
+        (["dpo"], {"on": str(tmp_path / "no")}, "is no file. Say dev, or the path"),
         (["dpo"], {"space": ["train.dtype={float32, int3}"]}, r"train\.dtype = 'int3'"),
         (["dpo"], {"trials": 1}, "at least 2 are needed"),
         (["adpa"], {"set": ["family.student=pocket:student-other"]}, "adpa cannot be searched: needs a shared"),
@@ -246,6 +260,10 @@ def test_test_questions_are_refused(tmp_path: Path) -> None:
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     with pytest.raises(UserError, match="1 of the questions of alpaca_eval are test questions of gsm8k"):
         plan_search(["dpo"], runs=tmp_path, on=str(file))
+    # neither a limit nor a benchmark that is left out now hides what is reported later
+    for change in ("benchmarks.gsm8k.limit=1", "benchmarks=[alpaca_eval]"):
+        with pytest.raises(UserError, match="1 of the questions of alpaca_eval are test questions of gsm8k"):
+            plan_search(["dpo"], runs=tmp_path, on=str(file), set=[change])
     file.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
     own = plan_search(["dpo"], runs=tmp_path, on=str(file))
     assert list(own.benchmarks) == ["alpaca_eval"] and own.benchmarks["alpaca_eval"].judge == "main"
@@ -311,6 +329,11 @@ def test_own_questions_are_single_and_have_golden_answers(tmp_path: Path) -> Non
     turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     for row, message in (({"prompt": turns, "golden": "g"}, "one question"), ({"prompt": "u"}, "no golden answer")):
         file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            benchmark.questions(benchmark.config(questions="own", path=str(file)))
+    row = json.dumps({"prompt": "u", "golden": "g"}) + "\n"
+    for text, message in (("", "holds no questions"), (2 * row, "line-2: asks the same as line-1")):
+        file.write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=message):
             benchmark.questions(benchmark.config(questions="own", path=str(file)))
     for values in ({"questions": "own"}, {"path": "x.jsonl"}):
@@ -401,6 +424,15 @@ def test_a_training_that_diverges_is_a_trial_without_a_score(tmp_path: Path, run
     assert data["trials"][2]["score"] is None and "not finite" in data["trials"][2]["reason"]
 
 
+def test_a_training_that_diverges_in_its_first_round_too(tmp_path: Path, runner: Runner) -> None:
+    """Of two rounds only the last is the row's student; a full disk says nothing of a setting in either."""
+    runner.failed_round = 1
+    for text, unfinished in (("the loss is not finite at step 3", ""), ("no space left", "1 stage failed")):
+        runner.failures = {("dpo-trial-02", 0): text}
+        finished = run(tmp_path / text[-1], trials=4, seeds=[0], set=["methods.dpo.rounds=2"])
+        assert finished.unfinished == unfinished
+
+
 def test_any_other_failure_stops_the_search(tmp_path: Path, runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     """A judge that is away says nothing of a setting: a sampler must not learn from it."""
     import typer
@@ -417,7 +449,7 @@ def test_any_other_failure_stops_the_search(tmp_path: Path, runner: Runner, caps
 
 
 def test_the_picture_has_a_panel_for_each_knob(tmp_path: Path, runner: Runner) -> None:
-    runner.failures = {("dpo-trial-02", 1): "diverged"}
+    runner.failures = {("dpo-trial-02", 1): "the loss is not finite"}
     spaces = [f"{SPACE}; train.schedule={{cosine, linear}}; train.epochs=uniform(1, 3); train.warmup_ratio={{0, 0.1}}"]
     finished = run(tmp_path, trials=4, space=spaces)
     with figure_style():
@@ -469,6 +501,29 @@ def test_a_plan_of_a_searched_recipe_trains_what_the_search_trained(tmp_path: Pa
     key = plan("table1", file, methods=["dpo"], seeds=[0], runs=tmp_path).first.planner.student("dpo", 0).key
     assert key == work.first.planner.student(best.name, 0).key
     assert pending_stages(work.first, work.store) == []
+
+
+def test_a_row_of_the_command_line_is_in_the_recipe_whole(tmp_path: Path, runner: Runner) -> None:
+    """Its method and its other options stand nowhere else."""
+    changes = ["methods.mine={method: dpo, beta: 0.3}", "methods.mine.train.epochs=2"]
+    finished = run(tmp_path, "mine", trials=4, set=changes)
+    file = str(tmp_path / "pocket" / "search" / "mine.yaml")
+    key = plan("table1", file, methods=["mine"], seeds=[0], runs=tmp_path).first.planner.student("mine", 0).key
+    best = best_of(finished)
+    assert key == finished.search.work([best]).first.planner.student(best.name, 0).key
+
+
+def test_one_space_for_all_rows_and_one_of_its_own(tmp_path: Path) -> None:
+    for texts in (["beta=log(1, 2)", "dpo: beta=log(3, 4)"], ["dpo: beta=log(3, 4)", "beta=log(1, 2)"]):
+        spaces = plan_search(["dpo", "simpo"], runs=tmp_path, space=texts, trials=2).spaces
+        assert [str(spaces[row]["beta"]) for row in ("dpo", "simpo")] == ["log(3, 4)", "log(1, 2)"]
+
+
+def test_few_choices_are_fewer_settings_than_trials(tmp_path: Path, runner: Runner) -> None:
+    """Two values of beta: eight trials train two students a seed."""
+    line = "Only 2 different settings: some were drawn again, and trained once."
+    assert line in printed(run(tmp_path, trials=8, space=["beta={0.1, 1}"]))
+    assert line not in printed(run(tmp_path, trials=2, space=["beta={0.1, 1}"]))
 
 
 def test_rows_of_one_method_are_no_search(tmp_path: Path) -> None:

@@ -84,8 +84,9 @@ def _official_questions(config: AlpacaEvalConfig) -> list[Question]:
 
 
 def _own_questions(config: AlpacaEvalConfig) -> list[Question]:
-    """Raises UserError with the line of a prompt that is no single question, or has no golden answer."""
-    questions = []
+    """Raises UserError with the line of a prompt that is no single question, stands twice, or has no golden answer."""
+    questions: list[Question] = []
+    first_ids: dict[str, str] = {}
     for prompt in read_file(str(config.path))[1]:
         if [message["role"] for message in prompt.messages] != ["user"]:
             raise UserError(f"{config.path}: {prompt.id}: AlpacaEval asks one question, without turns before it.")
@@ -93,7 +94,12 @@ def _own_questions(config: AlpacaEvalConfig) -> list[Question]:
         if not golden and config.baseline is None:
             raise UserError(f"{config.path}: {prompt.id}: no golden answer, which would be the baseline's.")
         turns = (prompt.messages[0]["content"],)
+        # Intervals take questions for independent.
+        if (first_id := first_ids.setdefault(turns[0], prompt.id)) != prompt.id:
+            raise UserError(f"{config.path}: {prompt.id}: asks the same as {first_id}. Remove one of them.")
         questions.append(Question(prompt.id, turns, "own", (golden,), meta={"baseline": "golden answers"}))
+    if not questions:
+        raise UserError(f"{config.path}: holds no questions.")
     return questions
 
 
