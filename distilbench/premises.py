@@ -24,13 +24,15 @@ import yaml
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from distilbench.plugins import load_registry
 from distilbench.workflows.execute import execute
-from distilbench.workflows.plan import RunOptions, plan
-from harness.contracts.stage import RunListener
+from distilbench.workflows.plan import RunOptions, WorkOptions, changes_of, plan
+from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
 from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction
-from harness.pocket.world import pocket_questions
+from harness.prompts.pocket import SOURCE as PROMPTS
+from harness.recipe.recipe import Recipe, load_recipe
 from harness.records import read_records
 from harness.stages.kinds import reward
 from harness.stats import percentile_interval, resamples, seed_of
@@ -77,31 +79,55 @@ class Premise:
     numbers: Mapping[str, PromptMean | float]
 
 
+class PremiseOptions(WorkOptions, total=False):
+    seeds: Sequence[int]
+
+
 def premises(
-    recipe: str = "pocket", *, force: bool = False, listener: RunListener | None = None, **options: Unpack[RunOptions]
-) -> list[Premise]:
-    """Raises UserError where the recipe's prompts or questions are not pocket's, and as ``run`` does."""
-    known: RunOptions = {**options, "methods": ["kd"]}
-    rate = plan("table1", recipe, **known).first.recipe.methods["kd"].train.learning_rate
+    recipe: str = "pocket", *, force: bool = False, listener: RunListener | None = None,
+    **options: Unpack[PremiseOptions],
+) -> list[Premise]:  # fmt: skip
+    """Raises UserError, before anything runs, where the recipe's prompts or questions are not pocket's, and as ``run``
+    does."""
+    base = load_recipe(recipe, changes_of(options), load_registry(tuple(options.get("plugins", ()))))
+    check_recipe(base)
+    rate = base.methods["kd"].train.learning_rate
     path, row = f"methods.{SFT}", f"{{method: kd, weight: 0, train: {{learning_rate: {rate}}}}}"
     changes = options.get("set", ())
     settings = {**changes, path: yaml.safe_load(row)} if isinstance(changes, Mapping) else [*changes, f"{path}={row}"]
     needed: RunOptions = {**options, "set": settings, "methods": list(ROWS)}
     work = plan("table1", recipe, **needed)
+    check_questions(work.first)
     finished = execute(work, force=force, listener=listener)
     if finished.outcome is not None and finished.outcome.errors:
         raise UserError("premises need every row: " + "; ".join(finished.outcome.errors.values()))
-    try:
-        return measure(finished, work.first)
-    except UnknownInstruction as error:
-        raise UserError(f"premises are pocket's, whose rule scores every answer: {error}") from error
+    return measure(finished, work.first)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raises UserError for training prompts of another world, and for rows and questions that are not there."""
+    if recipe.prompts.source != PROMPTS.name:
+        raise UserError(f"premises are pocket's; recipe {recipe.name!r} has prompts from {recipe.prompts.source}.")
+    needed = {"methods": ("kd", "dpo", "pad-ppd"), "benchmarks": ("alpaca_eval",)}
+    absent = [f"{key}.{name}" for key, names in needed.items() for name in names if name not in getattr(recipe, key)]
+    if absent:
+        raise UserError(f"premises need {', '.join(absent)}; recipe {recipe.name!r} is without.")
+
+
+def check_questions(work: Plan) -> None:
+    """Raises UserError for a question that the rule cannot score an answer to."""
+    for name, benchmark in work.graph.benchmarks.items():
+        for question in benchmark.questions:
+            try:
+                score([{"role": "user", "content": question.turns[0]}], "")
+            except UnknownInstruction as error:
+                raise UserError(f"premises are pocket's; of {name}, {question.id} is {error}") from error
 
 
 def measure(finished: FinishedRun, work: Plan) -> list[Premise]:
     groups = [
         group
-        for stage in work.stages
-        if stage.kind == reward.KIND.name
+        for stage in first_rewards(work)
         for group in read_records(finished.store.path(*stage.ref) / "groups.jsonl", Group)
         if len(group.samples) == work.recipe.sampling.n
     ]
@@ -117,6 +143,11 @@ def measure(finished: FinishedRun, work: Plan) -> list[Premise]:
         room(truth),
         ceiling(truth, selection),
     ]
+
+
+def first_rewards(work: Plan) -> list[Stage]:
+    """Of the student as it is: later rounds, and rows that start from another, sample from a trained one."""
+    return [stage for stage in work.stages if stage.kind == reward.KIND.name and stage.row == ROWS[0]]
 
 
 def matrix(groups: Sequence[Group], value: Callable[[Group, int], float | None]) -> Matrix:
@@ -182,7 +213,7 @@ def scores_of(finished: FinishedRun, work: Plan, row: str) -> Matrix:
     for entrant in (one for one in work.entrants if one.row == row):
         values: list[float] = []
         for name, stage in sorted(entrant.answers.items()):
-            turns = {question.id: question.turns[0] for question in pocket_questions(name, "test")}
+            turns = {question.id: question.turns[0] for question in work.graph.benchmarks[name].questions}
             answers = read_records(finished.store.path("answer", stage.key) / "answers.jsonl", Answer)
             values += [
                 score([{"role": "user", "content": turns[answer.question]}], answer.turns[0])

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from distilbench import premises
 from distilbench.cli.app import app
+from distilbench.workflows.plan import plan
 from harness.errors import UserError
 from harness.types import Group, Prompt, Response
 
@@ -76,6 +77,40 @@ def test_a_response_without_a_reward_is_refused() -> None:
         premises.matrix([group], lambda one, place: one.samples[place].log_psel)
     with pytest.raises(UserError, match="a reward for every response"):
         premises.matrix([], lambda one, place: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "change", "message"),
+    [
+        (
+            "gemma2",
+            "seeds=[0]",
+            "premises are pocket's; recipe 'gemma2' has prompts from ultrafeedback",
+        ),
+        ("pocket", "benchmarks=[gsm8k]", r"premises need benchmarks\.alpaca_eval"),
+        (
+            "pocket",
+            "benchmarks.alpaca_eval={questions: own, path: OWN}",
+            "of alpaca_eval, line-1 is not an instruction",
+        ),
+        ("pocket", "methods=[dpo]", r"premises need methods\.kd, methods\.pad-ppd"),
+    ],
+)
+def test_what_is_not_pocket_is_refused_before_anything_runs(
+    tmp_path: Path, recipe: str, change: str, message: str
+) -> None:
+    own = tmp_path / "own.jsonl"
+    own.write_text(json.dumps({"prompt": "Who are you?", "golden": "a model"}) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        premises.premises(recipe, runs=tmp_path, set=[change.replace("OWN", str(own))])
+
+
+def test_only_the_untrained_students_samples_are_measured(tmp_path: Path) -> None:
+    """Of two rounds the second samples from a trained student."""
+    changes = ["methods=[kd, dpo, pad-ppd]", "methods.dpo.rounds=2"]
+    work = plan("table1", "pocket", methods=["dpo"], seeds=[0], runs=tmp_path, set=changes).first
+    rewards = [stage for stage in work.stages if stage.kind == "reward"]
+    assert len(rewards) == 2 and [stage.key for stage in premises.first_rewards(work)] == [rewards[0].key]
 
 
 @pytest.mark.slow

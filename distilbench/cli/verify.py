@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
-from distilbench.cli.options import RUN_OPTIONS, Force, Plugins, RecipeName, Runs, takes
+from distilbench.cli.options import WORK_OPTIONS, Force, Plugins, RecipeName, Runs, Seeds, takes
 from harness.text import format_count
 
 if TYPE_CHECKING:
-    from distilbench.workflows.plan import RunOptions
+    from distilbench.premises import PremiseOptions
 
 app = typer.Typer()
 pocket = typer.Typer(help="The pocket world: what it can test.", no_args_is_help=True)
@@ -75,12 +75,12 @@ def pocket_commands() -> None: ...
 
 
 @pocket.command(epilog="Example: distilbench pocket premises --seeds 0,1,2")
-@takes(RUN_OPTIONS)
+@takes({"seeds": (Seeds, None), **WORK_OPTIONS})
 def premises(
     recipe: RecipeName = "pocket",
     out: Annotated[Path | None, typer.Option(help="A JSON file for the numbers.")] = None,
     force: Force = False,
-    **options: Unpack[RunOptions],
+    **options: Unpack[PremiseOptions],
 ) -> None:
     """Measure the seven conditions under which pocket can test the paper's claims, and say which hold.
 

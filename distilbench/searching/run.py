@@ -32,6 +32,7 @@ from harness.recipe.sections import BenchmarkEntry
 from harness.recipe.space import Choices, Space, own_value, parse_space, row_changes, settle_space
 from harness.recipe.yaml_source import Override, merge, read_overrides, shipped_recipes
 from harness.run.scheduler import RunOutcome, run_plans
+from harness.stages.kinds import train
 from harness.text import format_count
 from reports.tables.search import RowSearch, SearchBudget, overview_table, with_objective
 from reports.tables.table import Table
@@ -387,7 +388,7 @@ def run_search(searching: Search, *, force: bool = False, listener: RunListener 
         # a judge that is away) says nothing of them, and a sampler that learns would go on differently once it is
         # mended.
         names = {trial.name for trial in batch}
-        trainings = {stage.key for stage in work.first.stages if stage.kind == "train" and stage.row in names}
+        trainings = {stage.key for stage in work.first.stages if stage.kind == train.KIND.name and stage.row in names}
         if others := [key for key, text in outcome.errors.items() if key not in trainings or NOT_FINITE not in text]:
             unfinished = f"{format_count(len(others), 'stage')} failed"
             break
