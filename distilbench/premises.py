@@ -9,7 +9,7 @@ tested at all, each with its numbers. Rows, samples and rewards are those of the
     P6  the best of the student's own samples is well above the student: there is something to prefer
     P7  how much of that a judge as good as the teacher can find
 
-Intervals are 95%, over prompts (bootstrap).
+Intervals are 95%, over prompts (bootstrap; the seeds of one prompt are drawn together). P3's are over questions.
 """
 
 from __future__ import annotations
@@ -125,23 +125,25 @@ def check_questions(work: Plan) -> None:
 
 
 def measure(finished: FinishedRun, work: Plan) -> list[Premise]:
-    groups = [
+    drawn = [
         group
         for stage in first_rewards(work)
         for group in read_records(finished.store.path(*stage.ref) / "groups.jsonl", Group)
         if len(group.samples) == work.recipe.sampling.n
     ]
+    groups = [group for group in drawn if is_measurable(group)]
+    prompts = [group.prompt.id for group in groups]
     truth = matrix(groups, lambda group, place: score(group.prompt.messages, group.samples[place].text))
     selection = matrix(groups, lambda group, place: group.samples[place].log_psel)
     likelihood = matrix(groups, lambda group, place: group.samples[place].mean_logp)
     return [
-        judging(truth, selection, likelihood),
+        judging(truth, selection, likelihood, prompts, len(drawn) - len(groups)),
         spreads(selection, likelihood),
         imitation(finished, work),
         distance(finished),
         lengths(work, groups, selection, likelihood),
-        room(truth),
-        ceiling(truth, selection),
+        room(truth, prompts),
+        ceiling(truth, selection, prompts),
     ]
 
 
@@ -150,18 +152,25 @@ def first_rewards(work: Plan) -> list[Stage]:
     return [stage for stage in work.stages if stage.kind == reward.KIND.name and stage.row == ROWS[0]]
 
 
+def is_measurable(group: Group) -> bool:
+    """Whether every response has its rewards: an empty one has none."""
+    return all(None not in (response.log_psel, response.mean_logp) for response in group.samples)
+
+
 def matrix(groups: Sequence[Group], value: Callable[[Group, int], float | None]) -> Matrix:
-    """[prompts, n]. Raises UserError for a response without a value: premises are of whole groups."""
+    """[groups, n]. Raises UserError where there is none, or a response has no value."""
     rows = [[value(group, place) for place in range(len(group.samples))] for group in groups]
     if not rows or any(entry is None for row in rows for entry in row):
-        raise UserError("premises need a reward for every response; some are empty, or were cut before a token")
+        raise UserError("premises need groups with a reward for every response; some are empty, or were cut at once")
     return np.array(rows, dtype=float)
 
 
-def estimate(values: Matrix, *parts: object) -> PromptMean:
-    """Mean over prompts of one value each."""
-    draws = values[resamples(len(values), REPLICATES, seed_of("premises", *parts))].mean(axis=1)
-    low, high = percentile_interval(draws, len(values))
+def estimate(values: Matrix, prompts: Sequence[str] | None = None) -> PromptMean:
+    """Mean of one value per group. A prompt's groups, one for each seed, are drawn together; ``None``: one each."""
+    place = np.arange(len(values)) if prompts is None else np.unique(np.array(prompts), return_inverse=True)[1]
+    sums, counts = np.bincount(place, values), np.bincount(place)
+    draws = resamples(len(sums), REPLICATES, seed_of("premises"))
+    low, high = percentile_interval(sums[draws].sum(axis=1) / counts[draws].sum(axis=1), len(sums))
     return PromptMean(float(values.mean()), low, high)
 
 
@@ -178,21 +187,29 @@ def regrets(signal: Matrix, truth: Matrix) -> Matrix:
     return np.asarray(truth.max(axis=1) - truth[range(len(truth)), signal.argmax(axis=1)])
 
 
-def judging(truth: Matrix, selection: Matrix, likelihood: Matrix) -> Premise:
+def judging(
+    truth: Matrix, selection: Matrix, likelihood: Matrix, prompts: Sequence[str] | None = None, left_out: int = 0
+) -> Premise:
+    """``left_out``: groups without a reward for every response."""
     told_apart = truth.max(axis=1) - truth.min(axis=1) > 1e-9  # equal responses cannot be judged rightly or wrongly
     scores, chosen, likely = (side[told_apart] for side in (truth, selection, likelihood))
+    kept = None if prompts is None else [prompt for prompt, told in zip(prompts, told_apart, strict=True) if told]
+    ranks = [rank_correlations(side, scores) for side in (chosen, likely)]
+    lost = [regrets(side, scores) for side in (chosen, likely)]
+    better, saved = estimate(ranks[0] - ranks[1], kept), estimate(lost[1] - lost[0], kept)
     numbers = {
-        "Spearman, question": estimate(rank_correlations(chosen, scores)),
-        "Spearman, log-likelihood": estimate(rank_correlations(likely, scores)),
-        "regret, question": estimate(regrets(chosen, scores)),
-        "regret, log-likelihood": estimate(regrets(likely, scores)),
-        "regret, at random": estimate(scores.max(axis=1) - scores.mean(axis=1)),
+        "groups with different scores": len(scores),
+        "groups left out, a response being empty": left_out,
+        "Spearman, question": estimate(ranks[0], kept),
+        "Spearman, log-likelihood": estimate(ranks[1], kept),
+        "regret, question": estimate(lost[0], kept),
+        "regret, log-likelihood": estimate(lost[1], kept),
+        "regret, at random": estimate(scores.max(axis=1) - scores.mean(axis=1), kept),
+        "Spearman, difference": better,
+        "regret, difference": saved,
     }
-    ranks = estimate(rank_correlations(chosen, scores) - rank_correlations(likely, scores))
-    saved = estimate(regrets(likely, scores) - regrets(chosen, scores))
-    numbers |= {"Spearman, difference": ranks, "regret, difference": saved}
     claim = "the teacher judges better by the multiple-choice question than by log-likelihood"
-    return Premise("P1", claim, "both differences above 0", ranks.low > 0 and saved.low > 0, numbers)
+    return Premise("P1", claim, "both differences above 0", better.low > 0 and saved.low > 0, numbers)
 
 
 def spreads(selection: Matrix, likelihood: Matrix) -> Premise:
@@ -261,7 +278,7 @@ def lengths(work: Plan, groups: Sequence[Group], selection: Matrix, likelihood: 
     numbers: dict[str, PromptMean | float] = {
         "tokens, median": tokens,
         "beta x range of the student, nats": spread,
-        "JSD before training": estimate(jsd),
+        "JSD before training": estimate(jsd, [group.prompt.id for group in groups]),
         "prompts with a JSD above 0.65": float((jsd > 0.65).mean()),
     }
     bound = f"{bounds(LENGTHS)} tokens, range below {STUDENT_RANGE:g} nats"
@@ -269,21 +286,22 @@ def lengths(work: Plan, groups: Sequence[Group], selection: Matrix, likelihood: 
     return Premise("P5", "answers are long enough for beta = 10", bound, holds, numbers)
 
 
-def room(truth: Matrix) -> Premise:
-    gain = estimate(truth.max(axis=1) - truth.mean(axis=1))
-    numbers = {"a sample": estimate(truth.mean(axis=1)), "the best of a group": estimate(truth.max(axis=1))}
+def room(truth: Matrix, prompts: Sequence[str] | None = None) -> Premise:
+    gain = estimate(truth.max(axis=1) - truth.mean(axis=1), prompts)
+    sample, best = estimate(truth.mean(axis=1), prompts), estimate(truth.max(axis=1), prompts)
+    numbers = {"a sample": sample, "the best of a group": best, "gain": gain}
     claim = "the best of the student's own samples is well above the student"
-    return Premise("P6", claim, f"gain above {ROOM}", gain.low > ROOM, {**numbers, "gain": gain})
+    return Premise("P6", claim, f"gain above {ROOM}", gain.low > ROOM, numbers)
 
 
-def ceiling(truth: Matrix, selection: Matrix) -> Premise:
+def ceiling(truth: Matrix, selection: Matrix, prompts: Sequence[str] | None = None) -> Premise:
     chosen = truth[range(len(truth)), selection.argmax(axis=1)]
     found = (chosen.mean() - truth.mean()) / (truth.max(axis=1).mean() - truth.mean())
     first, second = np.triu_indices(truth.shape[1], 1)
     gaps, signs = truth[:, first] - truth[:, second], selection[:, first] - selection[:, second]
     right = (np.sign(gaps) == np.sign(signs))[gaps != 0]
     numbers: dict[str, PromptMean | float] = {
-        "the teacher's choice": estimate(chosen),
+        "the teacher's choice": estimate(chosen, prompts),
         "share of the room that it finds": float(found),
         "pairs that it orders rightly": float(right.mean()),
     }

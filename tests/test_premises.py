@@ -52,6 +52,14 @@ def test_groups_of_equal_responses_do_not_count_for_judging() -> None:
     assert found.numbers["regret, at random"].value == pytest.approx(0.9 - 0.375)  # type: ignore[union-attr]
 
 
+def test_the_seeds_of_a_prompt_are_no_further_prompts() -> None:
+    """40 prompts of three equal seeds say as much as 40 of one, so the interval is the same and not 1 / sqrt(3)."""
+    values, prompts = np.random.default_rng(0).random(40), [f"p{number:02d}" for number in range(40)]
+    once, thrice = premises.estimate(values, prompts), premises.estimate(np.tile(values, 3), 3 * prompts)
+    assert (once.value, once.low, once.high) == pytest.approx((thrice.value, thrice.low, thrice.high))
+    assert once == premises.estimate(values)
+
+
 @pytest.mark.parametrize(("factor", "holds"), [(9.0, False), (11.0, True), (49.0, True), (51.0, False)])
 def test_spreads_are_compared_within_groups(factor: float, holds: bool) -> None:
     found = premises.spreads(factor * RIGHT + 100 * np.arange(40)[:, None], RIGHT)
@@ -73,6 +81,7 @@ def test_a_response_without_a_reward_is_refused() -> None:
     group = Group(
         Prompt("p", ({"role": "user", "content": "q"},)), samples=(Response("a", True, 1), Response("b", True, 1))
     )
+    assert not premises.is_measurable(group)
     with pytest.raises(UserError, match="a reward for every response"):
         premises.matrix([group], lambda one, place: one.samples[place].log_psel)
     with pytest.raises(UserError, match="a reward for every response"):
