@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Unpack
+from typing import TYPE_CHECKING, Final, Unpack, cast
 
 import numpy as np
 import yaml
@@ -95,8 +95,8 @@ def premises(
     path, row = f"methods.{SFT}", f"{{method: kd, weight: 0, train: {{learning_rate: {rate}}}}}"
     changes = options.get("set", ())
     settings = {**changes, path: yaml.safe_load(row)} if isinstance(changes, Mapping) else [*changes, f"{path}={row}"]
-    needed: RunOptions = {**options, "set": settings, "methods": list(ROWS)}
-    work = plan("table1", recipe, **needed)
+    needed = {**options, "set": settings, "methods": list(ROWS)}
+    work = plan("table1", recipe, **cast("RunOptions", needed))
     check_questions(work.first)
     finished = execute(work, force=force, listener=listener)
     if finished.outcome is not None and finished.outcome.errors:
@@ -197,7 +197,7 @@ def judging(
     ranks = [rank_correlations(side, scores) for side in (chosen, likely)]
     lost = [regrets(side, scores) for side in (chosen, likely)]
     better, saved = estimate(ranks[0] - ranks[1], kept), estimate(lost[1] - lost[0], kept)
-    numbers = {
+    numbers: dict[str, PromptMean | float] = {
         "groups with different scores": len(scores),
         "groups left out, a response being empty": left_out,
         "Spearman, question": estimate(ranks[0], kept),

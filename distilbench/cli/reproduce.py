@@ -272,6 +272,8 @@ def show_trials(finished: FinishedSearch) -> None:
     if not finished.unwritten:
         typer.echo(f"files: {finished.search.folder}/", err=True)
     if finished.unfinished:
-        typer.echo(f"UNFINISHED: {finished.unfinished}; see above. The same command goes on.", err=True)
+        typer.echo(
+            f"UNFINISHED: {finished.unfinished}; see above. Once that is mended, the same command goes on.", err=True
+        )
     if finished.unfinished or all(row.best is None for row in finished.searches):
         raise typer.Exit(1)

@@ -49,8 +49,9 @@ def development_questions(
         if not file.is_file():
             raise UserError(f"--on {on}: is no file. Say {DEV}, or the path of a JSON-lines file of questions.")
         return Development({PAIRWISE: own_questions(base, registry, file)}, file.name)
-    if base.targets.get(SEARCH.name, {}).get("benchmarks"):
-        return Development(searched.benchmarks, f"the recipe's targets.{SEARCH.name}")
+    # A target's section is merged into the recipe: the recipe's other benchmarks, on test questions, stand there too.
+    if named := base.targets.get(SEARCH.name, {}).get("benchmarks"):
+        return Development({name: searched.benchmarks[name] for name in named}, f"the recipe's targets.{SEARCH.name}")
     splits = {name: dev for name, entry in base.benchmarks.items() if (dev := dev_split(entry)) is not None}
     if splits:
         left_out = ", ".join(name for name in base.benchmarks if name not in splits)
