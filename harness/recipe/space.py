@@ -134,7 +134,7 @@ def parse_domain(text: str, knob: str = "knob") -> RangeText | Choices:
         return _choices(text, knob)
     match = _RANGE.fullmatch(text)
     if match is None:
-        raise UserError(f"space {knob}={text}: is none of {FORMS}.")
+        raise UserError(f"space {knob}={text}: is none of {FORMS}. Between two knobs stands a semicolon.")
     bounds = [_BOUND.fullmatch(part.strip()) for part in match[2].split(",")]
     if len(bounds) != 2 or None in bounds:
         raise UserError(f"space {knob}={text}: needs two numbers, as in {match[1]}(0.1, 10) or {match[1]}(0.1x, 10x).")
