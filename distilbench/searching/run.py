@@ -6,6 +6,7 @@ with every run, any executor makes them, and the same command finds again what a
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -219,10 +220,17 @@ class FinishedSearch:
         return paths
 
 
-def stated(changes: Sequence[Override]) -> list[tuple[str, object]]:
-    """Paths and values of what was changed in the recipe; without ``methods.NAME={}``, which adds a row by its name."""
-    pairs = [change.partition("=")[::2] if isinstance(change, str) else change for change in changes]
-    return [(path.strip(), value) for path, value in pairs if value != {}]
+def stated(changes: Sequence[Override]) -> list[tuple[str, str]]:
+    """Paths and values, as ``--set`` takes them, of what was changed in the recipe; without ``methods.NAME={}``, which
+    adds a row by its name."""
+    pairs: list[tuple[str, str]] = []
+    for change in changes:
+        if isinstance(change, str):
+            path, _, text = change.partition("=")
+            pairs.append((path.strip(), text))
+        elif change[1] != {}:
+            pairs.append((change[0], json.dumps(change[1])))  # null and true, where Python writes None and True
+    return pairs
 
 
 def command_of(search: Search) -> str:

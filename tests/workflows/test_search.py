@@ -24,6 +24,7 @@ import yaml
 from distilbench.cli.reproduce import show_search, show_trials
 from distilbench.plugins import load_registry
 from distilbench.searching import FinishedSearch, plan_search, search
+from distilbench.searching.run import command_of
 from distilbench.workflows.plan import plan
 from harness.contracts.benchmark import Metric
 from harness.errors import UserError
@@ -31,6 +32,7 @@ from harness.plan.plan import Plan
 from harness.plan.trials import Trial
 from harness.recipe.recipe import load_recipe
 from harness.recipe.sections import MethodEntry
+from harness.recipe.yaml_source import read_overrides
 from harness.run.scheduler import RunOutcome, pending_stages
 from harness.types import Score
 from reports.figures.style import figure_style
@@ -514,6 +516,14 @@ def test_a_row_of_the_command_line_is_in_the_recipe_whole(tmp_path: Path, runner
     key = plan("table1", file, methods=["mine"], seeds=[0], runs=tmp_path).first.planner.student("mine", 0).key
     best = best_of(finished)
     assert key == finished.search.work([best]).first.planner.student(best.name, 0).key
+
+
+def test_changes_from_python_are_written_as_set_takes_them(tmp_path: Path) -> None:
+    changes = {"methods.mine": {"method": "pad-ppd", "student_beta": None}, "train.learning_rate": 1e-5}
+    written = command_of(plan_search(["mine"], runs=tmp_path, space=["alpha=uniform(0, 1)"], trials=2, set=changes))
+    words = shlex.split(written)
+    texts = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+    assert read_overrides(texts) == read_overrides(list(changes.items()))
 
 
 def test_one_space_for_all_rows_and_one_of_its_own(tmp_path: Path) -> None:
