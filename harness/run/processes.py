@@ -341,7 +341,7 @@ def start_worker(make_run_stage: MakeRunStage, pipe: Connection[WorkerMessage, S
     while True:
         try:
             stage = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):  # its end is closed; a parent that was killed resets the connection
             return
         send((stage.label, 0, 0, ""))
         send(outcome(run_stage, stage, send) if run_stage else StageResult(stage, 0.0, error))

@@ -75,6 +75,23 @@ def test_a_worker_whose_parent_died_before_it_was_ready_ends() -> None:
     assert subprocess.run([sys.executable, "-c", code], timeout=30, check=False).returncode == 1
 
 
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError, BrokenPipeError, OSError])
+def test_a_worker_whose_parent_is_gone_ends_without_a_word(error: type[Exception]) -> None:
+    """A parent that was killed with something unread resets the connection."""
+    code = f"""
+import os
+from harness.run.processes import start_worker
+
+class GonePipe:
+    def recv(self):
+        raise {error.__name__}
+
+start_worker(lambda: None, GonePipe(), os.getppid())
+"""
+    ended = subprocess.run([sys.executable, "-c", code], timeout=30, check=False, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
 def test_a_worker_that_dies_between_two_stages_is_replaced(tmp_path: Path) -> None:
     with EXECUTOR.start(EXECUTOR.config(), Resources(1, 1), partial(dying, tmp_path), RunListener()) as executor:
         for row in ("a", "b"):
