@@ -24,6 +24,7 @@ import distilbench
 from distilbench.cli.screen import Display
 from distilbench.plugins import load_registry
 from distilbench.premises import Premise
+from harness.contracts.model import Sampling
 from harness.recipe.recipe import load_recipe
 from studies.second_world_rules import tasks
 from studies.second_world_teacher import TeacherOptions, answered, make_teacher, measure_judging, measure_room
@@ -46,6 +47,12 @@ def plain(premise: Premise) -> dict[str, Any]:
     }
 
 
+def above_chance(premise: Premise) -> bool:
+    """Whether the question orders a group's answers better than chance: 95% interval above 0."""
+    found = premise.numbers["Spearman, question"]
+    return not isinstance(found, int | float) and found.low > 0
+
+
 def report(title: str, premise: Premise) -> None:
     print(f"\n{title}")
     for name, value in premise.numbers.items():
@@ -62,20 +69,16 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
         clock = time.monotonic()
 
     student, runs = str(options.student), options.runs
-    if options.teacher is None:
-        teacher_options = TeacherOptions(options.teacher_prompts, options.teacher_samples, options.teacher_questions)
-        teacher = str(make_teacher(student, teacher_options, runs).absolute())
-    else:
-        teacher = str(options.teacher)
+    changes = [f"family.student={student}", *options.set]
+    recipe = load_recipe(RECIPE, [f"family.teacher={student}", "methods=[]", *changes], load_registry([PLUGIN]))
+    drawn = Sampling(recipe.sampling.max_new_tokens, recipe.sampling.temperature, recipe.sampling.top_p)
+    numbers = options.teacher_prompts, options.teacher_samples, options.teacher_questions
+    teacher = options.teacher or str(make_teacher(student, TeacherOptions(*numbers, drawn), runs).absolute())
+    changes.append(f"family.teacher={teacher}")
     lap("teacher")
 
-    changes = [f"family.student={student}", f"family.teacher={teacher}", *options.set]
-    recipe = load_recipe(RECIPE, ["methods=[]", *changes], load_registry([PLUGIN]))
     found = list(itertools.islice(tasks("dev", seed=1), options.judged))
-    sampling = recipe.sampling
-    pool = answered(
-        student, found, sampling.n, sampling, 1, runs / "second-world" / "judged" / f"{len(found)}-{sampling.n}"
-    )
+    pool = answered(student, found, recipe.sampling.n, drawn, 1, runs)
     longest = recipe.reward.max_response_tokens
     premises = {
         "teacher": measure_judging(teacher, pool, longest),
@@ -85,6 +88,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     for name, premise in premises.items():
         report(f"The {name} as a judge of the student's samples:", premise)
     report("The student's samples, by the rules:", samples)
+    print(f"\nThe teacher's question is {'' if above_chance(premises['teacher']) else 'NOT '}above chance.")
     lap("judging")
 
     common: dict[str, Any] = {"set": changes, "plugins": [PLUGIN], "runs": runs}
@@ -103,6 +107,7 @@ def study(options: argparse.Namespace) -> dict[str, Any]:
     print(f"\n{run.text()}")
     frame = run.frame()
     return {
+        "teacher above chance": above_chance(premises["teacher"]),
         "teacher": plain(premises["teacher"]), "student as judge": plain(premises["student"]),
         "samples": plain(samples),
         "tokens of a sample, median": statistics.median(r.tokens for one in pool for r in one.group.samples),
@@ -128,10 +133,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=TRIALS, help="learning rates tried for each row")
     parser.add_argument("--judged", type=int, default=128, help="instructions on which judging is measured")
     parser.add_argument("--set", action="append", default=[], help="changes of the recipe, as in distilbench")
-    defaults = TeacherOptions()
-    parser.add_argument("--teacher-prompts", type=int, default=defaults.prompts)
-    parser.add_argument("--teacher-samples", type=int, default=defaults.samples)
-    parser.add_argument("--teacher-questions", type=int, default=defaults.questions)
+    parser.add_argument("--teacher-prompts", type=int, default=448, help="instructions that the teacher learns from")
+    parser.add_argument("--teacher-samples", type=int, default=6, help="samples of each")
+    parser.add_argument("--teacher-questions", type=int, default=2400, help="multiple-choice questions in its training")
     options = parser.parse_args(arguments)
     result = study(options)
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

@@ -305,7 +305,7 @@ class RuleOptions:
 
     split: Literal["test", "dev"] = "test"
     """``dev``: to choose options on."""
-    size: Count = 150
+    size: Count = 240
     """How many questions: a larger set holds a smaller one."""
     max_new_tokens: Tokens = 64
     """Longest answer, tokens."""

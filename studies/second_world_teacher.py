@@ -4,7 +4,8 @@ SmolLM2-135M cannot judge. So it is trained further, on instructions of the spli
 own samples by the rules, and on ``harness.multiple_choice`` questions about its samples, with the soft target
 ``softmax(score / SOFTNESS)`` over the letters. A sample can be judged under other wishes than those that it was written
 for, so half of the questions ask for another form. Letters alone teach little: at the closing label of each answer a
-linear head, thrown away afterwards, predicts the score and which kinds of rules hold.
+linear head, thrown away afterwards, predicts the score and which kinds of rules hold. It reads the model at two thirds
+of its depth, so that the layers above can compare what those below have found.
 """
 
 from __future__ import annotations
@@ -48,23 +49,23 @@ NAMES: Final = ("score", *KINDS)
 """Outputs of the head."""
 CHUNK: Final = 64
 """Instructions whose samples are stored together."""
-
-
-DRAWN: Final = Sampling(64, 0.8, 0.95)
-"""The student's samples, as in the recipe."""
+SAVED: Final = 100
+"""Steps after which a training that is stopped goes on."""
 
 
 @dataclass(frozen=True)
 class TeacherOptions:
     """What makes a teacher; another value makes another one."""
 
-    prompts: int = 448
-    samples: int = 6
-    questions: int = 2400
+    prompts: int
+    """Instructions."""
+    samples: int
+    """Of the student, to each."""
+    questions: int
     """Multiple-choice questions in training."""
-    sampling: Sampling = DRAWN
+    sampling: Sampling
     batch_tokens: int = 2048
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     head_rate: float = 1e-3
     seed: int = 0
 
@@ -96,7 +97,8 @@ def answered(
     model: Any = None
     pool: list[Answered] = []
     for start in range(0, len(found), CHUNK):
-        chunk, file = found[start : start + CHUNK], folder / f"{start:05d}.jsonl"
+        chunk = found[start : start + CHUNK]
+        file = folder / f"{start:05d}-{len(chunk)}.jsonl"
         if not file.is_file():
             model = model or load_model(student, LoadOptions("bfloat16"))
             rows = model.generate([task.messages for task in chunk], sampling, seed_of(seed, start), n=n)
@@ -170,7 +172,9 @@ def losses(model: Any, head: Any, batch: Sequence[Example], letters: Sequence[in
     width = max(len(example.ids) for example in batch)
     ids = torch.tensor([example.ids + [pad] * (width - len(example.ids)) for example in batch])
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(input_ids=ids).last_hidden_state
+        states = model.model(input_ids=ids, output_hidden_states=True)
+        middle = model.model.norm(states.hidden_states[2 * model.config.num_hidden_layers // 3])
+    hidden = states.last_hidden_state
     parts: dict[str, Any] = {}
     if places := [(row, at) for row, example in enumerate(batch) for at in example.answer]:
         rows, columns = torch.tensor(places).T
@@ -184,7 +188,7 @@ def losses(model: Any, head: Any, batch: Sequence[Example], letters: Sequence[in
             target[number, letters[: len(share)]] = torch.tensor(share)
         parts["letters"] = functional.kl_div(logits.log_softmax(-1), target, reduction="batchmean")
     if marks := [(row, at, values) for row, example in enumerate(batch) for at, values in example.marks]:
-        predictions = head(hidden[[row for row, _, _ in marks], [at for _, at, _ in marks]].float())
+        predictions = head(middle[[row for row, _, _ in marks], [at for _, at, _ in marks]].float())
         target = torch.tensor([values for _, _, values in marks])
         known = ~target.isnan()
         parts["marks"] = functional.binary_cross_entropy_with_logits(predictions[known], target[known])
@@ -212,8 +216,15 @@ def train(student: str, pool: Sequence[Answered], options: TeacherOptions, out: 
         optimizer, lambda step: min((step + 1) / warm, 0.02 + 0.49 * (1 + math.cos(math.pi * step / len(steps))))
     )
     model.train()
+    state, done = out.with_name("training.pt"), 0
+    parts_of_state = {"model": model, "head": head, "optimizer": optimizer, "schedule": schedule}
+    if state.is_file():
+        stored = torch.load(state)
+        done = stored.pop("done")
+        for name, part in parts_of_state.items():
+            part.load_state_dict(stored[name])
     begin, recent = time.monotonic(), dict[str, list[float]]()
-    for step, batch in enumerate(steps, 1):
+    for step, batch in enumerate(steps[done:], done + 1):
         parts = losses(model, head, batch, letters, pad_id(tokenizer))
         optimizer.zero_grad(set_to_none=True)
         torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -226,26 +237,36 @@ def train(student: str, pool: Sequence[Answered], options: TeacherOptions, out: 
             means = ", ".join(f"{name} {np.mean(values):.3f}" for name, values in recent.items())
             print(f"teacher: step {step} of {len(steps)}, {means}, {time.monotonic() - begin:.0f} s", flush=True)
             recent.clear()
+        if step % SAVED == 0:
+            whole = {name: part.state_dict() for name, part in parts_of_state.items()} | {"done": step}
+            torch.save(whole, state.with_suffix(".new"))
+            state.with_suffix(".new").replace(state)
     beside = out.with_name(f"{out.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(beside)
     tokenizer.save_pretrained(beside)
     beside.rename(out)
+    state.unlink(missing_ok=True)
 
 
-def teacher_folder(student: str, options: TeacherOptions, runs: Path) -> Path:
+def folder_of(runs: Path, kind: str, student: str, **options: Any) -> Path:
     """Another student, other options or other rules: another folder."""
-    content = json.dumps([resolve(student).fingerprint, asdict(options), VERSION], sort_keys=True)
-    return runs / "second-world" / "teachers" / hashlib.sha256(content.encode()).hexdigest()[:12]
+    content = json.dumps([resolve(student).fingerprint, options, VERSION], sort_keys=True)
+    return runs / "second-world" / kind / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def make_teacher(student: str, options: TeacherOptions, runs: Path) -> Path:
     """The teacher's checkpoint; made if it is not there."""
-    folder = teacher_folder(student, options, runs)
+    folder = folder_of(runs, "teachers", student, **asdict(options))
     if not (folder / "model").is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
         found = list(itertools.islice(tasks("teacher", options.seed), options.prompts))
-        pool = answered(student, found, options.samples, options.sampling, options.seed, folder / "samples")
-        train(student, pool, options, folder / "model")
+        train(
+            student,
+            answered(student, found, options.samples, options.sampling, options.seed, runs),
+            options,
+            folder / "model",
+        )
     return folder / "model"
 
 

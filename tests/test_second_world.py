@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from distilbench.workflows.check import check
 from harness.contracts.benchmark import Entrant
+from harness.contracts.model import Sampling
 from harness.models.chat import prompt_text
 from harness.multiple_choice import mcq_messages
 from harness.types import Answer, Group, Prompt, Question, Response
@@ -188,7 +189,7 @@ def test_half_of_the_teacher_s_questions_ask_for_another_form_of_its_own_split()
         )
         for task in islice(tasks("teacher"), 8)
     ]
-    options = TeacherOptions(questions=60)
+    options = TeacherOptions(8, 2, 60, Sampling(8))
     found = list(examples(tokenizer, pool, options))
     assert sum(example.letters is not None for example in found) == 60
     assert all((example.letters is None) == bool(example.answer) for example in found)
@@ -222,9 +223,9 @@ def test_the_whole_study_with_a_tiny_student(tmp_path: Path, capsys: pytest.Capt
     words = [
         "--student", str(student), "--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out.json"),
         "--teacher-prompts", "6", "--teacher-samples", "4", "--teacher-questions", "8", "--judged", "40",
-        "--trials", "2", "--set", "prompts.n=8", "--set", "train.warmup_ratio=0", "--set", "benchmarks.rules.size=6", "--seeds", "0",
+        "--trials", "2", "--seeds", "0", "--set", "prompts.n=8", "--set", "benchmarks.rules.size=6",
         "--set", "sampling.max_new_tokens=8", "--set", "prompts.max_prompt_tokens=80",
-        "--set", "reward.max_response_tokens=8", "--set", "train.max_length=128",
+        "--set", "reward.max_response_tokens=8", "--set", "train.max_length=128", "--set", "train.warmup_ratio=0",
     ]  # fmt: skip
     second_world.main(words)
     first = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
