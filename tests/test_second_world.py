@@ -217,6 +217,39 @@ def test_the_loss_of_a_model_that_answers_as_the_target_is_the_target_s() -> Non
     assert alone["marks"].item() == pytest.approx(parts["marks"].item(), rel=0.02)
 
 
+def test_a_training_that_was_stopped_ends_with_the_same_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in its second step of some, with a state stored after each."""
+    student = str(tiny_checkpoint(tmp_path / "student", words=(*WORDS, *"ABCD")))
+    texts = ("ba be", "da", "fa fa fe", "ga")
+    pool = [
+        Answered(task, Group(Prompt(task.text, task.messages), samples=tuple(Response(t, True, 2) for t in texts)))
+        for task in islice(tasks("teacher"), 4)
+    ]
+    options = TeacherOptions(4, 4, 12, Sampling(8), batch_tokens=400)
+    for place in ("whole", "stopped"):
+        (tmp_path / place).mkdir()
+    second_world_teacher.train(student, pool, options, tmp_path / "whole" / "model")
+    monkeypatch.setattr(second_world_teacher, "SAVED", 1)
+    losses, calls = second_world_teacher.losses, list[int]()
+
+    def interrupted(*arguments: Any) -> dict[str, Any]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return losses(*arguments)
+
+    monkeypatch.setattr(second_world_teacher, "losses", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        second_world_teacher.train(student, pool, options, tmp_path / "stopped" / "model")
+    assert not (tmp_path / "stopped" / "model").exists()
+    second_world_teacher.train(student, pool, options, tmp_path / "stopped" / "model")
+    weights = [(tmp_path / place / "model" / "model.safetensors").read_bytes() for place in ("whole", "stopped")]
+    assert weights[0] == weights[1] != Path(student, "model.safetensors").read_bytes()
+    assert [file.name for file in (tmp_path / "stopped").iterdir()] == ["model"]
+
+
 @pytest.mark.slow
 def test_the_whole_study_with_a_tiny_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     student = tiny_checkpoint(tmp_path / "student", words=(*WORDS, *"ABCD"))
