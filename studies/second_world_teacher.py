@@ -31,11 +31,12 @@ from harness.contracts.model import Sampling
 from harness.models.backends import LoadOptions, load_model
 from harness.models.chat import encode, pad_id, prompt_text
 from harness.models.checkpoint import resolve
-from harness.models.load import load_tokenizer
+from harness.models.load import load_tokenizer, load_weights
 from harness.multiple_choice import LETTERS, QUESTION, block, mcq_messages
 from harness.records import read_records, write_records
 from harness.stages.kinds import reward
 from harness.stats import seed_of
+from harness.training.student import save
 from harness.types import Group, Prompt
 from studies.second_world_rules import KINDS, VERSION, Task, fresh_form, tasks
 
@@ -147,9 +148,18 @@ def examples(tokenizer: Any, pool: Sequence[Answered], options: TeacherOptions) 
                 yield example
             continue
         task = one.task if rng.random() < 0.5 else fresh_form(one.task, "teacher", rng)
-        texts = [response.text for response in one.group.samples]
-        yield choice_example(tokenizer, task, rng.sample(texts, min(rng.choice(SIZES), len(texts))))
+        yield choice_example(tokenizer, task, shown(task, [response.text for response in one.group.samples], rng))
         asked += 1
+
+
+def shown(task: Task, texts: Sequence[str], rng: random.Random) -> list[str]:
+    """Some of the answers, of different scores if a few draws find such ones: equal ones teach no order."""
+    size = min(rng.choice(SIZES), len(texts))
+    for _ in range(4):
+        chosen = rng.sample(texts, size)
+        if len({task.score(text) for text in chosen}) > 1:
+            break
+    return chosen
 
 
 def batches(source: Iterator[Example], options: TeacherOptions) -> list[list[Example]]:
@@ -197,12 +207,10 @@ def losses(model: Any, head: Any, batch: Sequence[Example], letters: Sequence[in
 
 def train(student: str, pool: Sequence[Answered], options: TeacherOptions, out: Path) -> None:
     """AdamW with warm-up and cosine; the checkpoint is in ``out`` when all is done, and not before."""
-    from transformers import AutoModelForCausalLM
-
     torch.manual_seed(options.seed)
     location = resolve(student).location
     tokenizer: Any = load_tokenizer(location)
-    model: Any = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
+    model: Any = load_weights(location, tokenizer, torch.float32)
     head = torch.nn.Linear(model.config.hidden_size, len(NAMES))
     letters = [tokenizer.convert_tokens_to_ids(letter) for letter in LETTERS[: max(SIZES)]]
     groups = [
@@ -243,8 +251,7 @@ def train(student: str, pool: Sequence[Answered], options: TeacherOptions, out: 
             state.with_suffix(".new").replace(state)
     beside = out.with_name(f"{out.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
-    model.to(torch.bfloat16).save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
+    save(model, tokenizer, beside, model.to(torch.bfloat16).state_dict())
     beside.rename(out)
     state.unlink(missing_ok=True)
 

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distilbench.searching.questions import full_set
 from distilbench.workflows.check import check
 from harness.contracts.benchmark import Entrant
 from harness.contracts.model import Sampling
+from harness.contracts.options import Count, options
 from harness.models.chat import prompt_text
 from harness.multiple_choice import mcq_messages
 from harness.types import Answer, Group, Prompt, Question, Response
@@ -153,6 +155,18 @@ def test_the_benchmark_scores_the_mean_share_and_the_share_of_whole_answers() ->
     assert BENCHMARK.questions(RuleOptions(size=2)) == BENCHMARK.questions(RuleOptions(size=3))[:2]
 
 
+@options
+class Limited:
+    """Options of a benchmark whose limit is always a number."""
+
+    limit: Count = 5
+    """How many."""
+
+
+def test_a_search_takes_a_benchmark_whose_limit_cannot_be_null() -> None:
+    assert full_set(Limited()) == Limited(5)
+
+
 TASK = Task("write", "Write about bees.", (Rule("about", "bee"),), (Rule("lower"), Rule("max_words", 2)))
 
 
@@ -189,14 +203,14 @@ def test_half_of_the_teacher_s_questions_ask_for_another_form_of_its_own_split()
         )
         for task in islice(tasks("teacher"), 8)
     ]
-    options = TeacherOptions(8, 2, 60, Sampling(8))
-    found = list(examples(tokenizer, pool, options))
+    made = TeacherOptions(8, 2, 60, Sampling(8))
+    found = list(examples(tokenizer, pool, made))
     assert sum(example.letters is not None for example in found) == 60
     assert all((example.letters is None) == bool(example.answer) for example in found)
-    assert found == list(examples(tokenizer, pool, options))
-    batches = second_world_teacher.batches(iter(found), options)
+    assert found == list(examples(tokenizer, pool, made))
+    batches = second_world_teacher.batches(iter(found), made)
     assert sorted(len(example.ids) for batch in batches for example in batch) == sorted(len(e.ids) for e in found)
-    assert all(len(batch) * max(len(e.ids) for e in batch) <= options.batch_tokens for batch in batches)
+    assert all(len(batch) * max(len(e.ids) for e in batch) <= made.batch_tokens for batch in batches)
 
 
 def test_the_loss_of_a_model_that_answers_as_the_target_is_the_target_s() -> None:
@@ -227,10 +241,10 @@ def test_a_training_that_was_stopped_ends_with_the_same_teacher(
         Answered(task, Group(Prompt(task.text, task.messages), samples=tuple(Response(t, True, 2) for t in texts)))
         for task in islice(tasks("teacher"), 4)
     ]
-    options = TeacherOptions(4, 4, 12, Sampling(8), batch_tokens=400)
+    made = TeacherOptions(4, 4, 12, Sampling(8), batch_tokens=400)
     for place in ("whole", "stopped"):
         (tmp_path / place).mkdir()
-    second_world_teacher.train(student, pool, options, tmp_path / "whole" / "model")
+    second_world_teacher.train(student, pool, made, tmp_path / "whole" / "model")
     monkeypatch.setattr(second_world_teacher, "SAVED", 1)
     losses, calls = second_world_teacher.losses, list[int]()
 
@@ -242,9 +256,9 @@ def test_a_training_that_was_stopped_ends_with_the_same_teacher(
 
     monkeypatch.setattr(second_world_teacher, "losses", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        second_world_teacher.train(student, pool, options, tmp_path / "stopped" / "model")
+        second_world_teacher.train(student, pool, made, tmp_path / "stopped" / "model")
     assert not (tmp_path / "stopped" / "model").exists()
-    second_world_teacher.train(student, pool, options, tmp_path / "stopped" / "model")
+    second_world_teacher.train(student, pool, made, tmp_path / "stopped" / "model")
     weights = [(tmp_path / place / "model" / "model.safetensors").read_bytes() for place in ("whole", "stopped")]
     assert weights[0] == weights[1] != Path(student, "model.safetensors").read_bytes()
     assert [file.name for file in (tmp_path / "stopped").iterdir()] == ["model"]

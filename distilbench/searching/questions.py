@@ -153,7 +153,13 @@ def load_tests(recipes: Sequence[Recipe], registry: Registry) -> Tests:
 
 
 def full_set(config: Any) -> Any:
-    return replace(config, limit=None) if getattr(config, "limit", None) is not None else config
+    """Without a limit, where the option can have none: a benchmark of the user's own may always want a number."""
+    if getattr(config, "limit", None) is None:
+        return config
+    try:
+        return options_from(type(config), {**json_data(config), "limit": None})
+    except UserError:
+        return config
 
 
 def check_questions(graph: StageGraph, tests: Tests) -> None:
