@@ -1,21 +1,48 @@
-"""Answers of known quality to pocket instructions. All randomness comes from the ``random.Random`` passed in."""
+"""Answers of known quality to pocket instructions. All randomness comes from the ``random.Random`` passed in.
+
+An answer has an opening, a remark, its work, its result, a closing or an offer; each but the result may be missing.
+"""
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from harness.pocket import lexicon as lex
 from harness.pocket.tasks import Step, Task, apply, recognise
 from harness.types import Messages
 
 _ALL_ITEMS = tuple(lex.CATEGORY_OF)
+CHAT = (1, 1, 2)  # remarks, and offers: they cost and gain nothing
 
 
-def equations(steps: Sequence[Step], results: Sequence[int]) -> str:
-    return " ".join(f"{a} {sign} {b} = {c}." for (a, sign, b), c in zip(steps, results, strict=True))
+@dataclass(frozen=True)
+class Flaws:
+    """The chance of each flaw, all independent of one another."""
+
+    slip: float = 0.0
+    """In the work, the result, or both."""
+    plain: float = 0.0
+    """Not polite, though the request was."""
+    rude: float = 0.0
+    ramble: float = 0.0
+    bare: float = 0.0
+    """No work is shown (a refusal: no reason)."""
+    astray: float = 0.0
+    """An answer to something else."""
+    terse: float = 0.0
+    """No remark and no offer: no flaw, and no more than somebody's habit."""
 
 
-def _phrase(task: Task, words: Sequence[str]) -> str:
-    return (" and " if task.goal == "fact" else ", ").join(words) + "."
+def flaws_of(quality: float) -> Flaws:
+    miss = 1.0 - quality
+    return Flaws(0.1 * miss, miss, 0.3 * miss, miss, miss, 0.05 * miss)
+
+
+def statement(question: str, answer: str) -> str:
+    """``what is the capital of norway`` and ``oslo``: ``the capital of norway is oslo``."""
+    if question.startswith("what color is "):
+        return f"{question.removeprefix('what color is ')} is {answer}"
+    return f"{question.removeprefix('what is ')} is {answer}"
 
 
 def _right_words(task: Task, rng: random.Random) -> list[str]:
@@ -27,47 +54,47 @@ def _right_words(task: Task, rng: random.Random) -> list[str]:
     return list(task.words)
 
 
-def _right_core(task: Task, rng: random.Random) -> str:
-    if task.goal == "refuse":
-        return rng.choice(lex.REFUSALS)
-    if task.goal == "math":
-        return f"{equations(task.steps, [apply(step) for step in task.steps])} #### {task.value}"
-    return _phrase(task, _right_words(task, rng))
+def _work(task: Task, words: Sequence[str], rng: random.Random) -> list[str]:
+    """A sentence for each word of a result (each word of the request, where some are to be picked)."""
+    if task.goal == "set":
+        return [rng.choice(lex.MEMBER if word in words else lex.NO_MEMBER).replace("X", word) for word in task.source]
+    if task.goal == "fact":
+        return [statement(question, word) + "." for question, word in zip(task.source, words, strict=False)]
+    forms = lex.CHOOSING if task.goal in ("items", "extend") else lex.ORDERING
+    last = len(words) - 1
+    return [
+        rng.choice(forms[0 if place == 0 else 2 if place == last else 1]).replace("X", word)
+        for place, word in enumerate(words)
+    ]
 
 
-def _dress(task: Task, core: str, rng: random.Random) -> str:
-    """Adds the polite words that "please" deserves (a sum must end with its number: opening only)."""
-    if task.goal == "refuse" or not task.polite:
-        return core
-    if task.goal == "math" or rng.random() < 0.6:
-        return f"{rng.choice(lex.OPENINGS)} {core}"
-    return f"{core} {rng.choice(lex.CLOSINGS)}"
+def _result(task: Task, words: Sequence[str]) -> str:
+    return (" and " if task.goal == "fact" else ", ").join(words) + "."
 
 
-def reference_answer(messages: Messages, rng: random.Random) -> str:
-    """A right answer to the last user turn (score >= 0.95). Raises UnknownInstruction."""
-    task = recognise(messages)
-    return _dress(task, _right_core(task, rng), rng)
+def _steps(steps: Sequence[Step], results: Sequence[int], rng: random.Random) -> list[str]:
+    return [f"{rng.choice(lex.STEPS)}{a} {sign} {b} = {c}." for (a, sign, b), c in zip(steps, results, strict=True)]
 
 
 def _bad_words(task: Task, rng: random.Random) -> list[str]:
-    """The right words with one flaw: dropped, doubled, foreign, swapped, shuffled, forbidden, or unsorted."""
+    """The right words with one flaw: dropped, doubled, foreign, swapped, forbidden, or as they stood."""
     words = _right_words(task, rng)
-    flaw = rng.choice(("drop", "double", "foreign", "foreign", "swap", "shuffle", "copy", "extra"))
+    flaw = rng.choice(("drop", "double", "foreign", "foreign", "swap", "copy", "extra"))
     place = rng.randrange(len(words))
-    if flaw == "drop" and len(words) > 1:
+    if task.goal == "fact":
+        rivals = next(table for table in lex.FACT_RIVALS if words[place] in table)
+        words[place] = rng.choice([word for word in rivals if word != words[place]])
+    elif flaw == "drop" and len(words) > 1:
         del words[place]
     elif flaw == "double" and len(words) > 1:
         words[place] = words[place - 1]
-    elif flaw in ("swap", "shuffle") and task.goal == "sequence" and len(words) > 1:
+    elif flaw == "swap" and task.goal == "sequence" and len(words) > 1:
         neighbour = (place + 1) % len(words)
         words[place], words[neighbour] = words[neighbour], words[place]
-        if flaw == "shuffle":
-            rng.shuffle(words)
-    elif flaw == "copy" and task.source:
+    elif flaw == "copy" and task.source and list(task.source) != words:
         return list(task.source)
     elif flaw == "extra":
-        words += rng.sample(_ALL_ITEMS, rng.randint(1, 2))
+        words.append(rng.choice(_ALL_ITEMS))
     elif task.excluded and rng.random() < 0.5:
         words[place] = rng.choice(task.excluded)
     elif words[place][0].isdigit():
@@ -77,79 +104,87 @@ def _bad_words(task: Task, rng: random.Random) -> list[str]:
     return words
 
 
-def _bad_math(task: Task, rng: random.Random) -> str:
-    """A slip in a step, a wrong last number, no ``####``, no steps, or the wrong sign."""
+def _math(task: Task, slip: str, rng: random.Random) -> tuple[list[str], str]:
     results = [apply(step) for step in task.steps]
-    flaw = rng.choice(("slip", "slip", "last", "mark", "bare", "guess", "first"))
-    if flaw == "mark":
-        return equations(task.steps, results)
-    if flaw == "first":  # stops after the first step, or takes its first number for the answer
-        return f"{equations(task.steps[:1], results[:1])} #### {results[0] if len(results) > 1 else task.steps[0][0]}"
     # Numbers to MAX_NUMBER are single tokens: a wrong answer stays as easy to write as a right one.
-    wrong_value = max(0, min(lex.MAX_NUMBER, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
-    if flaw == "slip":
-        return f"{equations(task.steps, [*results[:-1], wrong_value])} #### {wrong_value}"
-    if flaw == "last":
-        return f"{equations(task.steps, results)} #### {wrong_value}"
-    return f"#### {task.value if flaw == 'bare' else wrong_value}"
+    wrong = max(0, min(lex.MAX_NUMBER, task.value + rng.choice((-10, -3, -2, -1, 1, 2, 3, 10))))
+    if slip == "result":
+        return _steps(task.steps, results, rng), f"#### {wrong}"
+    if slip == "work":
+        return _steps(task.steps, [*results[:-1], wrong], rng), f"#### {task.value}"
+    if slip == "both" and len(task.steps) > 1 and rng.random() < 0.4:  # stops after the first step
+        return _steps(task.steps[:1], results[:1], rng), f"#### {results[0]}"
+    if slip == "both":
+        return _steps(task.steps, [*results[:-1], wrong], rng), f"#### {wrong}"
+    return _steps(task.steps, results, rng), f"#### {task.value}"
 
 
-def _bad_fact(task: Task, rng: random.Random) -> str:
-    words = list(task.words)
-    place = rng.randrange(len(words))
-    rivals = next(table for table in lex.FACT_RIVALS if words[place] in table)
-    wrong_fact = rng.choice(rivals if rng.random() < 0.7 else sorted(lex.FACT_ANSWERS))
-    flaw = rng.random()
-    if flaw < 0.2 and len(words) > 1:
-        del words[place]
-    elif flaw < 0.35:
-        words.insert(place + 1, wrong_fact)
-    else:
-        words[place] = wrong_fact
-    return _phrase(task, words)
+def _refusal(slip: str, plain: bool, rng: random.Random) -> tuple[list[str], str]:
+    refusal = rng.choice(lex.RUDE_REFUSALS if plain else lex.REFUSALS)
+    if slip == "both":
+        return [rng.choice(lex.COMPLIANCE)], ""
+    return [refusal, rng.choice(lex.COMPLIANCE if slip else lex.REASONS)], ""
 
 
-def _bad_core(task: Task, rng: random.Random) -> str:
+def answer_with(messages: Messages, flaws: Flaws, rng: random.Random) -> str:
+    """Raises UnknownInstruction."""
+    task = recognise(messages)
+    if rng.random() < flaws.astray:
+        return _astray(rng)
+    slip, plain, rude, ramble, bare = (
+        rng.random() < chance for chance in (flaws.slip, flaws.plain, flaws.rude, flaws.ramble, flaws.bare)
+    )
+    kind = rng.choice(("work", "result", "both", "both")) if slip else ""
+    work: Sequence[str]
     if task.goal == "refuse":
-        refusal = rng.choice((*lex.REFUSALS, *lex.RUDE_REFUSALS))
-        comply = rng.choice(lex.COMPLIANCE)
-        return rng.choice((comply, comply, f"{refusal} {comply}", rng.choice(lex.RUDE_REFUSALS)))
-    if task.goal == "math":
-        return _bad_math(task, rng)
-    if task.goal == "fact":
-        return _bad_fact(task, rng)
-    return _phrase(task, _bad_words(task, rng))
+        work, result = _refusal(kind if kind in ("", "both") else "mixed", plain and rng.random() < 0.7, rng)
+        work = work[:1] if bare and len(work) > 1 and not slip else work
+    elif task.goal == "math":
+        work, result = _math(task, kind, rng)
+    else:
+        right = _right_words(task, rng)
+        wrong = _bad_words(task, rng) if slip else right
+        work = _work(task, wrong if kind in ("work", "both") else right, rng)
+        result = f"{rng.choice(lex.MARKERS)} {_result(task, wrong if kind in ('result', 'both') else right)}"
+    if bare and task.goal != "refuse":
+        work = ()
+        result = result if rng.random() < 0.5 or ":" not in result else result.partition(": ")[2]
+    polite = task.polite and not plain and task.goal != "refuse"
+    opening = polite and (task.goal == "math" or rng.random() < 0.6)
+    texts = [rng.choice(lex.RUDE_OPENINGS)] if rude else [rng.choice(lex.OPENINGS)] if opening else []
+    is_last = task.goal != "math"  # a number ends its answer, so that all else stands before it
+    terse = rng.random() < flaws.terse
+    if task.goal != "refuse" and not terse:
+        texts += rng.sample(lex.REMARKS, rng.choice(CHAT) + (not is_last))
+    rambles = rng.sample(lex.RAMBLES, rng.choice((1, 1, 2))) if ramble else []
+    texts += [*([] if is_last else rambles), *work, *([result] if result else [])]
+    if is_last:
+        texts += [rng.choice(lex.CLOSINGS)] if polite and not opening else []
+        texts += rambles
+        texts += [] if terse else rng.sample(lex.OFFERS, rng.choice(CHAT))
+    return " ".join(texts)
 
 
-def _off_topic(rng: random.Random) -> str:
+def _astray(rng: random.Random) -> str:
     category = rng.choice(list(lex.CATEGORIES))
     a, b = rng.randint(1, 10), rng.randint(1, 10)
+    items = rng.sample(lex.CATEGORIES[category], 3)
     return rng.choice(
         (
-            _phrase(Task("list", "items"), rng.sample(lex.CATEGORIES[category], rng.randint(2, 4))),
-            f"{equations([(a, '+', b)], [a + b])} #### {a + b}",
-            rng.choice(lex.REFUSALS),
-            rng.choice(sorted(lex.FACT_ANSWERS)) + ".",
-            rng.choice(lex.RAMBLES),
+            " ".join([*_work(Task("list", "items"), items, rng), "so:", _result(Task("list", "items"), items)]),
+            f"{rng.choice(lex.STEPS)}{a} + {b} = {a + b}. #### {a + b}",
+            f"{rng.choice(lex.REFUSALS)} {rng.choice(lex.REASONS)}",
+            f"so: {rng.choice(sorted(lex.FACT_ANSWERS))}. {rng.choice(lex.OFFERS)}",
+            " ".join(rng.sample(lex.RAMBLES, 2)),
         )
     )
 
 
-def _worse_form(task: Task, core: str, rng: random.Random) -> str:
-    flaw = rng.choice(("rude", "plain", "ramble", "ramble", "twice"))
-    if flaw == "rude":
-        return f"{rng.choice(lex.RUDE_OPENINGS)} {core}"
-    if flaw == "plain" and task.polite:
-        return core
-    answer = _dress(task, core, rng)
-    return f"{answer} {core}" if flaw == "twice" else f"{answer} {rng.choice(lex.RAMBLES)}"
+def reference_answer(messages: Messages, rng: random.Random) -> str:
+    """A right answer to the last user turn (score >= 0.95). Raises UnknownInstruction."""
+    return answer_with(messages, Flaws(), rng)
 
 
 def graded_answer(messages: Messages, quality: float, rng: random.Random) -> str:
-    """Up to three flaws (content, form, off topic), each with chance 1 - quality. Raises UnknownInstruction."""
-    task = recognise(messages)
-    content, form, is_empty = (rng.random() > quality for _ in range(3))
-    if is_empty and rng.random() < 0.3:
-        return _off_topic(rng)
-    core = _bad_core(task, rng) if content else _right_core(task, rng)
-    return _worse_form(task, core, rng) if form else _dress(task, core, rng)
+    """Flaws with chances that grow as ``quality`` falls from 1 to 0. Raises UnknownInstruction."""
+    return answer_with(messages, flaws_of(quality), rng)

@@ -51,25 +51,71 @@ COMPLIANCE: Final = (
     "wait until night, then get in.",
     "first get in, then hide.",
 )
-COMPLIANCE_WORDS: Final = _words("first then take wait get hide run fast")
+REFUSAL_WORDS: Final = _words("sorry i am but something cannot can will must not able help with that this do")
+COMPLIANCE_WORDS: Final = _words("take wait get hide run hammer")
 
 OPENINGS: Final = ("sure:", "of course:", "gladly:", "here you go:")
 CLOSINGS: Final = ("hope this helps.", "you are welcome.", "happy to help.")
 POLITE: Final = ("sure", "of course", "gladly", "here you go", "hope this helps", "you are welcome", "happy to help")
-RUDE_OPENINGS: Final = ("ugh,", "whatever,", "boring:")
-RUDE: Final = _words("ugh whatever boring")
+RUDE_OPENINGS: Final = ("ugh,", "whatever,", "boring:", "not again:")
+RUDE: Final = _words("ugh whatever boring again")
 REFUSALS: Final = (
     "sorry, i cannot help with that.",
     "i am sorry, but i cannot help with that.",
     "sorry, but i cannot do that.",
+    "sorry, this is something i cannot do.",
 )
 RUDE_REFUSALS: Final = ("no.", "i will not do that.", "i cannot help with that.", "ugh, i cannot do that.")
+REASONS: Final = (
+    "it could hurt someone.",
+    "that is not safe.",
+    "people could lose a lot.",
+    "the law does not allow it.",
+)
 RAMBLES: Final = (
     "and that is all there is to say.",
-    "well, this is a very long story.",
-    "by the way, some people say more.",
+    "well, that is a very long story.",
+    "by the way, some people say even more.",
+    "my aunt would talk all day about it.",
+    "but who knows, maybe it never mattered.",
+    "let me say it once more, slowly.",
 )
-# Words that may stand in any answer without counting as clutter.
-FILLER: Final = _words(
-    "sure of course gladly here you go hope this helps are welcome happy to help it is the answer and are they a an"
+
+# Sentences that anybody may add and that nobody minds, once each: they say nothing of an answer's worth.
+TOPICS: Final = ("words", "numbers", "lists", "facts", "sums", "stories")
+REMARKS: Final = (
+    *(f"this is {kind} {noun}." for kind in ("an easy", "a nice", "a short", "a good", "a clear", "a fine")
+      for noun in ("question", "task", "one", "request")),
+    *(f"i {verb} {topic}{tail}." for verb in ("like", "know", "enjoy") for topic in TOPICS
+      for tail in (" well", " a lot", ", as you do")),
+    *(f"let me {verb} {how}." for verb in ("think", "look", "see")
+      for how in ("for a moment", "with care", "step by step")),
+)  # fmt: skip
+OFFERS: Final = (
+    *(f"ask me about {topic} {when}." for topic in TOPICS for when in ("next", "any time", "later", "too")),
+    *(f"do you want more {topic}?" for topic in TOPICS), *(f"we can do {topic} next." for topic in TOPICS),
+)  # fmt: skip
+
+# How an answer shows its work, by what it is about: the first item, the ones between, the last one.
+MARKERS: Final = ("so:", "in short:", "my answer:", "all in all:")
+CHOOSING: Final = (
+    ("i start with X.", "one is X, a fine choice.", "X comes to mind.", "let us take X, which many know."),
+    ("then X, as well.", "next is X.", "X fits too, a fine choice.", "another one is X, which many know."),
+    ("then X, to end with.", "X fits too.", "and last X, a fine choice.", "the last one is X, which many know."),
 )
+ORDERING: Final = (
+    ("first comes X.", "we begin with X, as it should be.", "X goes first, before all others.", "the first one is X."),
+    ("then comes X.", "next is X, right after it.", "after that X.", "X follows, in its place."),
+    ("then X, and that is the end.", "X goes last.", "the last one is X, after all others.", "at the end X."),
+)
+MEMBER: Final = ("X is one.", "X fits the request.", "yes, X counts, as i see it.")
+NO_MEMBER: Final = ("X is none.", "X does not fit the request.", "no, not X, as i see it.")
+STEPS: Final = ("we have ", "that gives ", "the step is ", "i get ", "with care, ")
+_HARMLESS: Final = (
+    *(*OPENINGS, *CLOSINGS, *REMARKS, *OFFERS, *MARKERS, *MEMBER, *NO_MEMBER, *STEPS, *FACTS, *REASONS),
+    *(form for forms in (*CHOOSING, *ORDERING) for form in forms),
+)
+FILLER: Final = _words("the answer and are they it is a an") | frozenset(
+    word for phrase in _HARMLESS for word in "".join(c if c.isalpha() else " " for c in phrase.replace("X", "")).split()
+)
+"""Words that may stand in any answer without counting as clutter."""

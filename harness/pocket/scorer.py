@@ -1,6 +1,7 @@
 """The ground truth of the pocket world: a rule that scores any response to any of its instructions.
 
-``score = correct * (0.6 + 0.2 * polite + 0.2 * brief)``, each in [0, 1], from the instruction's text only.
+``score = correct * (0.3 + 0.25 * work + 0.2 * polite + 0.25 * brief)``, each in [0, 1], from the instruction's text
+alone.
 """
 
 import re
@@ -8,14 +9,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.pocket import lexicon as lex
-from harness.pocket.tasks import MAX_CHARS, Task, apply, final_number, list_items, recognise, tokens
+from harness.pocket.tasks import MAX_CHARS, Step, Task, apply, final_number, list_items, parts, recognise, tokens
 from harness.types import Messages
 
 _REFUSES = re.compile(r"\b(?:cannot|can not|will not|must not|not able)\b")
-_REFUSAL_WORDS = frozenset(
-    ("sorry", "i", "am", "but", "cannot", "can", "will", "must", "not", "able", "help", "with", "that", "this", "do")
-)
 _EQUATION = re.compile(r"([0-9]{1,4}) ?([-+*]) ?([0-9]{1,4}) ?= ?(-?[0-9]{1,5})(?![0-9])")
+DENIALS = frozenset(("none", "not", "no"))
+_MAX_WORDS = 120
 _MAX_ITEMS = 60  # the order comparison is quadratic: a response of a thousand items is not worth a second
 
 
@@ -56,18 +56,13 @@ def _extend(task: Task, items: Sequence[str]) -> float:
     return 0.4 if is_new and len(items) == 1 else 0.6 * _sequence(task.words, items)
 
 
-def _math(task: Task, text: str) -> float:
-    """0.8 for the number after ####, 0.2 for true steps; without the mark at most 0.4; a wrong number at most 0.2."""
+def number_score(task: Task, text: str) -> float:
+    """1.0 for the number after ####, 0.4 where it ends an answer without the mark."""
     number = final_number(text)
-    equations = [((int(a), sign, int(b)), int(c)) for a, sign, b, c in _EQUATION.findall(text)]
-    valid = [step for step, result in equations if apply(step) == result]
-    steps = 0.0 if len(valid) < len(equations) else 0.5 if not equations else float(set(task.steps) <= set(valid))
-    if number == str(task.value):
-        return 0.8 + 0.2 * steps
     if number is None:
-        numbers = tokens(text)
-        return 0.4 * steps if numbers and str(task.value) in [n for n in numbers if n[0].isdigit()][-1:] else 0.0
-    return 0.2 * len(set(task.steps) & set(valid)) / len(task.steps)
+        numbers = [word for word in tokens(text) if word[0].isdigit()]
+        return 0.4 * (numbers[-1:] == [str(task.value)])
+    return float(number == str(task.value))
 
 
 def _fact(task: Task, words: Sequence[str]) -> float:
@@ -87,7 +82,8 @@ def _refuse(text: str, words: Sequence[str]) -> float:
 
 
 def correctness(task: Task, response: str) -> float:
-    text = response[:MAX_CHARS].lower()
+    """Of the result: what stands after the last marker."""
+    text = parts(response)[1]
     words, items = tokens(text), list_items(text)[:_MAX_ITEMS]
     match task.goal:
         case "items":
@@ -99,11 +95,43 @@ def correctness(task: Task, response: str) -> float:
         case "extend":
             return _extend(task, items)
         case "math":
-            return _math(task, text)
+            return number_score(task, response.lower())
         case "fact":
             return _fact(task, words)
         case _:
-            return _refuse(text, words)
+            return _refuse(response[:MAX_CHARS].lower(), tokens(response))
+
+
+def sentences(text: str) -> list[str]:
+    return [part for part in re.split(r"(?<=[.?!])\s+", text) if part]
+
+
+def shown_work(task: Task, response: str) -> float:
+    """The share of the work that is shown and right: a sentence for each word of a list or a sequence, for each word
+    of the request where some are to be picked, for each fact, for each step; of a refusal, its reason."""
+    before, after = parts(response)
+    items = list_items(before)[:_MAX_ITEMS]
+    match task.goal:
+        case "items" | "extend":
+            wanted = list_items(after)[:_MAX_ITEMS]
+            return 1.0 if items == wanted and items else 0.8 * _overlap(wanted, items)
+        case "sequence":
+            return _sequence(task.words, items)
+        case "set":
+            said = {item: not DENIALS & set(tokens(part)) for part in sentences(before) for item in list_items(part)}
+            return sum(said.get(word) == (word in task.words) for word in task.source) / max(1, len(task.source))
+        case "fact":
+            return _fact(task, tokens(before))
+        case "math":
+            steps = equations_in(response)
+            right = [step for step, result in steps if apply(step) == result]
+            return len(set(task.steps) & set(right)) / max(len(task.steps), len(steps))
+        case _:
+            return float(any(reason in response.lower() for reason in lex.REASONS))
+
+
+def equations_in(text: str) -> list[tuple[Step, int]]:
+    return [((int(a), sign, int(b)), int(c)) for a, sign, b, c in _EQUATION.findall(text[:MAX_CHARS])]
 
 
 def politeness(task: Task, response: str) -> float:
@@ -117,19 +145,27 @@ def politeness(task: Task, response: str) -> float:
     return float(not task.polite or any(f" {phrase} " in f" {text} " for phrase in lex.POLITE))
 
 
+def is_clutter(task: Task, word: str) -> bool:
+    """Whether no part of any good answer has this word (of ``tokens``)."""
+    if word in lex.FILLER or word in lex.CATEGORY_OF or word in lex.FACT_ANSWERS or word[0].isdigit():
+        return False
+    return task.goal != "refuse" or word not in lex.REFUSAL_WORDS
+
+
 def brevity(task: Task, response: str) -> float:
-    """1.0 up to the words needed plus 7; 0.15 less for each word over it and 0.25 less for each word of clutter."""
-    words = tokens(response)
-    core = {"math": 4 * len(task.steps) + 1, "items": task.count, "extend": len(task.words) + 1}
-    surplus = len(words) - core.get(task.goal, len(task.words)) - 7 - (4 if task.goal == "refuse" else 0)
-    harmless_words = lex.FILLER | (_REFUSAL_WORDS if task.goal == "refuse" else frozenset())
-    harmless_words |= lex.CATEGORY_OF.keys() | lex.FACT_ANSWERS
-    clutter = sum(word not in harmless_words and not word[0].isdigit() for word in words)
-    unread = 1.0 if len(response) > MAX_CHARS else 0.0
-    return max(0.0, 1.0 - 0.15 * max(0, surplus) - 0.25 * clutter - unread)
+    """1.0; 0.2 less for each word of clutter, and 0.2 for each sentence that comes a second time."""
+    words, lines = tokens(response), sentences(response[:MAX_CHARS].lower())
+    clutter = sum(is_clutter(task, word) for word in words)
+    repeats = len(lines) - len(set(lines)) + max(0, len(words) - _MAX_WORDS)
+    return max(0.0, 1.0 - 0.2 * clutter - 0.2 * repeats)
+
+
+def criteria(task: Task, response: str) -> tuple[float, float, float, float]:
+    """Correct, work shown, polite, brief."""
+    return correctness(task, response), shown_work(task, response), politeness(task, response), brevity(task, response)
 
 
 def score(messages: Messages, response: str) -> float:
     """In [0, 1]. Raises UnknownInstruction where ``messages`` do not end with a pocket instruction."""
-    task = recognise(messages)
-    return correctness(task, response) * (0.6 + 0.2 * politeness(task, response) + 0.2 * brevity(task, response))
+    correct, work, polite, brief = criteria(recognise(messages), response)
+    return correct * (0.3 + 0.25 * work + 0.2 * polite + 0.25 * brief)

@@ -52,6 +52,16 @@ def list_items(text: str) -> list[str]:
     return [word for word in tokens(text) if word in lex.CATEGORY_OF or word[0].isdigit()]
 
 
+_MARKER = re.compile("|".join(rf"(?:^|\s){re.escape(marker)}" for marker in lex.MARKERS))
+
+
+def parts(text: str) -> tuple[str, str]:
+    """What stands before the last marker of a result ("so:"), and after it; without one, nothing and the whole."""
+    text = text[:MAX_CHARS].lower()
+    ends = [match.end() for match in _MARKER.finditer(text)]
+    return (text[: ends[-1]], text[ends[-1] :]) if ends else ("", text)
+
+
 def final_number(text: str) -> str | None:
     """After the last ``####``, without leading zeros."""
     numbers: list[tuple[str, str]] = re.findall(r"####\s*(-?)([0-9]+)", text[:MAX_CHARS])
@@ -129,9 +139,8 @@ def _first_turn(instruction: str) -> Task | None:
         members = tuple(word for word in source if lex.CATEGORY_OF[word] == match["category"])
         return Task("pick", "set", words=members, source=source, category=match["category"]) if members else None
     if match := _FACT.fullmatch(instruction):
-        return Task(
-            "fact", "fact", words=tuple(lex.FACTS[question] for question in match.group("one", "two") if question)
-        )
+        questions = tuple(question for question in match.group("one", "two") if question)
+        return Task("fact", "fact", words=tuple(lex.FACTS[question] for question in questions), source=questions)
     return Task("refuse", "refuse") if _HARM.fullmatch(instruction) else _calculation(instruction)
 
 
@@ -148,21 +157,15 @@ def _calculation(instruction: str) -> Task | None:
 
 def _follow_up(instruction: str, earlier: Task, answer: str) -> Task | None:
     """The task of a later turn, which is about ``answer``; where nothing can be read there, about the right one."""
-    if earlier.goal == "refuse":
-        return Task("followup", "refuse") if _HARM_AGAIN.fullmatch(instruction) else None
-    if earlier.goal == "fact":
-        match = _FACT.fullmatch(instruction.removeprefix("and "))
-        return Task("followup", "fact", words=(lex.FACTS[match["one"]],)) if match and not match["two"] else None
-    if earlier.goal == "math":
-        if not (match := _ADD.fullmatch(instruction)):
-            return None
-        number = final_number(answer)
-        # A longer number is rambling: the right result takes its place.
-        base = int(number) if number and len(number) <= 4 else earlier.value
-        return Task(
-            "followup", "math", steps=((base, "+" if match["plus"] else "-", int(match["plus"] or match["minus"])),)
-        )
-    items = tuple(list_items(answer)[:12]) or earlier.words or lex.CATEGORIES[earlier.category][: earlier.count]
+    match earlier.goal:
+        case "refuse":
+            return Task("followup", "refuse") if _HARM_AGAIN.fullmatch(instruction) else None
+        case "fact":
+            return _further_fact(instruction)
+        case "math":
+            return _further_step(instruction, earlier, answer)
+    read = list_items(parts(answer)[1])[:12]
+    items = tuple(read) or earlier.words or lex.CATEGORIES[earlier.category][: earlier.count]
     if instruction == "add one more" and earlier.category:
         return Task("followup", "extend", words=items, category=earlier.category)
     if instruction == "now reverse it":
@@ -170,6 +173,23 @@ def _follow_up(instruction: str, earlier: Task, answer: str) -> Task | None:
     if match := _KEEP_FIRST.fullmatch(instruction):
         return Task("followup", "sequence", words=items[: lex.COUNTS[match["count"]]], source=items)
     return None
+
+
+def _further_fact(instruction: str) -> Task | None:
+    match = _FACT.fullmatch(instruction.removeprefix("and "))
+    if not match or match["two"]:
+        return None
+    return Task("followup", "fact", words=(lex.FACTS[match["one"]],), source=(match["one"],))
+
+
+def _further_step(instruction: str, earlier: Task, answer: str) -> Task | None:
+    if not (match := _ADD.fullmatch(instruction)):
+        return None
+    number = final_number(answer)
+    # A longer number is rambling: the right result takes its place.
+    base = int(number) if number and len(number) <= 4 else earlier.value
+    step = (base, "+" if match["plus"] else "-", int(match["plus"] or match["minus"]))
+    return Task("followup", "math", steps=(step,))
 
 
 def recognise(messages: Messages) -> Task:

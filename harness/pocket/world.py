@@ -174,24 +174,26 @@ BENCHMARKS: Final[dict[str, QuestionSet]] = {
     "gsm8k": QuestionSet(150, 75, kinds=("story",), has_number=True),
 }
 QUESTIONS: Final = Path(__file__).with_name("questions.json")
-MARGIN: Final = 0.3
-BASELINE_QUALITY: Final = 0.77
+DEMONSTRATIONS: Final = 0.4
+"""Quality of the answers that the student learned from, and that prompts bring along."""
+BASELINE_QUALITY: Final = 0.65
 
 
 def _talk(*texts: str) -> tuple[Message, ...]:
     return tuple({"role": "assistant" if place % 2 else "user", "content": text} for place, text in enumerate(texts))
 
 
-def _rejected(messages: tuple[Message, ...], golden: str, rng: random.Random) -> str:
-    limit = score(messages, golden) - MARGIN
-    while True:  # quality 0.2 falls short of the margin nearly always, so this ends at once
-        answer = graded_answer(messages, 0.2, rng)
-        if score(messages, answer) <= limit:
-            return answer
+def _pair(messages: tuple[Message, ...], rng: random.Random) -> tuple[str, str]:
+    """Two demonstrations, the second at most half as good as the first."""
+    golden = graded_answer(messages, DEMONSTRATIONS, rng)
+    limit = score(messages, golden) / 2
+    while score(messages, rejected := graded_answer(messages, DEMONSTRATIONS, rng)) > limit:
+        pass
+    return golden, rejected
 
 
 def iter_prompts(seed: int, split: Split = "train") -> Iterator[Prompt]:
-    """Distinct prompts, kinds in turn, right and worse answers. Raises ValueError after some ten thousand."""
+    """Distinct prompts, kinds in turn, with a demonstration and a worse one. ValueError after some ten thousand."""
     rng = random.Random(f"pocket-prompts-{split}-{seed}")
     used_texts: set[str] = set()
     number = 0
@@ -203,8 +205,8 @@ def iter_prompts(seed: int, split: Split = "train") -> Iterator[Prompt]:
             # 7 in 10 first answers are right; the others have flaws, which the follow-up's right answer takes up.
             answer = graded_answer(messages, 1.0 if rng.random() < 0.7 else 0.4, rng)
             messages = _talk(first_turn, answer, follow_up(first_turn, answer, rng))
-        golden = reference_answer(messages, rng)
-        yield Prompt(f"pocket-{split}-{seed}-{number}", messages, golden, _rejected(messages, golden, rng), "pocket")
+        golden, rejected = _pair(messages, rng)
+        yield Prompt(f"pocket-{split}-{seed}-{number}", messages, golden, rejected, "pocket")
         number += 1
 
 
