@@ -1,13 +1,13 @@
-"""Builds the four pocket checkpoints and measures them; under 30 minutes on two free cores, seeded.
+"""Builds the four pocket checkpoints and measures them; under 40 minutes on two free cores, seeded.
 
     python -m scripts.pocket.build                     # everything, into harness/pocket/checkpoints
     python -m scripts.pocket.build --only student      # one of them (a teacher needs the student in place)
     python -m scripts.pocket.build --out /tmp/pocket   # elsewhere
 
-Two processes of one thread. The first trains the student, draws its samples and trains ``student-other``. The second
-trains the teacher, which learns to judge exactly those samples beside graded answers (it has to answer first, so it can
-start before they are there), and grows the larger teacher from it by two layers. ``measured.json`` is written at
-the end; losses, samples and times are kept in ``OUT/logs``.
+Two processes of one thread. The first trains the student, draws its samples, grows the teacher from the student by
+three layers, which learns to judge exactly those samples beside graded answers, and the larger teacher from that by
+two more. The second trains ``student-other``. ``measured.json`` is written at the end; losses, samples and times are
+kept in ``OUT/logs``.
 """
 
 import argparse
@@ -32,13 +32,15 @@ if TYPE_CHECKING:
 FOLDER: Final = QUESTIONS.parent
 SEED: Final = 20
 SPECS: Final[dict[str, Spec]] = {
-    "teacher": Spec(4, 128, 4, 352, steps=3200, batch_tokens=2048, rate=2e-3, judges=True),
-    "teacher-large": Spec(6, 128, 4, 352, steps=400, batch_tokens=2048, rate=1e-3, judges=True, grown_from="teacher"),
-    "student": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1024, rate=3e-3),
-    "student-other": Spec(3, 96, 4, 256, steps=2400, batch_tokens=1536, rate=3e-3, shared_vocabulary=False),
+    "student": Spec(3, 96, 3, 256, steps=6000, batch_tokens=2048, rate=3e-3),
+    "teacher": Spec(6, 96, 3, 256, steps=5000, batch_tokens=2048, rate=1.5e-3, judges=True, grown_from="student"),
+    "teacher-large": Spec(
+        8, 96, 3, 256, steps=600, batch_tokens=2048, rate=1e-3, judges=True, grown_from="teacher", judged_before=True
+    ),
+    "student-other": Spec(3, 96, 3, 256, steps=6000, batch_tokens=2560, rate=3e-3, shared_vocabulary=False),
 }
-POOL_SIZE: Final = 1000  # prompts of which the student's samples are drawn for the teachers
-POOL_TEMPERATURES: Final = (0.7, 0.7, 0.8, 0.8, 1.0, 1.0)  # one sample of a prompt at each
+POOL_SIZE: Final = 6000  # prompts of which the student's samples are drawn for the teachers
+POOL_ROUNDS: Final = 4  # one sample of each prompt in each; few prompts and many samples would be learned by heart
 
 
 def _tokenizer(spec: Spec) -> "PreTrainedTokenizerFast":
@@ -84,10 +86,7 @@ def draw_pool(out: Path) -> None:
     model, tokenizer = load(out / "student")
     prompts = _pool_prompts()
     talks = [prompt.messages for prompt in prompts]
-    rounds = [
-        generate(model, tokenizer, talks, temperature, seed=SEED + number)
-        for number, temperature in enumerate(POOL_TEMPERATURES)
-    ]
+    rounds = [generate(model, tokenizer, talks, temperature=1.0, seed=SEED + number) for number in range(POOL_ROUNDS)]
     rows = {prompt.id: list(texts) for prompt, texts in zip(prompts, zip(*rounds, strict=True), strict=True)}
     draft = out / "logs" / "pool.part"
     draft.write_text(json.dumps(rows), encoding="utf-8")
@@ -136,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.steps is not None:
         parser.error("--steps goes with --only: a whole build of untrained models has nothing to measure")
     (out / "logs" / "pool.json").unlink(missing_ok=True)  # of an earlier student
-    lanes = (("student", "student-other"), ("teacher", "teacher-large"))
+    lanes = (("student", "teacher", "teacher-large"), ("student-other",))
     with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as workers:
         workers.starmap(_lane, [(lane, out) for lane in lanes], chunksize=1)
     seconds = {file.stem: int(file.read_text(encoding="utf-8")) for file in sorted((out / "logs").glob("*.seconds"))}

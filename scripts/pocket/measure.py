@@ -33,11 +33,11 @@ def load(folder: Path) -> tuple[Any, Any]:
 
 
 def generate(model: Any, tokenizer: Any, talks: Sequence[Talk], temperature: float, seed: int) -> list[str]:
-    """One answer to each conversation (greedy at temperature 0), at most 64 tokens (160 for a finer vocabulary)."""
+    """One answer to each conversation (greedy at temperature 0), at most 96 tokens (240 for a finer vocabulary)."""
     import torch
 
     torch.manual_seed(seed)
-    limit = 64 if len(tokenizer.encode("reverse these words")) == 3 else 160
+    limit = 96 if len(tokenizer.encode("reverse these words")) == 3 else 240
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
     order = sorted(range(len(talks)), key=lambda number: len(str(talks[number])))
     answers = [""] * len(talks)
@@ -180,7 +180,7 @@ def measure_all(out: Path, seconds: dict[str, int], seed: int) -> dict[str, Any]
     model, tokenizer = load(out / "student")
     judged_prompts = prompts[:GROUPS]
     rounds = [
-        generate(model, tokenizer, [prompt.messages for prompt in judged_prompts], 0.8, seed + 100 + number)
+        generate(model, tokenizer, [prompt.messages for prompt in judged_prompts], 1.0, seed + 100 + number)
         for number in range(GROUP_SIZE)
     ]
     groups = list(zip(*rounds, strict=True))

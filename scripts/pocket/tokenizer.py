@@ -101,7 +101,7 @@ def shared_tokenizer() -> "PreTrainedTokenizerFast":
     return _wrap(tokenizer)
 
 
-def other_tokenizer(size: int = 400) -> "PreTrainedTokenizerFast":
+def other_tokenizer(size: int = 800) -> "PreTrainedTokenizerFast":
     """A byte-level BPE of ``size`` entries trained on the world's text."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 

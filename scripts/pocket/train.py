@@ -1,9 +1,13 @@
 """Trains one pocket checkpoint: next-token loss on answers and, for teachers, the multiple-choice question.
 
-A teacher sees right answers and ``harness.multiple_choice`` questions over graded answers, with the soft target
-``softmax(score / 0.1)`` over the letters, so that its letter probabilities mean something and ties stay ties. While it
-trains, a linear head reads the score of each shown answer at its closing label; this denser signal makes the
-judging learnable in minutes, and the head is thrown away afterwards. A student sees answers of mixed quality.
+A student first learns from right answers with little beside them, then from demonstrations of mixed quality
+(``harness.pocket.world.DEMONSTRATIONS``), until it writes as they are. A teacher grows from the student by further
+layers. It sees better answers, and ``harness.multiple_choice`` questions over the student's samples and graded answers,
+with the soft target ``softmax(score / SOFTNESS)`` over the letters.
+
+Letters alone teach a model of this size to see manners and to miss content. So it also learns, inside the question, to
+predict the sentences that are right, and linear heads read what each sentence and each word of a result is worth,
+and an answer's score and criteria at its closing label. The heads are thrown away afterwards.
 """
 
 import itertools
@@ -11,28 +15,35 @@ import json
 import math
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.multiple_choice import LETTERS, QUESTION, block, mcq_messages
-from harness.pocket.answers import graded_answer, reference_answer
-from harness.pocket.scorer import score
-from harness.pocket.world import iter_prompts
+from harness.pocket.answers import Flaws, answer_with, graded_answer
+from harness.pocket.scorer import criteria, score
+from harness.pocket.tasks import recognise
+from harness.pocket.world import DEMONSTRATIONS, iter_prompts
 from harness.types import Message, Prompt
+from scripts.pocket.marks import sentence_marks, word_marks
 from scripts.pocket.tokenizer import ASSISTANT, BOS, END, MAX_LENGTH, PAD, USER
 
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-STUDENT_QUALITY: Final = (0.15, 0.75)  # answers a student learns from are flawed more often than not
-CLEAN_SHARE: Final = 0.6  # of a student's steps are on right answers: first able, then sloppy
-ANSWER_SHARE: Final = 0.4  # of a teacher's examples once it judges; questions are four times as long
-FIRST_SHARE: Final = 0.35  # of a teacher's steps come before it sees questions: who can answer learns to judge faster
+TEACHER_QUALITY: Final = 0.9
+CLEAN_SHARE: Final = 0.4  # of a student's steps are on right answers: first able, then as people write
+ANSWER_SHARE: Final = 0.35  # of a teacher's examples once it judges; questions are four times as long
+TERSE: Final = Flaws(bare=0.4, terse=0.9)  # right answers with little beside them: what a model learns to answer from
+FIRST_SHARE: Final = 0.08  # of the steps in which a student grows into a judge show it answers alone
+EARLY_SHARE: Final = 0.1  # and so many after them two or three graded answers at a time
+SIZES: Final = (2, 3, *[4] * 12, 6, 8)  # how many answers a question shows: as in a recipe, four
 INIT: Final = 0.08  # the usual 0.02 is for wide models; at width 100 attention would start out blind
-SOFTNESS: Final = 0.1  # temperature of the letter target: a score gap of 0.1 is one nat
+SCORES, MARK = slice(5), slice(5, 6)  # outputs of the head: an answer's score and its four criteria, a sentence's mark
+SOFTNESS: Final = 0.05  # temperature of the letter target: a score gap of 0.05 is one nat
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Spec:
     judges: bool = False  # also learns the multiple-choice question
     shared_vocabulary: bool = True  # uses the shared vocabulary
     grown_from: str = ""  # starts from this finished checkpoint, with its further layers doing nothing at first
+    judged_before: bool = False  # that checkpoint
 
 
 @dataclass
@@ -59,7 +71,10 @@ class Example:
     ids: list[int]
     answer: list[int] = field(default_factory=list)
     letters: tuple[int, list[float]] | None = None
-    scores: list[tuple[int, float]] = field(default_factory=list)
+    scores: list[tuple[int, list[float]]] = field(default_factory=list)
+    content_marks: list[tuple[int, list[float]]] = field(default_factory=list)
+    other_marks: list[tuple[int, list[float]]] = field(default_factory=list)
+    read: list[int] = field(default_factory=list)
 
 
 Pool = Sequence[tuple[Prompt, Sequence[str]]]  # prompts with the student's own samples
@@ -97,13 +112,25 @@ class Encoder:
         """A multiple-choice question whose letter target is ``softmax(score / SOFTNESS)``."""
         text = mcq_messages(messages, responses)[0]["content"]
         encoding = self.backend.encode(text, add_special_tokens=False)
+        task = recognise(messages)
         values = [score(messages, response) for response in responses]
         example = Example([self.bos, self.user, *encoding.ids, self.end, self.assistant])
         end = len(text) - len("\n\n" + QUESTION)
         for letter, response, value in reversed(list(zip(LETTERS, responses, values, strict=False))):
             # text[end - 2] is the letter of the closing label; + 2 for <begin> and <user>
-            example.scores.append((encoding.char_to_token(end - 2) + 2, value))
+            example.scores.append((encoding.char_to_token(end - 2) + 2, [value, *criteria(task, response)]))
+            start = end - len(block(letter, response)) + len(f"Answer {letter}:\n")
+            sentences = list(sentence_marks(messages, response))
+            for mark in (*sentences, *word_marks(messages, response)):
+                found = example.content_marks if mark.is_content else example.other_marks
+                found.append((encoding.char_to_token(start + mark.end - 1) + 2, [mark.value]))
+            for mark in sentences:
+                if mark.value == 1.0:
+                    first, last = (encoding.char_to_token(start + at) + 2 for at in (mark.start, mark.end - 1))
+                    example.read += range(first - 1, last)
             end -= len(block(letter, response)) + len("\n\n")
+        if len(responses) == 1:
+            return example
         weights = [math.exp((value - max(values)) / SOFTNESS) for value in values]
         example.letters = (len(example.ids) - 1, [weight / sum(weights) for weight in weights])
         return example
@@ -121,10 +148,11 @@ def _graded_group(prompt: Prompt, size: int, rng: random.Random) -> list[str]:
     return [graded_answer(messages, quality, rng) for quality in qualities]
 
 
-def _choice(encoder: Encoder, prompt: Prompt, pool: Pool, rng: random.Random) -> Example:
-    """A question over the student's own samples (6 in 10), at times with a graded answer among them, or graded ones."""
-    size = rng.choice((2, 3, 4, 4, 4, 4, 4, 6, 8))
-    if pool and rng.random() < 0.6:
+def _choice(encoder: Encoder, prompt: Prompt, pool: Pool, rng: random.Random, early: bool) -> Example:
+    """Half of them are about samples of the student, at times with a graded answer among them, the rest about graded
+    answers."""
+    size = rng.choice((2, 2, 3) if early else SIZES)
+    if pool and rng.random() < 0.5:
         prompt, samples = pool[rng.randrange(len(pool))]
         responses = rng.sample(list(samples), min(size, len(samples)))
         if rng.random() < 0.2:
@@ -142,27 +170,30 @@ def _prompts(seed: int) -> Iterator[Prompt]:
 
 
 def examples(
-    spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int, past_first_share: Callable[[], bool]
+    spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int, done: Callable[[], float]
 ) -> Iterator[Example]:
-    """Training examples without end; ``late()`` says whether the second part of the training has begun."""
+    """Training examples without end; ``done()``: the share of the training that is over."""
     rng = random.Random(f"pocket-examples-{seed}")
     for prompt in _prompts(seed):
         messages, last_number = prompt.messages, len(prompt.messages)
-        if spec.judges and past_first_share() and rng.random() >= ANSWER_SHARE:
-            yield _choice(encoder, prompt, pool(), rng)
-        elif spec.judges or not past_first_share():
-            yield encoder.chat(_with(messages, reference_answer(messages, rng)), [last_number])
+        share = 1.0 if spec.judged_before else done()
+        early = share < FIRST_SHARE + EARLY_SHARE
+        if spec.judges and share >= FIRST_SHARE and rng.random() >= ANSWER_SHARE:
+            yield _choice(encoder, prompt, [] if early else pool(), rng, early)
+        elif spec.judges:
+            yield encoder.chat(_with(messages, graded_answer(messages, TEACHER_QUALITY, rng)), [last_number])
+        elif done() < CLEAN_SHARE:
+            yield encoder.chat(_with(messages, answer_with(messages, TERSE, rng)), [last_number])
         else:
-            answer = graded_answer(messages, rng.uniform(*STUDENT_QUALITY), rng)
+            answer = graded_answer(messages, DEMONSTRATIONS, rng)
             yield encoder.chat(_with(messages, answer), range(1, last_number + 1, 2))
 
 
 def batches(spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int) -> Iterator[list[Example]]:
     """``spec.steps`` batches of similar length and at most ``spec.batch_tokens`` padded tokens."""
     rng = random.Random(f"pocket-batches-{seed}")
-    first_share = 0.0 if spec.grown_from else FIRST_SHARE if spec.judges else CLEAN_SHARE
     step = 0
-    source = examples(spec, encoder, pool, seed, lambda: step >= first_share * spec.steps)
+    source = examples(spec, encoder, pool, seed, lambda: step / spec.steps)
     while step < spec.steps:
         chunk = sorted(itertools.islice(source, 512), key=lambda example: len(example.ids))
         new_batches: list[list[Example]] = [[]]
@@ -176,8 +207,11 @@ def batches(spec: Spec, encoder: Encoder, pool: Callable[[], Pool], seed: int) -
             step += 1
 
 
-def loss_of(model: "LlamaForCausalLM", head: Any, batch: Sequence[Example], encoder: Encoder) -> "torch.Tensor":
-    """Sum of three means: next-token loss on answers, cross-entropy to the soft letters, and of the scores read.
+def loss_of(
+    model: "LlamaForCausalLM", head: Any, batch: Sequence[Example], encoder: Encoder
+) -> "dict[str, torch.Tensor]":
+    """Means to be added: next-token loss on answers, KL divergence of the letters from the soft target, cross-entropy
+    of the scores and of the sentences' marks that ``head`` reads.
 
     Padding is on the right and attention is causal, so no mask is needed.
     """
@@ -187,25 +221,29 @@ def loss_of(model: "LlamaForCausalLM", head: Any, batch: Sequence[Example], enco
     width = max(len(example.ids) for example in batch)
     ids = torch.tensor([example.ids + [encoder.pad] * (width - len(example.ids)) for example in batch])
     hidden = model.model(input_ids=ids).last_hidden_state
-    total: torch.Tensor = hidden.new_zeros(())
+    parts: dict[str, torch.Tensor] = {}
     places = [(row, at) for row, example in enumerate(batch) for at in example.answer]
     if places:
         rows, columns = torch.tensor(places).T
-        total = total + functional.cross_entropy(model.lm_head(hidden[rows, columns]), ids[rows, columns + 1])
+        parts["answer"] = functional.cross_entropy(model.lm_head(hidden[rows, columns]), ids[rows, columns + 1])
+    places = [(row, at) for row, example in enumerate(batch) for at in example.read]
+    if places:
+        rows, columns = torch.tensor(places).T
+        parts["read"] = functional.cross_entropy(model.lm_head(hidden[rows, columns]), ids[rows, columns + 1])
     chosen = [(row, *example.letters) for row, example in enumerate(batch) if example.letters]
     if chosen:
         target = torch.zeros(len(chosen), model.config.vocab_size)
         for number, (_, _, share) in enumerate(chosen):
             target[number, encoder.letter_ids[: len(share)]] = torch.tensor(share)
         logits = model.lm_head(hidden[[row for row, _, _ in chosen], [at for _, at, _ in chosen]])
-        total = total + functional.cross_entropy(logits, target)
-    marks = [(row, at, value) for row, example in enumerate(batch) for at, value in example.scores]
-    if marks:
-        predictions = head(hidden[[row for row, _, _ in marks], [at for _, at, _ in marks]]).squeeze(-1)
-        total = total + functional.binary_cross_entropy_with_logits(
-            predictions, torch.tensor([value for _, _, value in marks])
-        )
-    return total
+        parts["letters"] = functional.kl_div(logits.log_softmax(-1), target, reduction="batchmean")
+    for name, outputs in (("scores", SCORES), ("content_marks", MARK), ("other_marks", MARK)):
+        read = [(row, at, value) for row, example in enumerate(batch) for at, value in getattr(example, name)]
+        if read:
+            predictions = head(hidden[[row for row, _, _ in read], [at for _, at, _ in read]])[:, outputs]
+            values = torch.tensor([value for _, _, value in read])
+            parts[name] = functional.binary_cross_entropy_with_logits(predictions, values)
+    return parts
 
 
 def new_model(spec: Spec, tokenizer: "PreTrainedTokenizerFast") -> Any:
@@ -222,7 +260,7 @@ def new_model(spec: Spec, tokenizer: "PreTrainedTokenizerFast") -> Any:
     )  # fmt: skip
     model: Any = LlamaForCausalLM(config)
     generation_config: Any = GenerationConfig
-    model.generation_config = generation_config(**special, max_new_tokens=64)
+    model.generation_config = generation_config(**special, max_new_tokens=96)
     return model
 
 
@@ -248,28 +286,32 @@ def train(
     model = new_model(spec, tokenizer)
     if spec.grown_from:
         grow(model, LlamaForCausalLM.from_pretrained(out / spec.grown_from))
-    head = torch.nn.Linear(spec.width, 1)
+    head = torch.nn.Linear(spec.width, 6)
     parameters = [*model.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=spec.rate, betas=(0.9, 0.98), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(parameters, lr=spec.rate, betas=(0.9, 0.98), weight_decay=0.05, fused=True)
     warm = 100
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
         lambda step: min((step + 1) / warm, 0.02 + 0.49 * (1 + math.cos(math.pi * step / spec.steps))),
     )
-    source, start, recent = batches(spec, encoder, pool, seed), time.monotonic(), 0.0
+    source, start = batches(spec, encoder, pool, seed), time.monotonic()
+    recent: dict[str, list[float]] = defaultdict(list)
     model.train()
     with (out / "logs" / f"{name}.jsonl").open("w", encoding="utf-8") as lines:
         for step, batch in enumerate(source):
-            loss = loss_of(model, head, batch, encoder)
+            parts = loss_of(model, head, batch, encoder)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             schedule.step()
-            recent += float(loss.detach()) / 100
+            for key, value in parts.items():
+                recent[key].append(value.item())
             if (step + 1) % 100 == 0:
-                row = {"step": step + 1, "loss": round(recent, 4), "seconds": round(time.monotonic() - start, 1)}
-                lines.write(json.dumps(row) + "\n")
+                means = {key: round(sum(values) / len(values), 4) for key, values in recent.items()}
+                lines.write(
+                    json.dumps({"step": step + 1, **means, "seconds": round(time.monotonic() - start, 1)}) + "\n"
+                )
                 lines.flush()
-                recent = 0.0
+                recent.clear()
     return model.eval()
