@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from pathlib import Path
+from shutil import copytree
 from tempfile import mkdtemp
 from typing import Any
 
 from harness.checks.tiny_models import SPECIAL, TEMPLATE, WORDS, tiny_checkpoint, tiny_groups, tiny_tokenizer
+from harness.models.checkpoint import POCKET
 from harness.types import Group, Prompt, Response
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "TEMPLATE",
     "WORDS",
     "empty_weights",
+    "student_with_heads_of_24",
     "tiny_batch",
     "tiny_checkpoint",
     "tiny_group",
@@ -29,6 +32,16 @@ def empty_weights(mark: str) -> bytes:
     """A safetensors file without tensors; another mark makes another file."""
     header = json.dumps({"__metadata__": {"mark": mark}}).encode()
     return len(header).to_bytes(8, "little") + header
+
+
+def student_with_heads_of_24(folder: Path) -> Path:
+    """Pocket's student with four heads in place of three of 32 numbers: vLLM on a CPU computes no heads of 24."""
+    copytree(POCKET / "student", folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["hidden_size"] == 96
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 24}
+    (folder / "config.json").write_text(json.dumps({**config, **heads}), encoding="utf-8")
+    return folder
 
 
 def tiny_batch(

@@ -19,7 +19,7 @@ from judges.benchmarks.answer_files import Row, with_baseline
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
 # Draws from the model's own distribution: a greedy student shows little of what preferences change.
-POCKET_SAMPLING = Sampling(max_new_tokens=64, temperature=1.0)
+POCKET_SAMPLING = Sampling(max_new_tokens=96, temperature=1.0)
 POCKET_ANSWER_TOKENS = 10  # the students' means are 8 to 13 by benchmark
 
 
@@ -34,7 +34,7 @@ class BenchmarkConfig:
     limit: Count | None = None
     """Use only this many questions: those whose hashed ids come first."""
     max_new_tokens: Tokens | None = None
-    """Longest answer per turn, tokens; null: the protocol's limit (64 for pocket)."""
+    """Longest answer per turn, tokens; null: the protocol's limit (96 for pocket)."""
     temperature: Temperature | None = None
     """Sampling temperature of the answers, 0 is greedy; null: the protocol's (1 for pocket)."""
     top_p: Nucleus = 1.0

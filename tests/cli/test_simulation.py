@@ -62,9 +62,9 @@ def test_hours_and_dollars(work: distilbench.WorkPlan, tmp_path: Path) -> None:
     assert simulation.reserved_gpu_hours == pytest.approx(4 * simulation.seconds / 3600)
     assert simulation.gpu_dollars == pytest.approx(2.0 * simulation.reserved_gpu_hours)
     assert simulation.judge_dollars == 0 and 0 < simulation.gpu_hours < simulation.reserved_gpu_hours
-    # DPO trains on two rows of 28 tokens: 1,024 x 56 tokens at 10^5 per second and 10^6 weights, 358,176 here, 1 s each
+    # DPO trains on two rows of 58 tokens: 512 x 116 tokens at 10^5 per second and 10^6 weights, 365,856 here, 1 s each
     train = next(span for span in simulation.timeline.spans if span.job.label == "train dpo seed 0")
-    assert train.job.seconds == pytest.approx(1 + 1024 * 56 * 0.358176 / 1e5)
+    assert train.job.seconds == pytest.approx(1 + 512 * 116 * 0.365856 / 1e5)
     assert any("a test" in text for text in simulation.basis)
 
 

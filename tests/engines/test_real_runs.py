@@ -69,9 +69,8 @@ def rows_of(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def test_pocket_s_table_1(tmp_path: Path) -> None:
-    """Two rows. The student is pocket's teacher: vLLM's attention on a CPU has no heads of 24, which pocket's has."""
-    family = ["family.teacher=pocket:teacher-large", "family.student=pocket:teacher", "family.backend=vllm",
-              f"family.backend_options={json.dumps(OPTIONS | {'keep': 2})}"]  # fmt: skip
+    """Two rows."""
+    family = ["family.backend=vllm", f"family.backend_options={json.dumps(OPTIONS | {'keep': 2})}"]
     small = ["name=engines", "prompts.n=16", "train.batch_size=8", "train.warmup_ratio=0", "seeds=[0]",
              *(f"benchmarks.{name}.limit=8" for name in ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")),
              "statistics.replicates=100", "compute.workers=1"]  # fmt: skip
@@ -83,8 +82,7 @@ def test_pocket_s_table_1(tmp_path: Path) -> None:
 def test_a_killed_server_is_started_again_and_the_stage_has_the_same_bytes(tmp_path: Path) -> None:
     """kill -9 in the middle of a stage: of the server, then of the process with its model. One request at a time, so
     that numbers are added in one order."""
-    family = ["family.teacher=pocket:teacher-large", "family.student=pocket:teacher", "prompts.n=24", "sampling.n=3",
-              "sampling.max_new_tokens=32"]  # fmt: skip
+    family = ["prompts.n=24", "sampling.n=3", "sampling.max_new_tokens=32"]
     stages = stages_of(plan(*family, options=OPTIONS | {"concurrency": 1}))
     engines, texts = LocalEngines(), list[bytes]()
     try:

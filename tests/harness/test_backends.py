@@ -21,7 +21,7 @@ from harness.models.server_model import ServerOptions
 from harness.plan.plan import Plan, make_plan
 from harness.plan.preflight import backend_issues
 from harness.recipe.recipe import load_recipe
-from tests.tiny import tiny_checkpoint
+from tests.tiny import student_with_heads_of_24, tiny_checkpoint
 
 
 def offered(model: Any) -> set[str]:
@@ -151,17 +151,18 @@ def test_backends_of_a_model_and_a_kind_must_go_together() -> None:
     plan_with("family.backends={teacher: {backend: vllm}, student: {backend: vllm}, reward: {memory_share: 0.5}}")
 
 
-def test_a_plan_names_the_models_that_an_engine_on_a_cpu_cannot_compute() -> None:
-    """Heads: pocket's student 96 / 4 = 24, its teacher 128 / 4 = 32; vLLM on a CPU has 32."""
+def test_a_plan_names_the_models_that_an_engine_on_a_cpu_cannot_compute(tmp_path: Path) -> None:
+    student = student_with_heads_of_24(tmp_path / "student")
 
     def misfits(options: str) -> list[str]:
-        plan = plan_with("family.backend=vllm", f"family.backend_options={{command: [sh], {options}}}")
+        engine = ("family.backend=vllm", f"family.backend_options={{command: [sh], {options}}}")
+        plan = plan_with(*engine, f"family.student={student}")
         issues = backend_issues(plan, plan.stages, this_machine=True)
         assert all(issue.forceable for issue in issues), "another version may have more"
         return [issue.text for issue in issues if issue.problem]
 
     (text,) = misfits("gpus: 0")
-    assert text.startswith("backend vllm: pocket:student has attention heads of 24") and "computes 32, 64" in text
+    assert text.startswith(f"backend vllm: {student} has attention heads of 24") and "computes 32, 64" in text
     assert misfits("gpus: 1") == []
 
 

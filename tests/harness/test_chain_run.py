@@ -26,7 +26,7 @@ from harness.stages.kinds.prompts import FLOOR, pair
 from harness.types import Group, Prompt
 from results.store.store import ArtifactStore
 
-SMALL = ("prompts.n=6", "train.batch_size=3", "train.micro_batch=3", "seeds=[0]", "sampling.max_new_tokens=16")
+SMALL = ("prompts.n=6", "train.batch_size=3", "train.micro_batch=3", "seeds=[0]", "sampling.max_new_tokens=64")
 TRAINING = ("answer", "judge", "score")
 
 

@@ -31,7 +31,7 @@ def make(place: Path, teacher: int, student: int, *changes: str, rows: tuple[str
         folder = Path(checkpoint(place / name, ("a", "b")))
         (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": length}))
         family.append(f"family.{name}={folder}")
-    return plan(*family, "seeds=[0]", *changes, rows=("student", *rows))
+    return plan(*family, "seeds=[0]", "sampling.max_new_tokens=48", *changes, rows=("student", *rows))
 
 
 def told(work: Plan) -> list[tuple[bool, str]]:
@@ -41,7 +41,7 @@ def told(work: Plan) -> list[tuple[bool, str]]:
 
 
 def test_answers_beyond_the_context(tmp_path: Path) -> None:
-    """Pocket's answers have 64 tokens, questions some 25, and MT-Bench asks twice: too much for a student of 64."""
+    """Pocket's answers have 96 tokens, questions some 25, and MT-Bench asks twice: too much for a student of 64."""
     work = make(tmp_path / "a", 2048, 64, rows=())
     issues = [issue for issue in context_issues(work, work.stages) if "with their answers" in issue.text]
     assert len(issues) == 4 and not issues[0].problem

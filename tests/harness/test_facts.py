@@ -70,7 +70,7 @@ def test_a_model_that_is_here_is_counted_not_believed(tmp_path: Path) -> None:
     assert (counted.parameters, counted.layers, counted.hidden, counted.stated) == (17, 2, 4, False)
     pocket = size(resolve("pocket:student"))
     assert pocket is not None and pocket.layers == 3 and not pocket.stated
-    assert pocket.parameters == weights(268, 96, 3, 256, (4, 4, 24), "tied") == 358_176
+    assert pocket.parameters == weights(348, 96, 3, 256, (3, 3, 32), "tied") == 365_856
 
 
 def test_a_listed_model_that_cannot_be_had_is_planned_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -47,26 +47,26 @@ def test_the_total_adds_work_and_takes_the_largest_memory() -> None:
 
 
 def test_stages_of_pocket_are_priced_by_the_weights_that_they_use() -> None:
-    """1,024 prompts of 17 tokens, responses of 11. SimPO trains on two of the four, MiniLLM on one that both models
+    """512 prompts of 24 tokens, responses of 34. SimPO trains on two of the four, MiniLLM on one that both models
     draw; KD's teacher reads along."""
     registry = load_registry()
     rows = ("student", "simpo", "pro", "kd", "minillm")
     plan = make_plan(load_recipe("pocket", ["seeds=[0]"], registry), registry, rows)
     prices = {stage.label: cost for stage, cost in zip(plan.stages, plan.costs(plan.stages), strict=True)}
     student, teacher = (size(plan.graph.models[name]) for name in ("student", "teacher"))
-    assert student is not None and student.parameters == 358_176 and teacher is not None
-    small, large, row = student.parameters, teacher.parameters, 17 + 11
-    assert prices["train simpo seed 0"].work == (Work("train", small, 1024 * 2 * row, 6.0),)
-    assert prices["train pro seed 0"].work == (Work("train", small, 1024 * 4 * row, 6.0),)
+    assert student is not None and student.parameters == 365_856 and teacher is not None
+    small, large, row = student.parameters, teacher.parameters, 24 + 34
+    assert prices["train simpo seed 0"].work == (Work("train", small, 512 * 2 * row, 6.0),)
+    assert prices["train pro seed 0"].work == (Work("train", small, 512 * 4 * row, 6.0),)
     assert prices["train kd seed 0"].work == (
-        Work("train", small, 1024 * row, 6.0), Work("read", large, 1024 * row)
+        Work("train", small, 512 * row, 6.0), Work("read", large, 512 * row)
     )  # fmt: skip
     assert sorted(prices["train minillm seed 0"].work) == sorted((
-        Work("train", small, 1024 * row, 6.0), Work("read", large, 1024 * row),
-        Work("read", small, 1024 * 17), Work("read", large, 1024 * 17),
-        Work("write", small, 1024 * 11), Work("write", large, 1024 * 11),
+        Work("train", small, 512 * row, 6.0), Work("read", large, 512 * row),
+        Work("read", small, 512 * 24), Work("read", large, 512 * 24),
+        Work("write", small, 512 * 34), Work("write", large, 512 * 34),
     ))  # fmt: skip
     assert prices["sample student seed 0"].work == (
-        Work("read", small, 1024 * 4 * 17), Work("write", small, 1024 * 4 * 11)
+        Work("read", small, 512 * 4 * 24), Work("write", small, 512 * 4 * 34)
     )  # fmt: skip
     assert DEVICES["A800-80GB"].gib == 80

@@ -87,10 +87,10 @@ def stages(work: Plan, kind: str) -> list[Stage]:
 
 
 def test_stores_are_counted(work: Plan) -> None:
-    """k = 50: 8 * 50 + 4 = 404 bytes a position, 11 positions a row (pocket), 10 prompts: DCKD 2 rows, ADPA 2."""
+    """k = 50: 8 * 50 + 4 = 404 bytes a position, 34 positions a row (pocket), 10 prompts: DCKD 2 rows, ADPA 2."""
     kind = STAGES["teacher_distributions"]
     sizes = {stage.label: kind.disk(stage, work.graph) for stage in stages(work, kind.name)}
-    assert set(sizes.values()) == {DiskUse(404 * 11 * 10 * 2)} and len(sizes) == 3
+    assert set(sizes.values()) == {DiskUse(404 * 34 * 10 * 2)} and len(sizes) == 3
 
 
 def test_the_tuned_teacher_needs_room_of_its_own(work: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

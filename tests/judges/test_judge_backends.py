@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.models.engines.local import LocalEngines
 from harness.types import Reply, Request
 from judges.kinds.transformers import JUDGE, TransformersJudge
+from tests.tiny import student_with_heads_of_24
 
 ENGINE = {"command": [sys.executable, str(Path(__file__).parents[1] / "fakes" / "engine.py")], "gpus": 0}
 OPTIONS = {"path": "pocket:teacher", "device": "cpu"}
@@ -78,7 +79,7 @@ def test_an_engine_is_in_the_key_and_its_server_is_not() -> None:
     assert first != second and second.startswith(first)
 
 
-def test_a_backend_that_cannot_judge_is_refused() -> None:
+def test_a_backend_that_cannot_judge_is_refused(tmp_path: Path) -> None:
     for name in ("openai", "vlm"):
         with pytest.raises(UserError, match=f"backend = '{name}'; choose one of sglang, transformers, vllm"):
             options_from(JUDGE.config, {**OPTIONS, "backend": name})
@@ -89,5 +90,6 @@ def test_a_backend_that_cannot_judge_is_refused() -> None:
             options_from(JUDGE.config, {**BEHIND, "backend_options": {**ENGINE, **option}})
     judge = JUDGE.make(options_from(JUDGE.config, {**BEHIND, "backend_options": {"command": ["no-such-vllm"]}}))
     assert "no command 'no-such-vllm'" in str(judge.check())
-    judge = JUDGE.make(options_from(JUDGE.config, {**BEHIND, "path": "pocket:student"}))
-    assert "pocket:student has attention heads of 24" in str(judge.check()), "vLLM on a CPU has 32 and more"
+    student = str(student_with_heads_of_24(tmp_path / "student"))
+    judge = JUDGE.make(options_from(JUDGE.config, {**BEHIND, "path": student}))
+    assert f"{student} has attention heads of 24" in str(judge.check()), "vLLM on a CPU has 32 and more"

@@ -22,7 +22,7 @@ from tests.tiny import empty_weights, tiny_checkpoint
 
 TURNS = ("sort these numbers: 3 1 2.",)
 GOOD = ("1, 2, 3.",)
-LONG = ("sure, here it is: 1, 2, 3.",)  # 4 words more, all of them within what brevity allows
+LONG = ("sure, here it is: 1, 2, 3.",)  # 4 words more, none of them clutter
 BAD = ("3, 2, 1.",)
 N = 400
 
@@ -63,7 +63,7 @@ def test_sharpness_turns_score_differences_into_log_odds():
 
 def test_length_bias_saturates_at_its_stated_size():
     """Equal scores, 7 words against 3: 1.5 * tanh(4 / 2) = 1.5 * 0.9640 = 1.446; at scale 0.1 it is 1.5 itself."""
-    assert score(talk(), LONG[0]) == score(talk(), GOOD[0]) == 1.0
+    assert score(talk(), LONG[0]) == score(talk(), GOOD[0]) == 0.75  # right, polite and brief, without its work
     config = PocketConfig(length_bias=1.5, length_scale=2.0, noise=0.0)
     assert log_odds(LONG, GOOD, config)[0] == pytest.approx(1.4460, abs=1e-4)
     assert log_odds(GOOD, LONG, config)[0] == pytest.approx(-1.4460, abs=1e-4)
@@ -127,8 +127,10 @@ def test_grades_follow_the_score():
         reply = PocketJudge().reply(Request("q", "turn1", single_grade(TURNS, (half,)), 512, repeat=repeat))
         grades.append(int(reply.text[reply.text.index("[[") + 2 : -2]))
     assert statistics.fmean(grades) == pytest.approx(1 + 9 * score(talk(), half), abs=0.15)
-    right = PocketJudge(PocketConfig(grade_noise=0.0)).reply(Request("q", "t", single_grade(TURNS, GOOD), 512))
-    assert right.text.endswith("[[10]]")
+    worked = ("first comes 1. next is 2. then 3, and that is the end. so: 1, 2, 3.",)
+    for answer, grade in ((GOOD, 8), (worked, 10)):  # round(1 + 9 * 0.75), 1 + 9
+        reply = PocketJudge(PocketConfig(grade_noise=0.0)).reply(Request("q", "t", single_grade(TURNS, answer), 512))
+        assert reply.text.endswith(f"[[{grade}]]")
 
 
 def test_the_second_turn_is_judged_in_its_conversation():

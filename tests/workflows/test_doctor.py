@@ -13,6 +13,7 @@ from distilbench.workflows import check
 from distilbench.workflows.check import MachineFinding, examine
 from distilbench.workflows.plan import plan
 from harness.models.checkpoint import resolve
+from tests.tiny import student_with_heads_of_24
 
 
 @pytest.fixture(autouse=True)
@@ -39,16 +40,18 @@ def test_every_problem_of_the_plan_is_one_of_the_doctor(tmp_path: Path) -> None:
 
 
 def test_the_command_of_an_engine_is_looked_for(tmp_path: Path) -> None:
-    def lines(*options: str) -> list[str]:
-        changes = ("family.backend=vllm", f"family.backend_options={{{', '.join(options)}}}")
+    def lines(*options: str, student: str = "pocket:student") -> list[str]:
+        engine = f"family.backend_options={{{', '.join(options)}}}"
+        changes = ("family.backend=vllm", engine, f"family.student={student}")
         return [f"{one.state}: {one.text}" for one in examine(changes=changes, runs=tmp_path) if "vllm" in one.text]
 
     (text,) = lines("command: [/nowhere/vllm, serve]")
     assert text.startswith("fail: backend vllm: there is no command '/nowhere/vllm'. Install vllm in an environment")
     (text,) = lines(f"command: [{sys.executable}]")
     assert text.startswith("ok: backend vllm: vLLM's server")
-    _, text = lines(f"command: [{sys.executable}]", "gpus: 0")
-    assert text.startswith("fail: recipe pocket: backend vllm: pocket:student has attention heads of 24")
+    student = student_with_heads_of_24(tmp_path / "student")
+    _, text = lines(f"command: [{sys.executable}]", "gpus: 0", student=str(student))
+    assert text.startswith(f"fail: recipe pocket: backend vllm: {student} has attention heads of 24")
 
 
 def test_a_quantised_checkpoint_is_refused(tmp_path: Path) -> None:
