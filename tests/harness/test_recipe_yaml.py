@@ -114,7 +114,7 @@ def test_mistakes_beside_a_value_of_set_keep_their_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["methods", "judges", "benchmarks", "family", "train", "judges.main", "methods.kd.train"]
+    "path", ["methods", "judges", "benchmarks", "family", "train", "judges.main", "methods.seqkd.train"]
 )
 def test_an_empty_mapping_that_changes_nothing_is_refused(path: str) -> None:
     errors = mistakes(f"{path}={{}}")
