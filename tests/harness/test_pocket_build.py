@@ -21,7 +21,7 @@ def test_the_script_builds_a_checkpoint_that_loads(tmp_path: Path) -> None:
     model, tokenizer = load(tmp_path / "student-other")
     assert len(generate(model, tokenizer, [[{"role": "user", "content": "name two animals."}]], 1.0, 0)) == 1
     row = json.loads((tmp_path / "logs" / "student-other.jsonl").read_text(encoding="utf-8"))
-    assert row["step"] == 100 and row["loss"] < 5.99  # log(400) = 5.99: a guess among 400 tokens
+    assert row["step"] == 100 and row["answer"] < 6.68  # log(800) = 6.68: a guess among 800 tokens
 
 
 def test_steps_without_a_model_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
