@@ -87,9 +87,9 @@ def test_the_rule_judges_rewards() -> None:
 
 @pytest.mark.slow
 def test_a_small_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """64 prompts in two steps, 11 held-out ones: all numbers, both figures, and drawing them again."""
+    """32 prompts in two steps, 11 held-out ones: all numbers, both figures, and drawing them again."""
     words = ["--seeds", "1", "--held-out", "11", "--points", "2", "--rows", "pad-ppd,dpo"]
-    words += ["--set", "prompts.n=64", "--set", "sampling.n=2"]
+    words += ["--set", "prompts.n=32", "--set", "sampling.n=2"]
     place = ["--out", str(tmp_path / "c.json"), "--figures", str(tmp_path)]
     pocket_claims.main([*words, *place])
     found = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
