@@ -127,7 +127,7 @@ def _refusal(slip: str, plain: bool, rng: random.Random) -> tuple[list[str], str
 
 
 def answer_with(messages: Messages, flaws: Flaws, rng: random.Random) -> str:
-    """Raises UnknownInstruction."""
+    """One with flaws drawn by their chances. Raises UnknownInstruction."""
     task = recognise(messages)
     if rng.random() < flaws.astray:
         return _astray(rng)
@@ -181,7 +181,7 @@ def _astray(rng: random.Random) -> str:
 
 
 def reference_answer(messages: Messages, rng: random.Random) -> str:
-    """A right answer to the last user turn (score >= 0.95). Raises UnknownInstruction."""
+    """A right answer to the last user turn, of score 1. Raises UnknownInstruction."""
     return answer_with(messages, Flaws(), rng)
 
 

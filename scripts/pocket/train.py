@@ -60,7 +60,7 @@ class Spec:
     judges: bool = False  # also learns the multiple-choice question
     shared_vocabulary: bool = True  # uses the shared vocabulary
     grown_from: str = ""  # starts from this finished checkpoint, with its further layers doing nothing at first
-    judged_before: bool = False  # that checkpoint
+    judged_before: bool = False  # that checkpoint is a judge already: no first steps of answers alone
 
 
 @dataclass
@@ -129,8 +129,6 @@ class Encoder:
                     first, last = (encoding.char_to_token(start + at) + 2 for at in (mark.start, mark.end - 1))
                     example.read += range(first - 1, last)
             end -= len(block(letter, response)) + len("\n\n")
-        if len(responses) == 1:
-            return example
         weights = [math.exp((value - max(values)) / SOFTNESS) for value in values]
         example.letters = (len(example.ids) - 1, [weight / sum(weights) for weight in weights])
         return example
