@@ -103,7 +103,8 @@ class Place:
         """All files and folders of the runs. Figures are drawn from what stands under names with a dot."""
         runs = self.folder / "runs"
         # the folder of what a stage goes on from stays, empty, once a stage was long enough to need it
-        return {path.relative_to(runs).as_posix() for path in runs.rglob("*")} - {"store/scratch"}
+        paths = {path.relative_to(runs).as_posix() for path in runs.rglob("*") if "progress" not in path.parts}
+        return paths - {"store/scratch"}
 
     def tables(self) -> dict[str, bytes]:
         files = [*self.folder.glob("runs/*/report/*"), self.folder / "table.txt"]

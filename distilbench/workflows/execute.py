@@ -24,6 +24,7 @@ from harness.stages.kind import PlanIssue, Setup
 from harness.stages.kinds.score import entrant_name
 from harness.text import format_count
 from judges.ledger.recovery import recover_ledger
+from results.run.progress import recorded
 from results.run.record import BY_RULE, FAILED, Cell, RowSpec, Run, RunFamily, write_run
 from results.run.search_notes import search_notes
 from results.run.training_notes import Measured, training_notes
@@ -57,7 +58,7 @@ def execute(
                 "are still to be made. Name a folder that can be written with --runs; a copy of this one keeps what is "
                 "done."
             ) from error
-    outcome = run_plans(*ready_to_run(work), listener or RunListener())
+    outcome = run_work(work, listener or RunListener())
     records: dict[str, Run] = {}
     # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
     for target, plan in work.plans.items():
@@ -68,6 +69,13 @@ def execute(
             if error.errno not in UNWRITABLE or work.pending_stages or not work.record(target).is_file():
                 raise
     return FinishedRun(work.folder, work.store, records, outcome, work)
+
+
+def run_work(work: WorkPlan, listener: RunListener) -> RunOutcome:
+    """Run the missing stages; what happens can be watched (``distilbench view``)."""
+    plans, registry, store, ledger, setup = ready_to_run(work)
+    with recorded(work.folder, work.stages, {stage.key for stage in work.pending_stages}, listener) as recorder:
+        return run_plans(plans, registry, store, ledger, setup, recorder)
 
 
 def ready_to_run(work: WorkPlan) -> tuple[list[Plan], Registry, ArtifactStore, Path, Setup]:

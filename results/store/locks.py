@@ -84,3 +84,26 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def hold_file(path: Path) -> int:
+    """Make a file and hold its lock until the returned handle is closed, or its owner dies. Raises OSError."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    with suppress(OSError):  # a file system without locks: readers then go by the file's age
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return handle
+
+
+def is_held(path: Path) -> bool | None:
+    """Whether somebody holds the lock of a file; ``None``: the file system does not say."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        # shared: two who ask at once do not take each other for the owner
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return False
