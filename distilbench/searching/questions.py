@@ -29,6 +29,7 @@ from results.store.locks import write_atomic
 PAIRWISE = "alpaca_eval"
 """The benchmark whose protocol judges questions of one's own: an answer against another, one question at a time."""
 DEV = "dev"
+SHIPPED = ("pocket", "official")
 HELD_OUT = 256
 
 
@@ -72,7 +73,7 @@ def dev_split(entry: BenchmarkEntry) -> BenchmarkEntry | None:
 
 def untested(development: Development, tests: Tests) -> tuple[str, ...]:
     """A remark where questions come from outside and cannot be compared with all test questions."""
-    is_outside = any(getattr(entry.config, "questions", "") == "own" for entry in development.benchmarks.values())
+    is_outside = any(getattr(entry.config, "questions", "") not in SHIPPED for entry in development.benchmarks.values())
     if not tests.absent or not is_outside:
         return ()
     return (f"not compared with the test questions of {', '.join(tests.absent)}: these are not here",)
@@ -94,7 +95,7 @@ def own_questions(base: Recipe, registry: Registry, file: Path) -> BenchmarkEntr
             options[name] = getattr(entry.config, name)
     # Two students of one search lie close together: the judge's preference for a place must not decide between them.
     options["order"] = "both"
-    return BenchmarkEntry(judge, options_from(benchmark.config, options))
+    return BenchmarkEntry(PAIRWISE, judge, options_from(benchmark.config, options))
 
 
 def hold_out(base: Recipe, registry: Registry, tests: Tests, folder: Path) -> tuple[Path, int]:
@@ -143,9 +144,14 @@ class Tests(NamedTuple):
 
 def load_tests(recipes: Sequence[Recipe], registry: Registry) -> Tests:
     """The test questions of these recipes, all of them: a ``limit`` now does not bind who reports later."""
-    entries = [(name, full_set(entry.config)) for recipe in recipes for name, entry in recipe.benchmarks.items()]
-    distinct = {(name, json.dumps(json_data(config), sort_keys=True)): config for name, config in entries}
-    loaded = [(name, ConfiguredBenchmark.load(registry.benchmarks[name], c)) for (name, _), c in distinct.items()]
+    entries = [
+        (name, entry.kind, full_set(entry.config)) for recipe in recipes for name, entry in recipe.benchmarks.items()
+    ]
+    distinct = {(name, kind, json.dumps(json_data(config), sort_keys=True)): config for name, kind, config in entries}
+    loaded = [
+        (name, ConfiguredBenchmark.load(registry.benchmarks[kind].named(name, config), config))
+        for (name, kind, _), config in distinct.items()
+    ]
     return Tests(
         [(name, benchmark.questions) for name, benchmark in loaded if not benchmark.absence],
         list(dict.fromkeys(name for name, benchmark in loaded if benchmark.absence)),

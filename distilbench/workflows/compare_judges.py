@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from harness.contracts.stage import Ref, RunListener, Stage
 from harness.errors import UNWRITABLE, UserError
 from harness.plan.plan import PLACEHOLDER, Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
+from harness.recipe.sections import stored_options
 from harness.stages.kinds.judge import judge_stage
 from reports.targets import EVAL, TARGETS
 from results.run.lineage import ArtifactMarker, Lineage, ScoreSource
@@ -76,9 +78,12 @@ class JudgedRun:
         """Benchmark that a judge judges to row and seed to answers and judgments."""
         sources: dict[str, dict[tuple[str, int], ScoreSource]] = {}
         for (row, _, seed), source in self.results.sources.items():
-            benchmark = self.registry.benchmarks.get(source.benchmark)
-            if benchmark is not None and benchmark.needs_judge:
-                sources.setdefault(source.benchmark, {})[row, seed] = source
+            with suppress(UserError):  # a benchmark that is not known here
+                benchmark, _ = self.registry.benchmark(
+                    source.benchmark, stored_options(self.run.recipe, source.benchmark)
+                )
+                if benchmark.needs_judge:
+                    sources.setdefault(source.benchmark, {})[row, seed] = source
         return sources
 
     def marker(self, ref: Ref, source: ScoreSource) -> ArtifactMarker:
@@ -263,9 +268,10 @@ def _pass_recipe(
     # Only pairs of calls that differ in nothing but the order, or in nothing, can tell a bias from noise.
     changes, specs = {"order": "both", "repeats": options.get("repeats", 2)}, {}
     for benchmark in benchmarks:
-        fields = judged_run.registry.benchmarks[benchmark].config.__dataclass_fields__
+        values = stored_options(original, benchmark)
+        fields = judged_run.registry.benchmark(benchmark, values)[0].config.__dataclass_fields__
         benchmark_changes = {key: value for key, value in changes.items() if key in fields}
-        specs[benchmark] = {**original["benchmarks"][benchmark], **benchmark_changes, "judge": name}
+        specs[benchmark] = {**values, **benchmark_changes, "judge": name}
     tree |= {
         "name": judged_run.run.name,
         "title": f"judged by {name}",
@@ -279,7 +285,10 @@ def _pass_recipe(
     recipe, problems = check_tree(tree, judged_run.registry)
     if problems or recipe is None:
         raise RecipeError(problems, "--judges")
-    return recipe
+    rows = {name: next(iter(judged_run.sources[name].values())).baseline_row or None for name in benchmarks}
+    # Rows are not planned here, so the recipe cannot name them.
+    columns = {name: replace(entry, baseline=rows[name]) for name, entry in recipe.benchmarks.items()}
+    return replace(recipe, benchmarks=columns)
 
 
 def _humans(

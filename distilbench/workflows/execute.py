@@ -111,7 +111,7 @@ def describe(plan: Plan, store: ArtifactStore, outcome: RunOutcome | None = None
         finished=outcome is not None and not outcome.errors,
         family=RunFamily(recipe.family.name, recipe.family.teacher, recipe.family.student),
         rows=tuple(RowSpec(row, title, row in titles) for row, title in row_titles.items()),
-        columns=tuple(metric for name in recipe.benchmarks for metric in registry.benchmarks[name].metrics),
+        columns=tuple(metric for column in plan.graph.benchmarks.values() for metric in column.benchmark.metrics),
         seeds=recipe.seeds,
         cells=tuple(cells(plan, store, failures(plan, outcome) if outcome else {})),
         cards=tuple(card(plan, name) for name in recipe.benchmarks),
@@ -188,10 +188,11 @@ def title_of(row: str, recipe: Recipe, registry: Registry) -> str:
 
 def card(plan: Plan, benchmark: str) -> Card:
     """The protocol; with another baseline its first deviation is that it is not the official one."""
-    official = plan.graph.registry.benchmarks[benchmark].card(plan.recipe.benchmarks[benchmark].config)
-    if not plan.graph.compares(benchmark):
+    column, baseline = plan.graph.benchmarks[benchmark], plan.graph.baseline_of(benchmark)
+    official = column.benchmark.card(column.config)
+    if baseline is None:
         return official
-    text = f"Not official: head-to-head against the answers of {plan.recipe.baseline}."
+    text = f"Not official: head-to-head against the answers of {baseline}."
     return replace(official, deviations=(text, *official.deviations))
 
 
@@ -212,7 +213,7 @@ def cells(plan: Plan, store: ArtifactStore, errors: Mapping[str, str]) -> Iterat
             reason, score_key = unavailable(entrant, benchmark, errors, entrant.name in scores), ("", "")
             if reason is None:
                 score_key = (scores[entrant.name].key, entrant_name(entrant.judgments[benchmark]))
-            for metric in plan.graph.registry.benchmarks[benchmark].metrics:
+            for metric in plan.graph.benchmarks[benchmark].benchmark.metrics:
                 yield Cell(entrant.row, metric.id, entrant.seed, *score_key, unavailable=reason)
 
 

@@ -15,7 +15,7 @@ from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.errors import UserError
-from harness.recipe.sections import split_judge
+from harness.recipe.sections import split_judge, stored_options
 from harness.types import Answer, Question, Request
 from reports.figures.style import figure_bytes, figure_style
 from reports.judge_comparison.figures import FIGURES
@@ -64,13 +64,10 @@ def questions_of(run: Run, registry: Registry) -> dict[str, Sequence[Question] |
     """Benchmark to its questions, or to why they cannot be had here (not pulled, a plug-in that was not named)."""
     result: dict[str, Sequence[Question] | str] = {}
     # A run from another machine, or with a plug-in, can be shown too: its answers then stand without the questions.
-    for name, spec in run.recipe.get("benchmarks", {}).items():
-        adapter = registry.benchmarks.get(name)
-        if adapter is None:
-            result[name] = f"no benchmark {name!r} is known here; name its file with --plugin"
-            continue
+    for name in run.recipe.get("benchmarks", {}):
         try:
-            result[name] = adapter.questions(adapter.stored_config(split_judge(spec)[1]))
+            benchmark, config = registry.benchmark(name, stored_options(run.recipe, name))
+            result[name] = benchmark.questions(config)
         except UserError as error:
             result[name] = str(error)
     return result
@@ -82,10 +79,9 @@ def requests_of(
     """Benchmark to what its judge is asked about an answer, of those whose questions are there."""
     result: dict[str, RequestsFunction] = {}
     for name in (name for name, texts in questions.items() if not isinstance(texts, str)):
-        entry = registry.benchmarks[name]
-        if entry.needs_judge:
-            config = options_from(entry.config, split_judge(run.recipe["benchmarks"][name])[1])
-            result[name] = partial(_requests, entry, config)
+        benchmark, config = registry.benchmark(name, stored_options(run.recipe, name))
+        if benchmark.needs_judge:
+            result[name] = partial(_requests, benchmark, config)
     return result
 
 

@@ -157,11 +157,13 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
 
 def both_orders(recipe: Recipe) -> list[Override]:
     """Changes by which benchmarks are judged in both orders where a recipe names a baseline."""
-    if recipe.baseline is None:
-        return []
     # The judges' position bias would decide between two models that are this close. Only a checked recipe knows which
     # of its benchmarks have the option.
-    names = [name for name, entry in recipe.benchmarks.items() if hasattr(entry.config, "order")]
+    names = [
+        name
+        for name, entry in recipe.benchmarks.items()
+        if (recipe.baseline or entry.baseline) is not None and hasattr(entry.config, "order")
+    ]
     return [(f'benchmarks."{name}".order', "both") for name in names]
 
 
@@ -238,7 +240,7 @@ def _pilot(work: WorkPlan, target: str, pilot: str | Path | None) -> tuple[Mappi
 def _metrics(plan: Plan) -> Iterable[tuple[Metric, float | None]]:
     """Metrics with the benchmark's own spread."""
     for name in plan.recipe.benchmarks:
-        benchmark = plan.graph.registry.benchmarks[name]
+        benchmark = plan.graph.benchmarks[name].benchmark
         spreads: Sequence[float | None] = benchmark.spreads or (None,) * len(benchmark.metrics)
         yield from zip(benchmark.metrics, spreads, strict=True)
 
@@ -261,7 +263,7 @@ def _columns(
         else:
             variances, basis = [] if spread is None else [Variances(spread**2)], "assumed" if spread else "not known"
         if basis in ("stated", "assumed"):
-            source = plan.graph.registry.benchmarks[name].spread_source if basis == "assumed" else ""
+            source = plan.graph.benchmarks[name].benchmark.spread_source if basis == "assumed" else ""
             basis += f": {variances[0].question ** 0.5:g} per question" + (f", from {source}" if source else "")
             basis += "" if variances[0].seed is None else f", {variances[0].seed ** 0.5:g} per seed"
         questions, sides = len(plan.graph.benchmarks[name].questions), 1 if target.reference in MODELS else 2

@@ -521,7 +521,7 @@ def check_abort(kind: ExecutorKind[C], config: C) -> str:
 
 SUITES: Mapping[str, Checks] = {
     "benchmarks": {
-        "options": options_check("judge"),
+        "options": options_check("judge", "kind"),
         "facts": check_facts,
         "questions": check_questions,
         "answers": check_answers,

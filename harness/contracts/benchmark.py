@@ -5,6 +5,7 @@ Everything but loading and answering is a pure function, so a better parser re-s
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
 
-from harness.contracts.model import GeneratesText
+from harness.contracts.model import Capability, GeneratesText
 from harness.contracts.options import json_data, options_from
 from harness.errors import UserError
 from harness.text import format_count
@@ -102,6 +103,12 @@ class Benchmark(ABC, Generic[C]):
     name: str
     metrics: tuple[Metric, ...]
     config: type[C]
+    kind: str = ""
+    """The name in BENCHMARKS, where a recipe gives the column a name of its own; empty: it has this one."""
+    summary: str = ""
+    """One line for lists."""
+    needs: frozenset[Capability] = frozenset({"generate"})
+    """What ``answer`` asks of a model."""
     verdicts: tuple[float, float]
     """The worst and the best verdict that ``parse`` or ``grade`` can give: what a missing one could have been. Where
     answers are compared with a baseline's, a tie lies half way."""
@@ -121,9 +128,27 @@ class Benchmark(ABC, Generic[C]):
     judge_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide what the judge is asked and how its reply is read."""
 
+    def named(self, name: str, config: C) -> Self:
+        """This entry as a recipe's column ``name`` with these options: ids of its metrics begin with that name, and
+        what depends on options alone (a scale, say) is set. Reads no files."""
+        if name == self.name:
+            return self
+        column = copy.copy(self)
+        column.name, column.kind = name, self.kind or self.name
+        column.metrics = tuple(
+            replace(metric, id=f"{name}.{metric.id.partition('.')[2]}", group=f"{metric.group} ({name})")
+            for metric in self.metrics
+        )
+        return column
+
     @abstractmethod
     def questions(self, config: C) -> list[Question]:
         """All questions. Raises UserError with what to pull, from where."""
+
+    def pins(self, config: C) -> dict[str, str]:
+        """Option that names a file (other than the questions') to a hash of its content, which stands for it in keys.
+        Raises UserError."""
+        return {}
 
     def stored_config(self, values: Mapping[str, object]) -> C:
         """The options of a stored run, by their names of then. Raises UserError."""
@@ -210,6 +235,14 @@ def against(questions: Sequence[Question], answers: Sequence[Answer], name: str)
     return new_questions
 
 
+KIND: Final = "kind"
+"""Key of a recipe's column that names its entry in BENCHMARKS, where the column has another name."""
+
+
+def kind_option(benchmark: AnyBenchmark) -> dict[str, object]:
+    return {KIND: benchmark.kind} if benchmark.kind else {}
+
+
 @dataclass(frozen=True, eq=False)
 class ConfiguredBenchmark:
     """A benchmark with its options and questions: placeholders where ``absence`` says why their files are not here."""
@@ -232,7 +265,13 @@ class ConfiguredBenchmark:
             return cls(benchmark, config, [Question(f"absent/{n}", turns) for n in range(size.questions)], str(error))
 
     def score(self, entrants: Mapping[str, Entrant], seed: int, replicates: int) -> dict[str, tuple[Score, ...]]:
-        return self.benchmark.score(self.questions, entrants, self.config, seed, replicates)
+        scores = self.benchmark.score(self.questions, entrants, self.config, seed, replicates)
+        ids = [metric.id for metric in self.benchmark.metrics]
+        # An entry may write the ids of its own name, whatever a recipe calls the column.
+        return {
+            name: tuple(replace(score, metric=metric) for metric, score in zip(ids, row, strict=True))
+            for name, row in scores.items()
+        }
 
     @property
     def name(self) -> str:
@@ -248,12 +287,19 @@ class ConfiguredBenchmark:
 
     @cached_property
     def options(self) -> dict[str, object]:
-        return json_data(self.config)
+        """As a recipe writes them, its judge apart: ``Registry.benchmark`` reads them back."""
+        return kind_option(self.benchmark) | json_data(self.config)
+
+    @cached_property
+    def _keyed_options(self) -> dict[str, object]:
+        return {**self.options, **self.benchmark.pins(self.config)}
 
     @property
     def answer_options(self) -> dict[str, object]:
-        return {name: self.options[name] for name in self.benchmark.answer_fields}
+        names = self.benchmark.answer_fields
+        return kind_option(self.benchmark) | {name: self._keyed_options[name] for name in names}
 
     @property
     def judge_options(self) -> dict[str, object]:
-        return {name: self.options[name] for name in self.benchmark.judge_fields}
+        names = self.benchmark.judge_fields
+        return kind_option(self.benchmark) | {name: self._keyed_options[name] for name in names}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from harness.contracts.backend import Backend
-from harness.contracts.benchmark import AnyBenchmark
+from harness.contracts.benchmark import KIND, AnyBenchmark
 from harness.contracts.executor import ExecutorKind
 from harness.contracts.judge import Ask, JudgeKind
 from harness.contracts.method import Method
 from harness.contracts.source import PromptSource
 from harness.contracts.target import Target
+from harness.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,13 @@ class Registry:
     targets: Mapping[str, Target] = field(default_factory=dict)
     stages: Mapping[str, bool] = field(default_factory=dict)
     """The kinds of stages, and whether each runs a model."""
+
+    def benchmark(self, name: str, options: Mapping[str, Any]) -> tuple[AnyBenchmark, Any]:
+        """A recipe's column and its options, from ``ConfiguredBenchmark.options``. Raises UserError."""
+        values = dict(options)
+        kind = values.pop(KIND, name)
+        if kind not in self.benchmarks:
+            raise UserError(f"no benchmark {kind!r} is known here; name its file with --plugin")
+        entry = self.benchmarks[kind]
+        config = entry.stored_config(values)
+        return entry.named(name, config), config

@@ -138,15 +138,14 @@ class Planner:
         judgments = {
             name: judge_stage(self.graph, name, stage, self.baseline(name))
             for name, stage in answers.items()
-            if row != self.recipe.baseline or not self.graph.compares(name)
+            if row != self.graph.baseline_of(name)
         }
         return PlannedRow(row, seed, answers, judgments)
 
     def baseline(self, benchmark: str) -> Stage | None:
-        if self.recipe.baseline is None or not self.graph.compares(benchmark):
-            return None
+        row = self.graph.baseline_of(benchmark)
         # One opponent for all rows and seeds: an opponent per seed would add its own noise between seeds.
-        return self.answers(self.recipe.baseline, benchmark, self.recipe.seeds[0])
+        return None if row is None else self.answers(row, benchmark, self.recipe.seeds[0])
 
     def answers(self, row: str, benchmark: str, seed: int) -> Stage:
         model = self.graph.model("student" if row in self.recipe.methods else row)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from harness.contracts.backend import STATED
-from harness.contracts.benchmark import AnyBenchmark
+from harness.contracts.benchmark import KIND, AnyBenchmark
 from harness.contracts.executor import StageOptions
 from harness.contracts.method import Method
 from harness.contracts.options import Problem, dotted_path, is_options, json_data, read_options, show, unknown_name
@@ -173,19 +173,43 @@ class SectionReader:
                 entries[name] = sections.JudgeEntry(str(kind_name), self.options(kind.config, values, ("judges", name)))
         return entries
 
-    def benchmarks(self, tree: object, judges: object) -> dict[str, sections.BenchmarkEntry]:
+    def benchmarks(self, tree: object, judges: object, methods: object) -> dict[str, sections.BenchmarkEntry]:
         entries: dict[str, sections.BenchmarkEntry] = {}
         names = [str(name) for name in as_mapping(judges)]
+        rows = {*sections.MODELS, *map(str, as_mapping(methods))}
         for name, values in self.by_name(tree, "benchmarks").items():
-            benchmark = self.entry(self.registry.benchmarks, name, ("benchmarks", name), "benchmark")
-            if benchmark is not None:
-                judge, config_values = sections.split_judge(values)
-                config = self.options(benchmark.config, config_values, ("benchmarks", name))
-                entries[name] = sections.BenchmarkEntry(self.judge_of(benchmark, judge, names), config)
+            path: Keys = ("benchmarks", name)
+            kind, benchmark = self.benchmark(name, values)
+            if benchmark is None:
+                continue
+            judge, config_values = sections.split_judge(values)
+            baseline = config_values.get(sections.BASELINE)
+            # A row by its name: the file of that name would be ``./student``.
+            row = baseline if isinstance(baseline, str) and baseline in rows and benchmark.pairwise else None
+            if row is not None:
+                del config_values[sections.BASELINE]
+            config = self.options(benchmark.config, config_values, path, (KIND, sections.JUDGE))
+            judge_name = self.judge_of(name, benchmark, judge, names)
+            entries[name] = sections.BenchmarkEntry(kind, judge_name, config, row)
         return entries
 
-    def judge_of(self, benchmark: AnyBenchmark, judge: object, names: Sequence[str]) -> str | None:
-        path = ("benchmarks", benchmark.name, sections.JUDGE)
+    def benchmark(self, name: str, values: Tree) -> tuple[str, AnyBenchmark | None]:
+        """The entry behind a column, by the ``kind`` among its values, which is taken out, or by the column's name."""
+        path, table = ("benchmarks", name), self.registry.benchmarks
+        if KIND not in values:
+            remedy = f"{PLUGIN} A column with a name of its own says `kind: NAME`."
+            return name, self.entry(table, name, path, "benchmark", remedy)
+        kind = values.pop(KIND)
+        entry = self.entry(table, kind, (*path, KIND), "benchmark")
+        if name in table and name != kind:
+            self.add(path, f"is the name of another benchmark, and its kind is {kind}", remedy="Choose another name.")
+        elif sections.COLUMN_NAME.fullmatch(name) is None or name in sections.TAKEN_COLUMNS:
+            rule = "cannot name a column: it must be up to 60 letters, digits, _ and -, and none of "
+            self.add(path, rule + ", ".join(sections.TAKEN_COLUMNS))
+        return str(kind), entry
+
+    def judge_of(self, name: str, benchmark: AnyBenchmark, judge: object, names: Sequence[str]) -> str | None:
+        path = ("benchmarks", name, sections.JUDGE)
         if not benchmark.needs_judge:
             if judge is not None:
                 self.add(path, f"{benchmark.name} is graded by rule and takes no judge", judge, "Remove it.")

@@ -97,10 +97,7 @@ class Recipe(Heading):
                 "train": json_data(training.train),
             }
         tree["methods"] = {name: entry.to_tree(self.train, self.sampling) for name, entry in self.methods.items()}
-        tree["benchmarks"] = {
-            name: ({sections.JUDGE: entry.judge} if entry.judge else {}) | json_data(entry.config)
-            for name, entry in self.benchmarks.items()
-        }
+        tree["benchmarks"] = {name: entry.to_tree(name) for name, entry in self.benchmarks.items()}
         tree["judges"] = {name: {"kind": entry.kind} | json_data(entry.config) for name, entry in self.judges.items()}
         tree |= {"baseline": self.baseline, "seeds": list(self.seeds)}
         tree |= {name: json_data(getattr(self, name)) for name in ("statistics", "compute", "ask")}
@@ -151,7 +148,7 @@ def check_tree(tree: Mapping[str, Any], registry: Registry) -> tuple[Recipe | No
         "statistics": reader.options(sections.Statistics, tree.get("statistics"), ("statistics",)),
         "ask": reader.options(AskOptions, tree.get("ask"), ("ask",)),
         "judges": reader.judges(tree.get("judges")),
-        "benchmarks": reader.benchmarks(tree.get("benchmarks"), tree.get("judges")),
+        "benchmarks": reader.benchmarks(tree.get("benchmarks"), tree.get("judges"), tree.get("methods")),
         "methods": reader.rows(tree.get("methods")),
         "tuned_teacher": reader.tuned_teacher(tree.get("tuned_teacher")),
         "targets": reader.targets(tree.get(SECTION)),

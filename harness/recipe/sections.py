@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from harness.contracts.benchmark import KIND
 from harness.contracts.executor import Resources, StageOptions
 from harness.contracts.model import Sampling
 from harness.contracts.options import (
@@ -41,6 +42,9 @@ def _model_text(text: str) -> str:
 
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+COLUMN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+TAKEN_COLUMNS = ("cost", "search")
+"""Metrics that are no benchmark's begin with these."""
 
 
 def _folder_name(text: str) -> str:
@@ -207,18 +211,37 @@ class Compute:
 
 @dataclass(frozen=True)
 class BenchmarkEntry:
+    """A column: its entry in BENCHMARKS, which may have another name, and what the recipe says of it."""
+
+    kind: str
     judge: str | None
     """``None``: graded by rule."""
     config: Any
     """Of the type ``Benchmark.config``."""
+    baseline: str | None = None
+    """The row whose answers replace the protocol's baseline; ``None``: the recipe's, or the protocol's."""
+
+    def to_tree(self, name: str) -> dict[str, Any]:
+        tree = {KIND: self.kind} if self.kind != name else {}
+        tree |= {JUDGE: self.judge} if self.judge else {}
+        return tree | json_data(self.config) | ({BASELINE: self.baseline} if self.baseline else {})
 
 
-JUDGE = "judge"
+JUDGE, BASELINE = "judge", "baseline"
 
 
 def split_judge(section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     options = dict(section)
     return options.pop(JUDGE, None), options
+
+
+def stored_options(recipe: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The options of a column of ``Recipe.to_tree`` for ``Registry.benchmark``: without its judge, and without a
+    baseline that is a row."""
+    options = split_judge(recipe.get("benchmarks", {}).get(name, {}))[1]
+    if options.get(BASELINE) in {*MODELS, *recipe.get("methods", {})}:
+        del options[BASELINE]
+    return options
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,10 @@ class StageGraph:
     @cached_property
     def benchmarks(self) -> dict[str, ConfiguredBenchmark]:
         entries, table = self.recipe.benchmarks, self.registry.benchmarks
-        return {name: ConfiguredBenchmark.load(table[name], entry.config) for name, entry in entries.items()}
+        return {
+            name: ConfiguredBenchmark.load(table[entry.kind].named(name, entry.config), entry.config)
+            for name, entry in entries.items()
+        }
 
     @cached_property
     def judges(self) -> dict[str, ConfiguredJudge]:
@@ -126,8 +129,10 @@ class StageGraph:
         name = self.recipe.benchmarks[benchmark].judge
         return None if name is None else self.judges[name]
 
-    def compares(self, benchmark: str) -> bool:
-        return self.recipe.baseline is not None and self.registry.benchmarks[benchmark].pairwise
+    def baseline_of(self, benchmark: str) -> str | None:
+        """The row whose answers replace the protocol's baseline: the column's own, or the recipe's."""
+        entry = self.recipe.benchmarks[benchmark]
+        return (entry.baseline or self.recipe.baseline) if self.registry.benchmarks[entry.kind].pairwise else None
 
     @property
     def prompt_tokens(self) -> int:

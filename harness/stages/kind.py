@@ -109,8 +109,7 @@ class StageContext:
         write_records(self.folder / FILES[kind], records)
 
     def benchmark(self, name: str, options: Mapping[str, object]) -> ConfiguredBenchmark:
-        benchmark = self.registry.benchmarks[name]
-        config = benchmark.stored_config(options)
+        benchmark, config = self.registry.benchmark(name, options)
         return ConfiguredBenchmark(benchmark, config, benchmark.questions(config))
 
     def model(self, stage: Stage, role: str) -> Any:

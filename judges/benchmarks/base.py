@@ -98,7 +98,8 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         return None
 
     def questions(self, config: C) -> list[Question]:
-        questions = limit_questions(self.sets[config.questions].load(config), self.name, config.limit)
+        # The same questions for all columns of one entry, whatever a recipe calls them.
+        questions = limit_questions(self.sets[config.questions].load(config), self.kind or self.name, config.limit)
         baseline = getattr(config, "baseline", None)
         return questions if baseline is None else with_baseline(questions, baseline, self.name, self.read_answer)
 
