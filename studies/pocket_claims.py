@@ -142,15 +142,17 @@ def student_rewards(setup: LoadedTraining, examples: Sequence[Example]) -> torch
 class Watch(TrainerCallback):
     """Measures the student at ``points`` evenly spread steps, the start and the end included."""
 
-    def __init__(self, setup: LoadedTraining, examples: Sequence[Example], points: int, beta: float) -> None:
-        self.setup, self.examples, self.points, self.beta = setup, examples, points, beta
+    def __init__(
+        self, setup: LoadedTraining, examples: Sequence[Example], points: int, betas: tuple[float, float]
+    ) -> None:
+        self.setup, self.examples, self.points, self.betas = setup, examples, points, betas
         self.scores = torch.tensor([[row.signals["score"] for row in example.rows] for example in examples]).double()
         self.steps: list[int] = []
         self.moments: list[Array] = []
 
     def look(self) -> None:
         """One point."""
-        self.moments.append(moments(student_rewards(self.setup, self.examples), self.scores, self.beta))
+        self.moments.append(moments(student_rewards(self.setup, self.examples), self.scores, *self.betas))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The student as it starts."""
@@ -174,10 +176,12 @@ def measure_all(recipe: Recipe, rows: Sequence[str], seeds: int, held_out_count:
         train = reward_groups(prompts, recipe, seed)
         rule.append(by_the_rule(test))
         judge = training("pad-ppd", recipe, test, seed)
+        beta, student_beta = judge.config.beta, judge.config.student_beta
+        betas = (beta, beta if student_beta is None else student_beta)
         for row in rows:
             setup = load_training(training(row, recipe, train, seed))
             examples, _ = prepare(judge, setup.tokenizer)
-            watch = Watch(setup, examples, points, judge.config.beta)
+            watch = Watch(setup, examples, points, betas)
             with tempfile.TemporaryDirectory() as folder:
                 trainer = make_trainer(setup, Path(folder))
                 trainer.add_callback(watch)
@@ -244,6 +248,7 @@ def write_page(page: Path, measurements: Mapping[str, Any]) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, write the numbers and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="pocket", help="or studies/pocket_paper.yaml: the paper's options")
     parser.add_argument("--out", type=Path, default=Path("studies/pocket_claims.json"))
     parser.add_argument("--figures", type=Path, default=Path("docs"), help="folder for the two PNG files")
     parser.add_argument("--page", type=Path, help="a Markdown page whose tables are to be replaced: docs/methods.md")
@@ -258,7 +263,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options = parser.parse_args(words)
     if not options.redraw:
         start = time.process_time()
-        recipe = load_recipe("pocket", options.overrides, load_registry())
+        recipe = load_recipe(options.recipe, options.overrides, load_registry())
         rows = tuple(options.rows.split(","))
         claims = measure_all(recipe, rows, options.seeds, options.held_out, options.points)
         measurements = {

@@ -16,20 +16,22 @@ from methods import plackett_luce
 Array = NDArray[np.float64]
 ALPHAS = tuple(round(step / 10, 1) for step in range(11))
 """Share of log p_sel in the calibrated reward: 0 is the log-likelihood alone, 1 the multiple-choice answer alone."""
+PAPERS_ALPHA = 0.8
 REPLICATES = 1000
 
 
-def moments(rewards: torch.Tensor, scores: torch.Tensor, beta: float) -> Array:
+def moments(rewards: torch.Tensor, scores: torch.Tensor, beta: float, student_beta: float) -> Array:
     """[B, n] student's and teacher's rewards -> [B, 10]: sums over a prompt's pairs, from which ``MEASURES`` follow.
 
-    Columns, with d = student's margin and t = teacher's: JSD of the ranking distributions, 1, t d, t^2, d^2, |t d|,
-    |t|, |d|, sign(t d), and 1 for t != 0.
+    ``beta`` scales the teacher's rewards in the JSD, ``student_beta`` the student's. Columns, with d = student's
+    margin and t = teacher's: JSD of the ranking distributions, 1, t d, t^2, d^2, |t d|, |t|, |d|, sign(t d), and 1 for
+    t != 0.
     """
     i, j = torch.triu_indices(rewards.shape[1], rewards.shape[1], 1)
     d, t = rewards[:, i] - rewards[:, j], scores[:, i] - scores[:, j]
     ones = torch.ones_like(d)
     columns = (ones, t * d, t * t, d * d, (t * d).abs(), t.abs(), d.abs(), (t * d).sign(), (t != 0).double())
-    jsd = plackett_luce.jsd(beta * scores, beta * rewards)
+    jsd = plackett_luce.jsd(beta * scores, student_beta * rewards)
     return torch.stack([jsd, *(column.sum(1) for column in columns)], 1).numpy()
 
 
@@ -111,6 +113,11 @@ class Claims:
         chance = estimate(replicates(self.rule, lambda x: x[..., 2 * width]))
         groups = sum(map(len, self.rule))
         extra = {"random_regret": chance, "spearman_likelihood_less_mcq": estimate(likelihood, best)}
+        at = ALPHAS.index(PAPERS_ALPHA)
+        for name, shift in (("spearman", 0), ("regret", width)):
+            calibrated, *others = (replicates(self.rule, lambda x, k=k + shift: x[..., k]) for k in (at, 0, width - 1))
+            for other, text in zip(others, ("likelihood", "mcq"), strict=True):
+                extra[f"{name}_calibrated_less_{text}"] = estimate(calibrated, other)
         return {"alpha": list(ALPHAS), **table, **extra, "groups": groups}
 
     def training(self) -> dict[str, Any]:

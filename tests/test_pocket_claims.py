@@ -21,7 +21,7 @@ SHIPPED = Path(__file__).resolve().parents[1] / "studies" / "pocket_claims.json"
 
 
 def measured(rewards: list[float], scores: list[float]) -> dict[str, float]:
-    found = moments(torch.tensor([rewards]).double(), torch.tensor([scores]).double(), beta=1.0).mean(0)
+    found = moments(torch.tensor([rewards]).double(), torch.tensor([scores]).double(), 1.0, 1.0).mean(0)
     return {name: float(measure(found)) for name, measure in MEASURES.items()}
 
 
@@ -40,13 +40,13 @@ def test_margins_by_hand() -> None:
 
 
 def test_divergence_by_hand() -> None:
-    """n = 2, beta = 2: P = sigmoid(2 * 1), Q = sigmoid(2 * -0.5); JSD from the entropy of the mixture."""
-    p, q = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(1))
+    """n = 2, beta 2 and 4: P = sigmoid(2 * 1), Q = sigmoid(4 * -0.5); JSD from the entropy of the mixture."""
+    p, q = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))
 
     def entropy(x: float) -> float:
         return -x * math.log(x) - (1 - x) * math.log(1 - x)
 
-    found = moments(torch.tensor([[0.0, 0.5]]).double(), torch.tensor([[1.0, 0.0]]).double(), beta=2.0)
+    found = moments(torch.tensor([[0.0, 0.5]]).double(), torch.tensor([[1.0, 0.0]]).double(), 2.0, 4.0)
     assert found[0, 0] == pytest.approx(entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2, abs=1e-12)
 
 

@@ -28,10 +28,11 @@ from harness.contracts.target import Variant
 from harness.errors import NOT_FINITE, UNWRITABLE, UserError, unknown_choice
 from harness.plan.plan import plan_rows
 from harness.plan.trials import ROUND, RandomSampler, Sampler, TpeSampler, Trial, TrialPlanner
+from harness.recipe.reader import SECTION, TARGET_KEYS
 from harness.recipe.recipe import MOST_TRAININGS, Recipe, load_recipe
 from harness.recipe.sections import BenchmarkEntry
 from harness.recipe.space import Choices, Space, own_value, parse_space, row_changes, settle_space
-from harness.recipe.yaml_source import Override, merge, read_overrides, shipped_recipes
+from harness.recipe.yaml_source import Override, as_mapping, merge, read_overrides, shipped_recipes
 from harness.run.scheduler import RunOutcome
 from harness.stages.kinds import train
 from harness.text import format_count
@@ -198,9 +199,13 @@ class FinishedSearch:
         # What only says where and how stages run changes no result.
         others = ("seeds", "compute.", "ask.")
         changes = [f"{path}={value}" for path, value in stated(search.changes) if not path.startswith(others)]
+        section = dict(search.base.targets.get(SEARCH.name, {}))
+        for_searches = as_mapping(section.pop("methods", {}))
+        kept = (*TARGET_KEYS, "seeds", "compute", "ask", "benchmarks")
+        changes += [f"{SECTION}.{SEARCH.name}.{key}={json.dumps(section[key])}" for key in section if key not in kept]
         # What was changed in the row is the row's: without it the recipe would not train what was searched.
-        own = read_overrides(search.changes)[0].get("methods", {})
-        own_options = own.get(row.row) or {} if isinstance(own, Mapping) else {}
+        own = as_mapping(read_overrides(search.changes)[0].get("methods"))
+        own_options = merge(as_mapping(for_searches.get(row.row)), as_mapping(own.get(row.row)))
         return merge(own_options, row_changes(best.values)) | {
             "searched": searched | ({"set": changes} if changes else {})
         }

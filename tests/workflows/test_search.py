@@ -518,6 +518,18 @@ def test_a_row_of_the_command_line_is_in_the_recipe_whole(tmp_path: Path, runner
     assert key == finished.search.work([best]).first.planner.student(best.name, 0).key
 
 
+def test_what_the_recipe_says_for_searches_is_in_the_recipe_it_writes(tmp_path: Path, runner: Runner) -> None:
+    """``targets.search`` changes the row and the training: the row carries the first, and names the second."""
+    mine = tmp_path / "mine.yaml"
+    section = "targets: {search: {methods: {simpo: {gamma_beta_ratio: 0.3}}, train: {epochs: 2}}}"
+    mine.write_text(f"extends: pocket\n{section}\n", encoding="utf-8")
+    run(tmp_path, "simpo", recipe=str(mine), trials=4)
+    (file,) = tmp_path.glob("*/search/simpo.yaml")
+    row = yaml.safe_load(file.read_text(encoding="utf-8"))["methods"]["simpo"]
+    assert row["gamma_beta_ratio"] == 0.3
+    assert row["searched"]["set"][-1] == 'targets.search.train={"epochs": 2}'
+
+
 def test_changes_from_python_are_written_as_set_takes_them(tmp_path: Path) -> None:
     changes = {"methods.mine": {"method": "pad-ppd", "student_beta": None}, "train.learning_rate": 1e-5}
     written = command_of(plan_search(["mine"], runs=tmp_path, space=["alpha=uniform(0, 1)"], trials=2, set=changes))
