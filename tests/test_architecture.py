@@ -57,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("reports",),
     ("distilbench.plugins", "distilbench.installation", "distilbench.workers"),
     ("distilbench.workflows",),
-    ("distilbench.searching",),
+    ("distilbench.searching", "distilbench.viewing"),
     ("distilbench",),
     ("distilbench.cli", "distilbench.__main__"),
 )
@@ -102,6 +102,7 @@ HEAVY = frozenset(
         "scipy",
         "sklearn",
         "sqlite3",
+        "starlette",
         "statsmodels",
         "submitit",
         "tiktoken",
@@ -111,6 +112,7 @@ HEAVY = frozenset(
         "trl",
         "typer",
         "urllib",
+        "uvicorn",
         "yaml",
     ]
 )
@@ -340,7 +342,7 @@ def test_no_branch_on_a_name_outside_its_own_file() -> None:
 
 def test_every_third_party_import_is_a_stated_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = ("deepspeed", "gguf", "ray", "search", "slurm", "tiktoken")
+    names = ("deepspeed", "gguf", "ray", "search", "slurm", "tiktoken", "view")
     extras = [one for name in names for one in project["optional-dependencies"][name]]
     stated = {re.split(r"[<>=!~\[; ]", text)[0].lower().replace("_", "-") for text in project["dependencies"] + extras}
     owners = packages_distributions()

@@ -1,4 +1,4 @@
-"""``write_page``: a run's tables, figures, questions and judge comparisons on one page."""
+"""``page_of_run``: a run's tables, figures, questions and judge comparisons on one page."""
 
 from __future__ import annotations
 
@@ -24,9 +24,21 @@ from reports.page import page
 from reports.page.question_browser import RequestsFunction
 from reports.page.widgets import Section, figure, table
 from results.run.record import Run, recorded_targets
+from results.store.locks import write_atomic
 
 
 def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
+    """``report.html``."""
+    content = page_of_run(finished, min_coverage, plugins)
+    return write_atomic(finished.report_folder / "report.html", content.encode())
+
+
+def page_of_run(
+    finished: FinishedRun,
+    min_coverage: float | None = None,
+    plugins: Sequence[str] = (),
+    frame: page.Frame = page.EMPTY,
+) -> str:
     """One page with the tables of a run, its figures, its run card, and all questions with answers and judgments."""
     registry = load_registry(plugins)
     parts = []
@@ -38,7 +50,7 @@ def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins
     target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections = [section for folder in target_folders if (section := judges_of(folder))]
     names = {key: name for folder in target_folders for key, name in judge_names(folder, finished.store).items()}
-    return page.write_page(finished.report_folder / "report.html", parts, finished.store, sections, names)
+    return page.page_of(parts, finished.store, sections, names, frame)
 
 
 def judges_of(folder: Path) -> Section | None:

@@ -284,6 +284,16 @@ class Ledger:
         )
         return float(dollars), int(calls), int(priced_calls)
 
+    def latest(self, count: int, since: float = 0.0) -> list[str]:
+        """Keys of the newest replies, newest first."""
+        query = "SELECT key FROM replies WHERE time >= ? ORDER BY time DESC LIMIT ?"
+        return [str(key) for (key,) in self._run(query, since, count)]
+
+    def keys(self, start: str) -> list[str]:
+        """Up to two keys of requests that begin with ``start`` (hex digits): one is an answer, two are too many."""
+        query = "SELECT key FROM requests WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 2"
+        return [str(key) for (key,) in self._run(query, start, f"{start}g")]
+
     def failed_cost(self) -> tuple[float, int]:
         """(dollars, calls) that were charged for and gave nothing to read."""
         ((dollars, calls),) = self._run("SELECT TOTAL(dollars), COUNT(*) FROM failures WHERE dollars > 0")

@@ -24,7 +24,14 @@ from results.run.results import Results, judged_benchmarks, stages_behind
 from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
 
-SCRIPTS: Final = ("data.js", "sortable.js", "diff.js", "question.js", "browser.js")  # in the order of joining
+SCRIPTS: Final = (
+    "data.js",
+    "sortable.js",
+    "diff.js",
+    "question.js",
+    "browser.js",
+    "live.js",
+)
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,18 @@ class PageTarget:
     requests: Mapping[str, RequestsFunction] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What ``distilbench view`` puts around a page. ``attributes``: of the body, for the script (``data-events``)."""
+
+    top: Markup = field(default_factory=Markup)
+    links: Sequence[tuple[str, str]] = ()  # address and text
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+EMPTY: Final = Frame()
+
+
 def write_page(
     path: Path,
     targets: Sequence[PageTarget],
@@ -43,8 +62,19 @@ def write_page(
     further: Sequence[Section] = (),
     names: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the page, whole or not at all, and return its path. What is gone or damaged is said in its place.
-    ``further``: sections before the questions; ``names``: judges by artifact key. Raises UserError without a part."""
+    """Write the page, whole or not at all, and return its path. The rest as of ``page_of``."""
+    return write_atomic(path, page_of(targets, store, further, names).encode("utf-8"))
+
+
+def page_of(
+    targets: Sequence[PageTarget],
+    store: ArtifactStore,
+    further: Sequence[Section] = (),
+    names: Mapping[str, str] | None = None,
+    frame: Frame = EMPTY,
+) -> str:
+    """The page. What is gone or damaged is said in its place. ``further``: sections before the questions; ``names``:
+    judges by artifact key. Raises UserError without a part."""
     if not targets:
         raise UserError("a page needs at least one target (table1, for instance)")
     tables, runs, cards = [], [], []
@@ -56,7 +86,7 @@ def write_page(
         markers, label = stages_behind(target.results, store), target.table.label if len(targets) > 1 else ""
         cards.append(run_card(target.results.run, markers, target.price, label, target.results.scores))
     sections = [*tables, *further, questions_section(runs), Section("Run card", Markup("\n").join(cards))]
-    return write_atomic(path, page(f"distilbench: {targets[0].results.run.name}", sections).encode("utf-8"))
+    return page(f"distilbench: {targets[0].results.run.name}", sections, frame)
 
 
 def table_section(content: Table) -> Section:
@@ -73,7 +103,7 @@ def table_section(content: Table) -> Section:
     return Section(content.label, Markup("").join([table(content), *figures]))
 
 
-def page(title: str, sections: Sequence[Section]) -> str:
+def page(title: str, sections: Sequence[Section], frame: Frame = EMPTY) -> str:
     """Raises UserError where two sections have one title."""
     ids = [section.id for section in sections]
     repeated_ids = sorted({name for name in ids if ids.count(name) > 1})
@@ -89,6 +119,9 @@ def page(title: str, sections: Sequence[Section]) -> str:
         "page.html.jinja",
         title=title,
         sections=sections,
+        top=frame.top,
+        links=frame.links,
+        attributes=frame.attributes,
         script=Markup(script),  # noqa: S704  (files of this package)
         style=Markup(style),  # noqa: S704
         script_hash=digest(script),

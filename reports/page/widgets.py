@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -84,6 +84,11 @@ def figure(title: str, svg: bytes, alt: str) -> Markup:
 def render(template: str, **values: object) -> Markup:
     """A filled template. Every value that is not ``Markup`` is escaped; an unknown name raises."""
     return Markup(_environment().get_template(template).render(**values))  # noqa: S704  (autoescape made it)
+
+
+def macros(template: str) -> Any:
+    """The macros of a template, as functions that return ``Markup``; they escape as ``render`` does."""
+    return _environment().get_template(template).module
 
 
 @cache

@@ -43,13 +43,15 @@ class ArtifactStore:
     is_copied = False
     """Whether ``write`` looks for artifacts in ``storage`` and copies them there; large files come from it anyway."""
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, sweep: bool = True) -> None:
+        """``sweep``: whether what dead writers left behind is removed; a watcher leaves it."""
         self.root = Path(root).absolute()
         self._root = str(self.root)
         self._verified_paths: set[Path] = set()  # files and folders whose checksums this process has compared
         with suppress(FileNotFoundError, NotADirectoryError):
             self.storage = Storage((self.root / _STORAGE).read_text(encoding="utf-8"))
-        self._sweep()
+        if sweep:
+            self._sweep()
 
     def copied(self, url: str, folder: Path | None = None) -> ArtifactStore:
         """The store in ``folder``, or this one, whose artifacts are copied from and to ``url``. What is here already is
@@ -126,6 +128,10 @@ class ArtifactStore:
         folder = self.root / "scratch" / stage.key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def unfinished(self, key: str) -> list[Path]:
+        """Folders in which a stage is being made, or was when its process was killed."""
+        return sorted((self.root / "tmp").glob(f"{key}.*"))
 
     def list(self, kind: str = "*") -> tuple[Ref, ...]:
         """Finished artifacts, of one kind or all, sorted by kind and key."""

@@ -1,0 +1,210 @@
+"""The runs that are viewed, and their pages: live, finished, compared; and one request to a judge with its reply."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from markupsafe import Markup
+
+from distilbench.plugins import load_registry
+from distilbench.workflows.finished_run import FinishedRun
+from distilbench.workflows.page import page_of_run, price_of, questions_of
+from distilbench.workflows.report import run_folder
+from harness.contracts.registry import Registry
+from harness.errors import UserError, unknown_choice
+from judges.ledger.ledger import Ledger
+from reports.page.live import JudgeCalls, JudgeReply, LiveRun
+from reports.page.page import Frame, page
+from reports.page.widgets import Section, render
+from results.run.progress import newest_progress
+from results.run.record import Run, check_runs, read_run, recorded_targets
+from results.store.store import ArtifactStore
+
+REPLIES = 3  # newest replies of judges on a live page
+
+
+@dataclass
+class ViewedRun:
+    """One run. Its page is made when it is first asked for, and anew once its scores have changed."""
+
+    name: str  # in addresses
+    folder: Path
+    plugins: Sequence[str] = ()
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _page: tuple[object, str] | None = None
+    _live: LiveRun | None = None
+    _questions: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"/runs/{self.name}"
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder.parent / "ledger.sqlite"
+
+    def records(self) -> dict[str, Run]:
+        return {name: read_run(self.folder / name / "run.json") for name in recorded_targets(self.folder)}
+
+    def finished(self) -> FinishedRun:
+        store = ArtifactStore(self.folder.parent / "store", sweep=False)
+        return FinishedRun(self.folder, store, self.records())
+
+    def is_live(self) -> bool:
+        """Whether a command runs, or ended so early that there is nothing else to show."""
+        progress = self.live().progress()
+        if progress is None:
+            return False
+        return progress.alive or progress.was_killed or bool(progress.problem) or not recorded_targets(self.folder)
+
+    def live(self) -> LiveRun:
+        if self._live is None:
+            registry = load_registry(self.plugins)
+            self._live = LiveRun(
+                self.folder,
+                ArtifactStore(self.folder.parent / "store", sweep=False),
+                partial(self._price, registry),
+                partial(self._question, registry),
+                self._calls,
+                lambda key: f"{self.address}/requests/{key}",
+            )
+        return self._live
+
+    def parts(self) -> dict[str, str]:
+        """Of the live page. One at a time: several windows may follow one run."""
+        with self._lock:
+            return self.live().parts()
+
+    def live_page(self, links: Sequence[tuple[str, str]]) -> str:
+        with self._lock:
+            sections = self.live().sections()
+        attributes = {"events": f"{self.address}/events", "report": f"{self.address}/report"}
+        if recorded_targets(self.folder):
+            links = [*links, (f"{self.address}/report", "Table so far")]
+        return page(f"distilbench: {self.name}", sections, Frame(links=links, attributes=attributes))
+
+    def report_page(self, links: Sequence[tuple[str, str]]) -> str:
+        """Raises UserError where no table can be made."""
+        with self._lock:
+            stamp = (tuple(links), self._stamp())
+            if self._page is None or self._page[0] != stamp:
+                frame = Frame(links=links, attributes={"ledger": f"{self.address}/requests/"})
+                self._page = stamp, page_of_run(self.finished(), plugins=self.plugins, frame=frame)
+            return self._page[1]
+
+    def _stamp(self) -> object:
+        """Changes when the page would: the records name all scores, and an unfinished run gets more of them."""
+        files = [*self.folder.glob("*/run.json"), *self.folder.glob("*/judges/*.json")]
+        scores = self.folder.parent / "store" / "score"
+        return [(str(file), file.stat().st_mtime_ns) for file in [*sorted(files), *sorted(scores.glob("??"))]]
+
+    def _price(self, registry: Registry, benchmark: str, read: int, written: int) -> float | None:
+        for record in self.records().values():
+            return price_of(record, registry, benchmark, read, written)
+        return None
+
+    def _question(self, registry: Registry, benchmark: str, name: str) -> str:
+        if benchmark not in self._questions:
+            texts: Mapping[str, object] = {}
+            for record in self.records().values():
+                texts = texts or questions_of(record, registry)
+            questions = texts.get(benchmark)
+            known = questions if isinstance(questions, Sequence) and not isinstance(questions, str) else ()
+            self._questions[benchmark] = {question.id: "\n\n".join(question.turns) for question in known}
+        return self._questions[benchmark].get(name, "")
+
+    def _calls(self, since: float) -> JudgeCalls | None:
+        if not self.ledger.is_file():
+            return None
+        try:
+            with Ledger(self.ledger, create=False) as ledger:
+                found = ledger.get(ledger.latest(REPLIES, since))
+                replies = tuple(JudgeReply(reply.model, reply.text, key) for key, reply in found.items())
+                return JudgeCalls(*ledger.spending(since), replies)
+        except UserError:  # locked for a moment, or damaged, which the run itself reports
+            return None
+
+    def request_page(self, start: str, links: Sequence[tuple[str, str]]) -> str:
+        """One request to a judge, exactly as it was sent, and the reply. Raises UserError where there is none."""
+        with Ledger(self.ledger, create=False) as ledger:
+            keys = ledger.keys(start)
+            if len(keys) != 1:
+                raise UserError(f"{self.name}: the ledger has {'several requests' if keys else 'no request'} {start}.")
+            request, reply = ledger.requests(keys)[keys[0]], ledger.get(keys).get(keys[0])
+        options = {name: value for name, value in request.items() if name not in ("messages", "endpoint", "model")}
+        html = render(
+            "request.html.jinja",
+            key=keys[0],
+            request=request,
+            options=json.dumps(options),
+            reply=reply,
+            content=json.dumps({"request": request, "reply": vars(reply) if reply else None}, indent=1, default=dict),
+        )
+        return page(f"distilbench: {self.name}", [Section("Request and reply", html)], Frame(links=links))
+
+
+class Library:
+    """Runs by the name that they have in addresses: no part of an address is ever a path."""
+
+    def __init__(self, runs: Path, words: Sequence[str] = (), plugins: Sequence[str] = ()) -> None:
+        """Raises UserError where a word names no run, or there is none at all."""
+        check_runs(runs)
+        self._runs, self._plugins = runs, plugins
+        self._chosen = [folder_of(runs, word) for word in words]
+        self._viewed: dict[Path, ViewedRun] = {}
+        self._lock = threading.Lock()
+        if not self.all():
+            raise UserError(f"{runs} holds no run: run a recipe first (distilbench run), or name --runs FOLDER.")
+
+    def all(self) -> dict[str, ViewedRun]:
+        """The chosen runs; where none was chosen, all that there are now: a run may begin later."""
+        with self._lock:
+            for folder in self._chosen or run_folders(self._runs):
+                if folder not in self._viewed:
+                    names = {run.name for run in self._viewed.values()}
+                    options = (folder.name, *(f"{folder.name}-{number}" for number in range(2, len(names) + 3)))
+                    name = next(name for name in options if name not in names)
+                    self._viewed[folder] = ViewedRun(name, folder, self._plugins)
+            return {run.name: run for run in self._viewed.values()}
+
+    def run(self, name: str) -> ViewedRun:
+        runs = self.all()
+        if name not in runs:
+            raise unknown_choice("run", name, runs)
+        return runs[name]
+
+    def index(self) -> str:
+        runs = [(run, run.is_live(), run.live().progress()) for run in self.all().values()]
+        html = render("runs.html.jinja", runs=runs)
+        return page("distilbench: runs", [Section("Runs", html)], Frame())
+
+
+def is_run(folder: Path) -> bool:
+    return bool(recorded_targets(folder)) or newest_progress(folder) is not None
+
+
+def run_folders(runs: Path) -> list[Path]:
+    return sorted(folder for folder in runs.glob("*") if folder.is_dir() and is_run(folder))
+
+
+def folder_of(runs: Path, word: str) -> Path:
+    """Of a run that has begun: a folder, a name under ``runs``, or a recipe."""
+    for folder in (Path(word), runs / word):
+        if (folder / "run.json").is_file():
+            return folder.parent.absolute()
+        if is_run(folder):
+            return folder.absolute()
+    folder = run_folder(runs, word)
+    if not is_run(folder):
+        names = ", ".join(other.name for other in run_folders(runs)) or "none"
+        raise UserError(f"{folder} holds no run: run the recipe first (distilbench run). Runs under {runs}: {names}.")
+    return folder.absolute()
+
+
+def warning(text: str) -> Markup:
+    return Markup('<p class="warning">{}</p>').format(text)

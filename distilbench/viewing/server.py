@@ -1,0 +1,146 @@
+"""The server of ``distilbench view``: for this machine only, read-only, live by server-sent events.
+
+Web pages of others cannot read it: a request must name this machine as its host (no DNS rebinding), and answers forbid
+being framed or used by other sites. An address names a run by a name of ours, never by a path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from distilbench.viewing.library import Library, ViewedRun, warning
+from harness.errors import UserError
+from reports.page.page import Frame, page
+from reports.page.widgets import Section
+
+HOST = "127.0.0.1"
+HOSTS = (HOST, "localhost")
+EVERY = 1.0  # seconds between two looks at a run
+HEADERS = {
+    b"cache-control": b"no-store",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"referrer-policy": b"no-referrer",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+}
+
+
+class SafeHeaders:
+    """Middleware: every answer has ``HEADERS``."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *HEADERS.items()]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+def application(library: Library, every: float = EVERY) -> Starlette:
+    def links() -> list[tuple[str, str]]:
+        return [("/", "All runs")] if len(library.all()) > 1 else []
+
+    async def html(make: Callable[[], str]) -> Response:
+        """A page, made in a thread; what is wrong with a run is its page."""
+        try:
+            return HTMLResponse(await run_in_threadpool(make))
+        except UserError as error:
+            problem = Section("Problem", warning(str(error)))
+            return HTMLResponse(page("distilbench", [problem], Frame(links=links())), 404)
+
+    async def index(request: Request) -> Response:
+        runs = list(library.all().values())
+        return RedirectResponse(runs[0].address) if len(runs) == 1 else await html(library.index)
+
+    def run_of(request: Request) -> ViewedRun:
+        return library.run(request.path_params["name"])
+
+    async def run(request: Request) -> Response:
+        def make() -> str:
+            viewed = run_of(request)
+            return viewed.live_page(links()) if viewed.is_live() else viewed.report_page(links())
+
+        return await html(make)
+
+    async def report(request: Request) -> Response:
+        return await html(lambda: run_of(request).report_page([*links(), (run_of(request).address, "The run")]))
+
+    async def judge_request(request: Request) -> Response:
+        return await html(lambda: run_of(request).request_page(request.path_params["key"], links()))
+
+    async def events(request: Request) -> Response:
+        try:
+            viewed = run_of(request)
+        except UserError:
+            return Response(status_code=404)
+        return StreamingResponse(follow(viewed, every), media_type="text/event-stream")
+
+    return Starlette(
+        routes=[
+            Route("/", index),
+            Route("/runs/{name:str}", run),
+            Route("/runs/{name:str}/report", report),
+            Route("/runs/{name:str}/events", events),
+            Route("/runs/{name:str}/requests/{key:str}", judge_request),
+        ],
+        middleware=[Middleware(SafeHeaders), Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))],
+    )
+
+
+async def follow(viewed: ViewedRun, every: float) -> AsyncIterator[str]:
+    """The parts of a live page that have changed, until the run is finished; a comment now and then keeps it open."""
+    sent: dict[str, str] = {}
+    while True:
+        with suppress(OSError, UserError):  # the next command has just removed the file: look again
+            parts = await run_in_threadpool(viewed.parts)
+            for name, html in parts.items():
+                if sent.get(name) != html:
+                    yield f"event: part\ndata: {json.dumps({'id': name, 'html': html})}\n\n"
+            sent = parts
+            if not await run_in_threadpool(viewed.is_live):
+                yield "event: finished\ndata: {}\n\n"
+                return
+        yield ": still here\n\n"  # without it, a window that was closed would be followed for ever
+        await asyncio.sleep(every)
+
+
+def open_socket(port: int | None, usual: int) -> socket.socket:
+    """On this machine only. Raises UserError where the port that was asked for is taken; no port: ``usual``, or any."""
+    for number in [usual, 0] if port is None else [port]:
+        server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            server.bind((HOST, number))
+            return server
+        except OSError as error:
+            server.close()
+            problem = error
+    raise UserError(f"--port {port}: {(problem.strerror or str(problem)).lower()}. Name another one, or 0 for any.")
+
+
+def serve(library: Library, server: socket.socket) -> None:
+    """Until Ctrl-C."""
+    config = uvicorn.Config(
+        application(library), log_level="warning", timeout_graceful_shutdown=1, server_header=False, lifespan="off"
+    )
+    with server, suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[server])
