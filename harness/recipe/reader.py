@@ -15,7 +15,7 @@ from harness.contracts.options import Problem, dotted_path, is_options, json_dat
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe import sections
-from harness.recipe.yaml_source import Tree, as_mapping, merge
+from harness.recipe.yaml_source import Tree, as_mapping, merge, over_like
 from harness.training.options import TrainOptions
 
 T = TypeVar("T")
@@ -221,8 +221,10 @@ class SectionReader:
 
     def rows(self, tree: object) -> dict[str, sections.MethodEntry]:
         """All rows, and those that they start from (as optional rows, where the recipe does not list them)."""
-        trees = self.by_name(tree, "methods")
-        entries = {name: entry for name, values in trees.items() if (entry := self.row(name, values)) is not None}
+        trees: dict[str, Tree] = over_like(self.by_name(tree, "methods"))
+        entries = {
+            name: entry for name, values in trees.items() if (entry := self.row(name, values, [*trees])) is not None
+        }
         for name in list(entries):
             self.add_start(name, entries, trees)
         if self.not_for_trl:
@@ -230,8 +232,11 @@ class SectionReader:
             self.add_no_trl(("train",), self.not_for_trl, f" {choose}")
         return entries
 
-    def row(self, name: str, tree: Tree) -> sections.MethodEntry | None:
+    def row(self, name: str, tree: Tree, rows: Sequence[str]) -> sections.MethodEntry | None:
         path = ("methods", name)
+        if tree.get("like") is not None:
+            self.add_unlike(path, tree, rows)
+            return None
         row_values = {key: value for key, value in tree.items() if key in ROW_OPTIONS}
         row = self.options(sections.RowOptions, row_values, path)
         method_name = row_values.get("method") or name
@@ -248,6 +253,17 @@ class SectionReader:
         if not row.resample and row.rounds == 1:
             self.add((*path, "resample"), NO_ROUNDS)
         return self.method_entry(path, method_name, tree, row, self.train)
+
+    def add_unlike(self, path: Keys, tree: Tree, rows: Sequence[str]) -> None:
+        """Why a row cannot be like another: ``over_like`` has resolved all that can."""
+        like = tree["like"]
+        if self.entry(dict.fromkeys(rows, like), like, (*path, "like"), "row of this recipe", "") is None:
+            return
+        if tree.get("method") is not None:
+            rule = f"is not the method of the row {like}, which this row is like"
+            self.add((*path, "method"), rule, tree["method"], "Leave one of the two out.")
+        else:
+            self.add((*path, "like"), "leads back to this row, or to a row that is like none", like)
 
     def method(self, path: Keys, name: object) -> Method | None:
         remedy = f"{PLUGIN} A row with a name of its own says `method: NAME`."

@@ -24,6 +24,7 @@ from harness.recipe.yaml_source import (
     as_mapping,
     expand_name_lists,
     merge,
+    over_like,
     override_all,
     read_source,
 )
@@ -217,6 +218,7 @@ def for_target(source: Source, target: Target, overrides: Sequence[Override] = (
 
 
 def _rows(section: Mapping[str, Any], target: Target) -> Tree:
+    section = over_like(section)
     rows = dict(section)
     for row, variant in target.variants.items():
         base = as_mapping(section.get(variant.of))

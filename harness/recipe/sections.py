@@ -272,10 +272,12 @@ class Searched:
 
 @options
 class RowOptions:
-    """What a row says beside its method's options: ``pad-ppd-2x4: {method: pad-ppd, rounds: 2, sampling: {n: 4}}``."""
+    """What a row says beside its method's options: ``pad-ppd-2x4: {like: pad-ppd, rounds: 2, sampling: {n: 4}}``."""
 
     method: str | None = None
-    """Which method; default: the one that the row is named after."""
+    """Which method; default: the one that the row is named after, or of the row that it is ``like``."""
+    like: str | None = None
+    """Another row, whose options this row has but for those that it states itself (not its title and ``optional``)."""
     title: str = ""
     """How tables call the row; default: the method's title, with rounds / responses where the row changes them."""
     optional: bool = False

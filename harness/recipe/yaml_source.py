@@ -167,6 +167,30 @@ def read_overrides(overrides: Sequence[Override]) -> tuple[Tree, list[Problem]]:
     return source.tree, source.problems
 
 
+def over_like(rows: Mapping[str, Any]) -> Tree:
+    """Rows, each merged over the row that it is ``like``, whose title and ``optional`` it does not take over.
+
+    A row keeps its ``like``, for the reader to report, where no such row is there, where it is like itself in the end,
+    and where it states another method.
+    """
+    whole: Tree = {}
+    for name, own in rows.items():
+        chain = [name]
+        while (like := as_mapping(rows[chain[-1]]).get("like")) is not None:
+            if not isinstance(like, str) or like not in rows or like in chain:
+                break
+            chain.append(like)
+        # a row that states no method is named after it
+        method = as_mapping(rows[chain[-1]]).get("method") or chain[-1]
+        options: Tree = {}
+        for each in reversed(chain):
+            kept = {key: value for key, value in options.items() if key not in ("title", "optional")}
+            options = merge(kept, {key: value for key, value in as_mapping(rows[each]).items() if key != "like"})
+        fits = like is None and (options.get("method") or method) == method
+        whole[name] = {**options, "method": method} if len(chain) > 1 and fits else own
+    return whole
+
+
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Tree:
     """``changes`` on ``base``: mappings merge key by key, everything else (lists too) replaces, with two exceptions.
 

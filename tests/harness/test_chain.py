@@ -14,7 +14,7 @@ from harness.plan.plan import Plan
 from harness.recipe.recipe import load_recipe
 from tests.harness.test_plan import checkpoint, plan
 
-ROUNDS = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2, sampling: {n: 4}}"
+ROUNDS = "methods.pad-ppd-2x4={like: pad-ppd, rounds: 2, sampling: {n: 4}}"
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_each_round_samples_from_the_student_of_the_last(family: list[str]) -> N
 
 def test_rounds_in_common_are_shared(family: list[str]) -> None:
     """The first round of 2/4 is the row 1/4, and the first two of 3/4 are 2/4: one more of each stage per round."""
-    third = "methods.pad-ppd-3x4={method: pad-ppd, rounds: 3}"
+    third = "methods.pad-ppd-3x4={like: pad-ppd, rounds: 3}"
     counts = []
     for rows in (("pad-ppd",), ("pad-ppd", "pad-ppd-2x4"), ("pad-ppd", "pad-ppd-2x4", "pad-ppd-3x4")):
         stages = plan(*family, ROUNDS, third, rows=rows).stages
@@ -70,7 +70,7 @@ def test_all_preference_methods_have_rounds(family: list[str], name: str) -> Non
 
 
 def test_without_resampling_the_rounds_share_one_pool(family: list[str]) -> None:
-    row = "methods.row={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 3}}"
+    row = "methods.row={like: pad-ppd, rounds: 2, resample: false, sampling: {n: 3}}"
     work = plan(*family, row, rows=("row",))
     (pool,) = [stage for stage in work.stages if stage.kind == "sample"]
     blocks = [stage for stage in work.stages if stage.kind == "split_pool"]
@@ -85,7 +85,7 @@ def test_without_resampling_the_rounds_share_one_pool(family: list[str]) -> None
 
 
 def test_prices_follow_the_rows_own_sampling(family: list[str]) -> None:
-    row = "methods.row={method: pad-ppd, sampling: {n: 2}}"
+    row = "methods.row={like: pad-ppd, sampling: {n: 2}}"
     small = ("prompts.n=10", "train.batch_size=2", "train.micro_batch=1")
     work = plan(*family, *small, row, rows=("pad-ppd", "row"))
     costs = {label: work.costs([stage])[0] for label, stage in training_stages(work).items()}
@@ -196,7 +196,7 @@ def test_kd_may_store_its_teacher_and_shares_the_store_between_seeds(family: lis
 def test_titles_say_what_sets_a_row_apart() -> None:
     registry = load_registry()
     rows = ("strong={method: dpo, beta: 1}", "own={method: dpo, title: My DPO}", "adpa={}")
-    pool = "methods.pool={method: pad-ppd, rounds: 2, resample: false, sampling: {n: 2}}"
+    pool = "methods.pool={like: pad-ppd, rounds: 2, resample: false, sampling: {n: 2}}"
     recipe = load_recipe("pocket", [ROUNDS, pool, *(f"methods.{row}" for row in rows)], registry)
     rows = ("pad-ppd", "pad-ppd-2x4", "pool", "strong", "own", "adpa")
     titles = [title_of(row, recipe, registry) for row in rows]
@@ -205,7 +205,7 @@ def test_titles_say_what_sets_a_row_apart() -> None:
 
 def test_one_schedule_may_span_all_rounds(family: list[str]) -> None:
     """Each round then knows its place in the schedule, and is shared with no row of other rounds."""
-    row = "methods.whole={method: pad-ppd, rounds: 2, train: {schedule_over: run}}"
+    row = "methods.whole={like: pad-ppd, rounds: 2, train: {schedule_over: run}}"
     work = plan(*family, ROUNDS, row, rows=("pad-ppd", "pad-ppd-2x4", "whole"))
     trains = {stage.label: stage.params.get("schedule_segment") for stage in work.stages if stage.kind == "train"}
     assert trains == {

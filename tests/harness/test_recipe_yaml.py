@@ -194,6 +194,43 @@ def test_numbers_of_responses_that_fit_are_read() -> None:
     assert tuned is not None and tuned.pairs == "dataset" and tuned.training.sampling.n == 1
 
 
+def test_a_row_like_another_has_its_options_but_its_own() -> None:
+    """Two steps: "three" over "two" over "dpo". Neither title nor ``optional`` is taken over."""
+    recipe = load(
+        "methods.dpo={beta: 0.3, title: First, optional: true, train: {learning_rate: 1e-5, epochs: 2}}",
+        "methods.two={like: dpo, rounds: 2, train: {epochs: 3}}",
+        "methods.three={like: two, beta: 0.5}",
+    )
+    two, three = recipe.methods["two"], recipe.methods["three"]
+    assert (two.method, two.config.beta, two.train.learning_rate, two.train.epochs) == ("dpo", 0.3, 1e-5, 3)
+    assert (three.method, three.config.beta, three.train.epochs, three.row_options.rounds) == ("dpo", 0.5, 3, 2)
+    assert not two.row_options.optional and two.row_options.title == ""
+
+
+def test_a_targets_variant_of_such_a_row(tmp_path: Path) -> None:
+    """Figure 5 varies alpha of the row pad-ppd, whatever that row is like."""
+    recipe = load_recipe(
+        "pocket", ["methods.mine={method: pad-ppd, beta: 4}", "methods.pad-ppd={like: mine}"], REGISTRY,
+        REGISTRY.targets["figure5"],
+    )  # fmt: skip
+    row = recipe.methods["pad-ppd-alpha0.2"]
+    assert (row.method, row.config.beta, row.config.alpha) == ("pad-ppd", 4, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (["methods.x={like: dqo}"], "methods.x.like = 'dqo': is not the name of a row of this recipe"),
+        (["methods.x={like: y}", "methods.y={like: x}"], "methods.x.like = 'y': leads back to this row"),
+        (["methods.x={like: x}"], "methods.x.like = 'x': leads back"),
+        (["methods.x={like: dpo, method: simpo}"], "methods.x.method = 'simpo': is not the method of the row dpo"),
+        (["methods.x={like: [dpo]}"], "methods.x.like = ['dpo']: is not the name of a row"),
+    ],
+)
+def test_a_row_like_none(overrides: list[str], part: str) -> None:
+    assert any(line.startswith(part) for line in mistakes(*overrides)), mistakes(*overrides)
+
+
 @pytest.mark.parametrize("name", ["store", "Store", "ledger.sqlite", "ledger.sqlite-wal"])
 def test_a_run_may_not_be_named_like_what_runs_share(name: str, tmp_path: Path) -> None:
     for errors in (mistakes(f"name={name}"), mistakes(recipe=written(tmp_path, "seeds: [0]\n", f"{name}.yaml"))):

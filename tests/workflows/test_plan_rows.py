@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.stages import STAGES
 
 PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
-TWO = "methods.pad-ppd-2x4={method: pad-ppd, rounds: 2}"
+TWO = "methods.pad-ppd-2x4={like: pad-ppd, rounds: 2}"
 
 
 def job(place: Path, methods: str | None, *changes: str) -> WorkPlan:
