@@ -240,20 +240,21 @@ def overall(findings: Sequence[Finding]) -> str:
 
 def gather(runs: Mapping[str, Runs], claims: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """All claims as plain data: title, place, and under each option set the differences and the verdict."""
-    entries = [
-        {"title": claim.title, "place": claim.place, "found": {name: run.measure(claim) for name, run in runs.items()}}
-        for claim in CLAIMS
+    measurements = [
+        (claim.title, claim.place, {name: run.measure(claim) for name, run in runs.items()}) for claim in CLAIMS
     ]
     if claims is not None:
-        entries += [
-            {"title": title, "place": "sections 3 and 4", "found": {next(iter(runs)): findings}}
-            for title, findings in measured(claims).items()
-        ]
-    for entry in entries:
-        found = {name: findings for name, findings in entry["found"].items() if findings}
-        entry["verdict"] = {name: overall(findings) for name, findings in found.items()}
-        entry["found"] = {name: [asdict(each) for each in findings] for name, findings in found.items()}
-    return entries
+        first = next(iter(runs))
+        measurements += [(title, "sections 3 and 4", {first: found}) for title, found in measured(claims).items()]
+    return [
+        {
+            "title": title,
+            "place": place,
+            "found": {name: [asdict(each) for each in findings] for name, findings in found.items() if findings},
+            "verdict": {name: overall(findings) for name, findings in found.items() if findings},
+        }
+        for title, place, found in measurements
+    ]
 
 
 BEGIN, END = "<!-- verdicts: begin -->", "<!-- verdicts: end -->"
