@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -36,6 +37,26 @@ def console_of(width: int = 120) -> Console:
 def printable(text: str) -> str:
     """Text of models, servers and files without what could rewrite a terminal; lines are kept."""
     return "".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text.expandtabs())
+
+
+def say(text: str = "", *, err: bool = False, label: str = "", style: str = "bold", hang: int = 2) -> None:
+    """Lines of text, the first behind a ``label`` in ``style``. On a terminal they are wrapped between words, with
+    ``hang`` blanks before what is continued; elsewhere a line stays one, for grep."""
+    console = Console(stderr=err, highlight=False)
+    lines = wrapped(label + printable(text), console.width, hang) if console.is_terminal else [label + printable(text)]
+    shown = Text("\n".join(lines))
+    shown.stylize(style, 0, len(label))
+    console.print(shown, soft_wrap=True)
+
+
+def wrapped(text: str, width: int, hang: int = 2) -> list[str]:
+    """Broken between words only: a word (a path, an address) that is longer than ``width`` stays whole."""
+    lines = []
+    for line in text.splitlines() or [""]:
+        head = line[: len(line) - len(line.lstrip())]
+        options = {"break_long_words": False, "break_on_hyphens": False}
+        lines += textwrap.wrap(line, max(width, 20), subsequent_indent=head + " " * hang, **options) or [""]
+    return lines
 
 
 def show_rows(title: str, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), width: int = 300) -> None:

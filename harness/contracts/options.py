@@ -10,6 +10,7 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, Final, TypeAlias, dataclass_transform, get_args, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
@@ -135,7 +136,8 @@ def field_tree(kind: type) -> Fields:
     return tree
 
 
-def explanations(kind: type) -> dict[str, str]:
+@cache
+def explanations(kind: type) -> Mapping[str, str]:
     """Option -> the docstring under it, in one line; options without one are left out."""
     texts: dict[str, str] = {}
     # Read from the source only when somebody asks: pydantic's ``use_attribute_docstrings`` does it for every class at

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
 from harness.contracts.benchmark import KIND
 from harness.contracts.executor import Resources, StageOptions
@@ -64,7 +64,9 @@ def _launch(text: str) -> str:
 
 
 ModelText = Annotated[PathText, AfterValidator(_model_text)]
-FolderName = Annotated[str, AfterValidator(_folder_name)]
+FolderName = Annotated[
+    str, AfterValidator(_folder_name), WithJsonSchema({"type": "string", "pattern": f"^{FOLDER_NAME.pattern}$"})
+]
 
 
 @options
@@ -72,14 +74,17 @@ class Family:
     name: FolderName
     """Short name for tables and paths."""
     teacher: ModelText
-    """``pocket:NAME``, a local folder, or a hub id (``owner/name`` or ``owner/name@revision``)."""
+    """The large model that is learned from: ``pocket:NAME``, a local folder, or a hub id (``owner/name`` or
+    ``owner/name@revision``)."""
     student: ModelText
+    """The small model that is trained, named in the same way."""
     trust_remote_code: bool = False
     """Whether code that comes with a checkpoint may run. Off unless you know the checkpoint."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of model weights when sampling, rewarding and answering."""
     backend: str = "transformers"
-    """What samples, rewards and answers with these models: a name in BACKENDS. Training always loads them itself."""
+    """What samples, rewards and answers with these models (``distilbench list backends``). Training always loads them
+    itself."""
     backend_options: dict[str, Any] = Field(default_factory=dict)
     """Options of that backend, besides ``dtype``, ``trust_remote_code`` and what ``compute`` says."""
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
@@ -108,7 +113,7 @@ class Prompts:
     """The training prompts. In YAML the options of the source stand in the section itself."""
 
     source: str = "pocket"
-    """A name in SOURCES."""
+    """Where they come from (``distilbench list sources``)."""
     config: Any = None
     """The source's options (``path`` of ``jsonl``), of the type ``PromptSource.config``."""
     n: Annotated[int, Field(ge=1, le=100_000_000)] = 2048
@@ -173,7 +178,7 @@ class Compute:
     """What to compute on. Changes no result key."""
 
     executor: str = "processes"
-    """What runs the stages: a name in EXECUTORS."""
+    """What runs the stages (``distilbench list executors``)."""
     executor_options: dict[str, Any] = Field(default_factory=dict)
     """Options of that executor."""
     workers: Annotated[int, Field(ge=1, le=1024)] = 2
@@ -187,7 +192,7 @@ class Compute:
     """What stages of a kind get: ``{train: {gpus: 2, threads: 8, memory_gib: 40, retries: 1}}``."""
     device: DeviceName = "auto"
     """``auto``: a GPU when there is one."""
-    gpu: Annotated[str, AfterValidator(_gpu)] | None = None
+    gpu: Annotated[str, AfterValidator(_gpu), WithJsonSchema({"enum": [*DEVICES]})] | None = None
     """The GPU that ``distilbench plan`` estimates hours for (``harness/hardware.py``); ``null``: no estimate."""
     batch_tokens: Count = 16384
     """Tokens per batch when generating and rewarding."""
@@ -262,6 +267,7 @@ class Searched:
     questions: Annotated[str, Field(min_length=1)]
     """``dev``, or a file."""
     sampler: Annotated[str, Field(min_length=1)]
+    """``random`` or ``tpe``."""
     values: Annotated[dict[str, Any], Field(min_length=1)]
     """Knob (``beta``, ``train.learning_rate``) to the value that was chosen. A row with others was not searched."""
     space: dict[str, str] = Field(default_factory=dict)
