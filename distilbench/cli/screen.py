@@ -54,8 +54,13 @@ def wrapped(text: str, width: int, hang: int = 2) -> list[str]:
     lines = []
     for line in text.splitlines() or [""]:
         head = line[: len(line) - len(line.lstrip())]
-        options = {"break_long_words": False, "break_on_hyphens": False}
-        lines += textwrap.wrap(line, max(width, 20), subsequent_indent=head + " " * hang, **options) or [""]
+        lines += textwrap.wrap(
+            line,
+            max(width, 20),
+            subsequent_indent=head + " " * hang,
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
     return lines
 
 

@@ -10,7 +10,6 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from typing import Annotated, Any, Final, TypeAlias, dataclass_transform, get_args, get_type_hints
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
@@ -136,7 +135,6 @@ def field_tree(kind: type) -> Fields:
     return tree
 
 
-@cache
 def explanations(kind: type) -> Mapping[str, str]:
     """Option -> the docstring under it, in one line; options without one are left out."""
     texts: dict[str, str] = {}

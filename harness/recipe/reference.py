@@ -49,21 +49,30 @@ list of `methods` or `benchmarks` chooses among those that are there, and they k
 section that is left out, or has nothing (null), has its defaults. Paths are relative to the folder
 in which the command runs.
 
-**Editors.** The first line of a shipped recipe, `# yaml-language-server: $schema=recipe.schema.json`,
-names the schema beside it. Editors with a YAML language server (VS Code with the YAML extension,
-Neovim, Helix, Emacs) then complete names, show the sentences of this page, and mark mistakes while
-you type. The path is relative to the recipe, so it holds in a clone and in an installed package. For
-your own recipes, write the schema beside them with the last command above, and copy the line.
-`distilbench init` does both. With `--plugin`, the schema knows your methods, benchmarks and judges.
-The schema sees one file, without the recipe that it extends; `recipe check` sees all.
+**Editors.** Shipped recipes begin with this line, which names the schema beside them:
+
+```yaml
+# yaml-language-server: $schema=recipe.schema.json
+extends: pocket
+```
+
+Editors with a YAML language server (VS Code with the YAML extension, Neovim, Helix, Emacs) then
+complete names, show the sentences of this page, and mark mistakes while you type. The path is
+relative to the recipe, so it holds in a clone and in an installed package. For your own recipes,
+write the schema beside them with the last command above, and copy the line. With `--plugin`, the
+schema knows your methods, benchmarks and judges. It sees one file, without the recipe that it
+extends; `recipe check` sees all.
 """
 METHODS: Final = """\
 The rows of the tables. A row is a method's name, or a name of your own with `method`. Every row has
 these options, `train` and `sampling` (what differs from those sections), and those of its method.
 [Methods](methods.md) says what each computes."""
 TUNED_TEACHER: Final = """\
-How the teacher is tuned first, for the methods that need a tuned one (DCKD, ADPA). It takes `method`,
-`train`, `sampling`, and the options of its method."""
+How the teacher is tuned first, for the methods that need a tuned one (DCKD, ADPA). It takes
+`method`, `train`, `sampling`, and the options of its method."""
+BENCHMARKS: Final = """\
+The columns of the tables. A column is a benchmark's name, or a name of your own with `kind`. See
+also [Benchmarks](benchmarks.md)."""
 JUDGES: Final = """\
 Judges by a name of your own, as in `judges: {main: {kind: openai, model: NAME}}`. See also
 [Judging](judging.md)."""
@@ -109,7 +118,7 @@ def yaml_text(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def type_text(schema: Schema) -> str:
+def type_text(schema: Mapping[str, Any]) -> str:
     """What a value may be, in words: ``whole number from 1 to 10,000, or null``."""
     if "enum" in schema:
         return "one of " + ", ".join(f"`{yaml_text(value)}`" for value in schema["enum"])
@@ -137,7 +146,7 @@ def plural(text: str) -> str:
     return text.replace("one of", "any of")
 
 
-def limits(schema: Schema) -> str:
+def limits(schema: Mapping[str, Any]) -> str:
     """Bounds that keep nonsense out (a billion, 64 bits) say nothing."""
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
@@ -204,7 +213,7 @@ def chapters(registry: Registry) -> Iterator[Chapter]:
     for choice, method in registry.methods.items():
         yield f"`method: {choice}`", sentence_of(method.title), class_options(method.config)
     yield "tuned_teacher", TUNED_TEACHER, class_options(sections.TunedPairs)
-    yield "benchmarks", "The columns of the tables. See also [Benchmarks](benchmarks.md).", []
+    yield "benchmarks", BENCHMARKS, []
     for choice in registry.benchmarks:
         yield f"`benchmarks.{choice}`", "", [*options_of(benchmark_properties(registry, choice))]
     yield "judges", JUDGES, []

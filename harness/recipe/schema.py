@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from harness.contracts.backend import STATED
+from harness.contracts.benchmark import KIND
 from harness.contracts.executor import StageOptions
 from harness.contracts.judge import AskOptions
 from harness.contracts.options import explanations, json_data
@@ -32,6 +33,7 @@ FILE: Final = "recipe.schema.json"
 """Beside the shipped recipes: the schema of what ships, without plug-ins."""
 ALONE: Final[Schema] = {"not": {"required": ["extends"]}}
 EXTENDS: Final = "The recipe that this one changes: a shipped recipe's name, or the path of a YAML file."
+BASELINE: Final = "A row (`student`) whose answers replace the official baseline's: head-to-head, and not official."
 TITLE: Final = "A recipe of distilbench: models, data, methods, benchmarks and judges of an experiment."
 
 
@@ -287,17 +289,24 @@ def benchmark_properties(registry: Registry, name: str) -> dict[str, Schema]:
     entry = registry.benchmarks[name]
     text = "Which of the recipe's judges; default: the only one."
     judge = {sections.JUDGE: {"type": ["string", "null"], "default": None, "description": text}}
-    return {**(judge if entry.needs_judge else {}), **properties(entry.config)}
+    row = {sections.BASELINE: {"type": ["string", "null"], "default": None, "description": BASELINE}}
+    return {
+        **(judge if entry.needs_judge else {}),
+        **(row if entry.pairwise else {}),
+        **properties(entry.config),
+    }
 
 
 def _benchmarks(registry: Registry) -> Schema:
     names = [*registry.benchmarks]
+    options = {name: benchmark_properties(registry, name) for name in names}
     return {
         "type": ["object", "array", "null"],
-        "description": "The columns: benchmarks with their options; or a list of names.",
-        "properties": {name: mapping(benchmark_properties(registry, name)) for name in names},
-        "additionalProperties": False,
-        "items": {"enum": names},
+        "description": "The columns: benchmarks with their options, or names of your own with `kind`; or a list.",
+        "properties": {name: mapping({KIND: {"const": name}, **values}) for name, values in options.items()},
+        "additionalProperties": by_name(KIND, options, {}),
+        "propertyNames": {"pattern": f"^{sections.COLUMN_NAME.pattern}$"},
+        "items": {"type": "string"},
         "uniqueItems": True,
     }
 
@@ -347,7 +356,8 @@ def _alone(registry: Registry) -> Schema:
             if required(kind)
         ]
 
-    row = {"if": {"type": "object", "required": ["method"]}, "else": {"not": {}}}
+    says_method = {"type": "object", "anyOf": [{"required": ["method"]}, {"required": ["like"]}]}
+    says_kind = {"type": "object", "required": [KIND]}
     judge = {"type": "object", "required": ["kind"]}
     judges = {name: kind.config for name, kind in registry.judges.items()}
     sources = {name: source.config for name, source in registry.sources.items()}
@@ -355,12 +365,17 @@ def _alone(registry: Registry) -> Schema:
         "required": ["family", "benchmarks"],
         "properties": {
             "family": {"type": "object", "required": required(sections.Family)},
-            "benchmarks": {"type": ["object", "array"]},
+            "benchmarks": {
+                "type": ["object", "array"],
+                "properties": dict.fromkeys(registry.benchmarks, True),
+                "additionalProperties": says_kind,
+                "items": {"enum": [*registry.benchmarks]},
+            },
             "prompts": {"allOf": needs("source", sources)},
             "judges": {"additionalProperties": {**judge, "allOf": needs("kind", judges)}},
             "methods": {
                 "properties": dict.fromkeys(registry.methods, True),
-                "additionalProperties": row,
+                "additionalProperties": says_method,
                 "items": {"enum": [*registry.methods]},
             },
         },

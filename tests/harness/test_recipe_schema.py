@@ -14,7 +14,7 @@ import pytest
 from distilbench.plugins import OURS, load_registry
 from harness.contracts.executor import StageOptions
 from harness.contracts.judge import AskOptions
-from harness.contracts.options import RecipeError, explanations
+from harness.contracts.options import RecipeError
 from harness.recipe import sections
 from harness.recipe.recipe import Heading, load_recipe
 from harness.recipe.reference import explain, markdown, type_text
@@ -60,7 +60,8 @@ MISTAKES = {
     "a number for a list": ("seeds: 3", "$.seeds"),
     "an option of another method": ("methods: {dpo: {alpha: 0.5}}", "alpha"),
     "a method that is none": ("methods: {mine: {method: pad-pdp}}", "$.methods.mine.method"),
-    "a benchmark that is none": ("benchmarks: {gsm9k: {}}", "gsm9k"),
+    "a kind of benchmark that is none": ("benchmarks: {mine: {kind: gsm9k}}", "$.benchmarks.mine.kind"),
+    "an option of another benchmark": ("benchmarks: {gsm8k: {order: both}}", "order"),
     "a kind of judge that is none": ("judges: {main: {kind: opnai}}", "openai"),
     "an option of another kind of judge": ("judges: {main: {kind: openai, model: m, noise: 1}}", "noise"),
     "an option of another executor": ("compute: {executor: ray, executor_options: {partition: a}}", "partition"),
@@ -89,6 +90,7 @@ def test_what_a_recipe_that_extends_nothing_must_say() -> None:
     assert mistakes(alone) == []
     assert "'model'" in mistakes(alone + "judges: {main: {kind: openai}}")[0]
     assert "'path'" in mistakes(alone + "prompts: {source: jsonl}")[0]
+    assert mistakes(alone.replace("[gsm8k]", "{gsm9k: {}}")) and mistakes(alone.replace("[gsm8k]", "[gsm9k]"))
     assert mistakes(alone + "methods: {dop: {}}") and not mistakes(alone + "methods: {mine: {method: dpo, beta: 1}}")
     assert not mistakes("extends: mine.yaml\nmethods: {a-row-of-it: {beta: 1}}\njudges: {main: {model: m}}")
 
@@ -114,7 +116,7 @@ def test_every_option_has_a_sentence() -> None:
         f"{kind.__qualname__}.{field.name}"
         for kind in kinds
         for field in dataclasses.fields(kind)
-        if not explanations(kind).get(field.name, "").endswith((".", ")"))
+        if field.name != "config" and not properties(kind)[field.name].get("description", "").endswith((".", ")"))
     ]
     assert not without
 

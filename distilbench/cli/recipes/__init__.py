@@ -1,0 +1,1 @@
+"""Commands about recipe files: ``recipe show`` and its like, ``init``."""
