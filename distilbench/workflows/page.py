@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,15 +17,20 @@ from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe.sections import split_judge, stored_options
+from harness.text import format_count
 from harness.types import Answer, Question, Request
-from reports.figures.style import figure_bytes, figure_style
+from reports.figures.style import figure_style, following_svg
 from reports.judge_comparison.figures import FIGURES
 from reports.judge_comparison.tables import comparison_tables, read_comparison
 from reports.page import page
 from reports.page.question_browser import RequestsFunction
-from reports.page.widgets import Section, figure, table
+from reports.page.run_card import JudgePrompt
+from reports.page.widgets import Section, figure
+from reports.page.widgets import table as table_html
 from results.run.record import Run, recorded_targets
 from results.store.locks import write_atomic
+
+NOUNS = {"turns": "question", "baseline": "answer of the baseline", "reference": "reference"}
 
 
 def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
@@ -38,15 +44,19 @@ def page_of_run(
     min_coverage: float | None = None,
     plugins: Sequence[str] = (),
     frame: page.Frame = page.EMPTY,
+    runs: str = "",
 ) -> str:
-    """One page with the tables of a run, its figures, its run card, and all questions with answers and judgments."""
+    """One page with the tables of a run, its figures, its run card, and all questions with answers and judgments.
+    ``runs``: --runs of the commands on it, where that is not the usual folder."""
     registry = load_registry(plugins)
     parts = []
     for name in (name for name in finished.score_tables if name not in finished.problems):
         results = finished.results(name)
         questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
         requests = requests_of(results.run, registry, questions)
-        parts.append(page.PageTarget(finished.table(name, min_coverage), results, questions, price, requests))
+        prompts = {benchmark: prompts_of(requests[benchmark], questions[benchmark]) for benchmark in requests}
+        table = finished.table(name, min_coverage)
+        parts.append(page.PageTarget(table, results, questions, price, requests, prompts, runs))
     target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections = [section for folder in target_folders if (section := judges_of(folder))]
     names = {key: name for folder in target_folders for key, name in judge_names(folder, finished.store).items()}
@@ -64,11 +74,11 @@ def judges_of(folder: Path) -> Section | None:
     with figure_style():
         drawings = {title: draw(comparison) for title, draw in FIGURES.values()}
         figures = [
-            figure(title, figure_bytes(drawing, "svg"), f"{title}; the tables below have the numbers.")
+            figure(title, following_svg(drawing), f"{title}; the tables below have the numbers.")
             for title, drawing in drawings.items()
             if drawing is not None
         ]
-    parts = [*figures, *map(table, comparison_tables(comparison))]
+    parts = [*figures, *map(table_html, comparison_tables(comparison))]
     return Section(title, Markup("\n").join(parts))
 
 
@@ -99,6 +109,26 @@ def requests_of(
 
 def _requests(benchmark: AnyBenchmark, config: object, question: Question, answer: Answer) -> Sequence[Request]:
     return benchmark.requests(question, answer, config)
+
+
+def prompts_of(requests: RequestsFunction, questions: Sequence[Question] | str) -> list[JudgePrompt]:
+    """What a judge is asked, with names in place of the texts, once for all questions that are asked about alike."""
+    found: dict[str, Counter[str]] = {}
+    for question in questions if not isinstance(questions, str) else ():
+        named = {field: _names(noun, len(getattr(question, field))) for field, noun in NOUNS.items()}
+        answers = tuple(text.replace(NOUNS["turns"], "answer of the row") for text in named["turns"])
+        answer = Answer(question.id, answers, (True,) * len(answers), (1,) * len(answers))
+        for request in requests(Question(question.id, category=question.category, meta=question.meta, **named), answer):
+            text = "\n\n".join(f"{message['role']}: {message['content']}" for message in request.messages)
+            found.setdefault(text, Counter())[request.part] += request.repeat == 0
+    return [
+        JudgePrompt(", ".join(f"{part}: {format_count(count, 'question')}" for part, count in parts.items()), text)
+        for text, parts in found.items()
+    ]
+
+
+def _names(noun: str, count: int) -> tuple[str, ...]:
+    return tuple(f"[{noun}, turn {turn}]" if count > 1 else f"[{noun}]" for turn in range(1, count + 1))
 
 
 def price_of(run: Run, registry: Registry, benchmark: str, read: int, written: int) -> float | None:

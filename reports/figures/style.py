@@ -40,6 +40,14 @@ TEXT_BOX: Final[Any] = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8,
 """A box behind a text that stands on lines."""
 DASHED: Final = (0, (4, 3))
 
+DARK: Final[Mapping[str, str]] = {
+    "#ffffff": "#14181f", "#000000": "#e4e8ee", "#222222": "#d4dae2", "#333333": "#d4dae2", "#444444": "#b8c1cd",
+    "#6b6b6b": "#a3a3a3", "#777777": "#9ba6b5", "#888888": "#9ba6b5", "#dddddd": "#333c49",
+    "#0072b2": "#3fa0e0", "#004488": "#5a9be0", "#332288": "#8f84e0", "#5d4a8a": "#a08fd0", "#aa4499": "#cc6fbd",
+    "#882255": "#d06a9c", "#994455": "#d0788a", "#661100": "#c9765e", "#117733": "#4bb573", "#225522": "#6fae6f",
+}  # fmt: skip
+"""Colours that a dark page would swallow, or be outshone by, to what stands for them there; white is the page's own."""
+
 
 @contextmanager
 def figure_style() -> Iterator[None]:
@@ -54,6 +62,15 @@ def figure_bytes(figure: Figure, kind: str) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format=kind, dpi=160, metadata=METADATA.get(kind, {}))
     return out.getvalue()
+
+
+def following_svg(figure: Figure) -> bytes:
+    """An SVG that is dark where its reader's window is: a style sheet inside, which holds in an image too."""
+    rules = ["svg { fill: %s; }" % DARK["#000000"]]  # noqa: UP031  text, which matplotlib leaves black by default
+    for colour, dark in DARK.items():
+        rules += [f'[style*="{part}: {colour}"] {{ {part}: {dark} !important; }}' for part in ("fill", "stroke")]
+    sheet = f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>"
+    return figure_bytes(figure, "svg").replace(b"</defs>", f"</defs>{sheet}".encode(), 1)
 
 
 def canvas(

@@ -8,30 +8,33 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from markupsafe import Markup
 
 from harness.errors import UserError
-from reports.figures.style import figure_bytes, figure_style
+from reports.figures.style import figure_style, following_svg
+from reports.formats.data import to_csv, to_json
+from reports.formats.latex import latex
+from reports.formats.markdown import markdown
 from reports.page.question_browser import Questions, RequestsFunction, RunView, questions_section
-from reports.page.run_card import PriceFunction, run_card
-from reports.page.widgets import FOLDER, Section, figure, render, slug, table
+from reports.page.run_card import JudgePrompt, PriceFunction, run_card, version_of
+from reports.page.widgets import FOLDER, Section, figure, pack, render, slug, table
 from reports.tables.table import Table
+from results.run.lineage import ArtifactMarker
+from results.run.record import BY_RULE
 from results.run.results import Results, judged_benchmarks, stages_behind
 from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
 
 SCRIPTS: Final = (
-    "data.js",
-    "sortable.js",
-    "diff.js",
-    "question.js",
-    "browser.js",
-    "live.js",
-)
+    "data.js", "sortable.js", "diff.js", "question.js", "tips.js", "browser.js", "live.js",
+)  # fmt: skip
+
+FILES: Final = {"csv": "CSV", "json": "JSON", "tex": "LaTeX", "md": "Markdown"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class PageTarget:
     questions: Questions = field(default_factory=dict)
     price: PriceFunction = lambda benchmark, prompt_tokens, reply_tokens: None
     requests: Mapping[str, RequestsFunction] = field(default_factory=dict)
+    prompts: Mapping[str, Sequence[JudgePrompt]] = field(default_factory=dict)  # by benchmark
+    runs: str = ""  # --runs of the commands on the page, where it is not the usual one
 
 
 @dataclass(frozen=True)
@@ -78,29 +83,54 @@ def page_of(
     if not targets:
         raise UserError("a page needs at least one target (table1, for instance)")
     tables, runs, cards = [], [], []
+    all_markers: list[ArtifactMarker] = []
     for target in targets:
         tables.append(table_section(target.table))
         benchmarks = judged_benchmarks(target.results, store, names)
         label = target.table.label
-        runs.append(RunView(label, target.results, benchmarks, target.questions, target.table.name, target.requests))
+        view = RunView(label, target.results, benchmarks, target.questions, target.table.name, target.requests)
+        runs.append(replace(view, runs=target.runs))
         markers, label = stages_behind(target.results, store), target.table.label if len(targets) > 1 else ""
-        cards.append(run_card(target.results.run, markers, target.price, label, target.results.scores))
+        all_markers += markers
+        cards.append(run_card(target.results, markers, target.price, label, target.prompts))
     sections = [*tables, *further, questions_section(runs), Section("Run card", Markup("\n").join(cards))]
+    frame = replace(frame, top=top_of(targets, all_markers))
     return page(f"distilbench: {targets[0].results.run.name}", sections, frame)
 
 
 def table_section(content: Table) -> Section:
-    """The table and its figures as SVG, sharp at any size."""
+    """The table, its files to download, and its figures as SVG, sharp at any size."""
     with figure_style():
         figures = [
             figure(
                 f"{content.label}: {drawing.title}",
-                figure_bytes(drawing.draw(), "svg"),
+                following_svg(drawing.draw()),
                 f"{content.title} Figure: {drawing.title}.",
             )
             for drawing in content.drawings
         ]
-    return Section(content.label, Markup("").join([table(content), *figures]))
+    texts = {"csv": to_csv(content), "json": to_json(content), "tex": latex(content), "md": markdown(content)}
+    downloads = [(kind, f"{slug(content.label)}-{kind}", FILES[kind]) for kind in texts]
+    files = {kind: pack(text) for kind, text in texts.items()}
+    return Section(content.label, Markup("").join([table(content, downloads), *figures]), files)
+
+
+def top_of(targets: Sequence[PageTarget], markers: Sequence[ArtifactMarker]) -> Markup:
+    """What the tables say, and when, by which version and from which recipe they were made."""
+    run = targets[0].results.run
+    # of the results, not of the last look at them: an unchanged run gives the same page
+    made = max((str(marker["started"]) for marker in markers), default=run.created)
+    models = f"{run.family.teacher} teaches {run.family.student}" if run.family.teacher else run.family.student
+    judges = ", ".join(dict.fromkeys(judge for judge in run.judges.values() if judge != BY_RULE)) or BY_RULE
+    facts = [
+        ("Made", f"{datetime.fromisoformat(made):%d %B %Y, %H:%M} UTC"),
+        ("By", version_of(markers)),
+        ("Recipe", f"{run.recipe.get('name', run.name)}: {models}"),
+        ("Judge", judges),
+        ("Seeds", ", ".join(map(str, run.seeds))),
+    ]
+    said = [(target.table.label if len(targets) > 1 else "", target.table.summary) for target in targets]
+    return render("top.html.jinja", said=said, facts=[fact for fact in facts if fact[1]])
 
 
 def page(title: str, sections: Sequence[Section], frame: Frame = EMPTY) -> str:

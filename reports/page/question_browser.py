@@ -54,6 +54,7 @@ class RunView:
     questions: Questions = field(default_factory=dict)
     target: str = ""  # as ``distilbench explain`` takes it
     requests: Mapping[str, RequestsFunction] = field(default_factory=dict)  # by benchmark
+    runs: str = ""  # as --runs takes it; empty: the usual folder
 
     def title(self, benchmark: str) -> str:
         metrics = self.results.run.columns
@@ -141,9 +142,8 @@ def _entrants(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> Iterable[tu
 def explain_command(run: RunView, entrant: JudgedEntrant) -> str:
     """Without the question, which the page's script adds."""
     metric = next(iter(entrant.scores), "")
-    return shlex.join(
-        ["distilbench", "explain", run.target, entrant.row, metric, "--recipe", run.results.run.name, "--question"]
-    )
+    place = ["--recipe", run.results.run.name, *(["--runs", run.runs] if run.runs else [])]
+    return shlex.join(["distilbench", "explain", run.target, entrant.row, metric, *place, "--question"])
 
 
 def _texts(members: Sequence[tuple[RunView, JudgedBenchmark]]) -> tuple[tuple[Question, ...], str]:

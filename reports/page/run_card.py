@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from reports.tables.notes import flag_text
 from reports.tables.table import Table, TableCell, TableColumn, TableRow
 from results.run.lineage import ArtifactMarker, CellKey
 from results.run.record import Run
+from results.run.results import Results
 from results.store.provenance import json_value
 
 PriceFunction = Callable[[str, int, int], float | None]  # (benchmark, tokens read, written) to dollars
@@ -23,19 +25,31 @@ Sortable = tuple[str, float | str | None]  # text, and what the page sorts by
 COUNTS = ("tokens", "calls", "prompt_tokens", "completion_tokens")
 
 
+@dataclass(frozen=True)
+class JudgePrompt:
+    """What a judge is asked, with names in place of the question and the answers."""
+
+    title: str
+    text: str
+
+
 def run_card(
-    run: Run,
+    results: Results,
     markers: Sequence[ArtifactMarker],
     price: PriceFunction,
     label: str = "",
-    scores: Mapping[CellKey, Score] = MappingProxyType({}),
+    prompts: Mapping[str, Sequence[JudgePrompt]] = MappingProxyType({}),
 ) -> Markup:
     """``markers``: of all stages behind the scores; ``label``: of the target, where the page has several."""
+    run = results.run
     return render(
         "run_card.html.jinja",
         label=label,
         facts=_facts(run, markers),
-        protocols=[_protocol(run, card.benchmark, markers, scores) for card in run.cards],
+        protocols=[
+            {**_protocol(run, card.benchmark, markers, results.scores), "prompts": prompts.get(card.benchmark, ())}
+            for card in run.cards
+        ],
         recipe=yaml.safe_dump(json_value(run.recipe), sort_keys=False, allow_unicode=True, width=100),
         costs=table(costs(markers, price)),
         stages=table(stages(markers)),
@@ -94,6 +108,13 @@ def readable(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {True: "yes", False: "no", None: "none"}[value]
     return ", ".join(map(readable, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def version_of(markers: Sequence[ArtifactMarker]) -> str:
+    """``distilbench 0.1.0, commit 0123456789ab``: what made the artifacts; usually one version."""
+    known = dict(_versions(markers))
+    commits = ", ".join(f"{text[:12]}{text[40:]}" for text in known.get("git commit", "").split(", ") if text)
+    return f"distilbench {known.get('distilbench', '')}".strip() + (f", commit {commits}" if commits else "")
 
 
 def _versions(markers: Sequence[ArtifactMarker]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ import gzip
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -59,8 +59,9 @@ def pack(value: object) -> str:
     return base64.b64encode(gzip.compress(text.encode("ascii"), _LEVEL, mtime=0)).decode("ascii")
 
 
-def table(content: Table) -> Markup:
-    return render("table.html.jinja", table=content, spans=_spans(content.columns))
+def table(content: Table, downloads: Sequence[tuple[str, str, str]] = ()) -> Markup:
+    """``downloads``: the ending of a file, the id of its packed text on the page, and what a button calls it."""
+    return render("table.html.jinja", table=content, spans=_spans(content.columns), downloads=downloads)
 
 
 def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:
@@ -71,7 +72,7 @@ def _spans(columns: tuple[TableColumn, ...]) -> list[tuple[str, int]]:
 
 
 def figure(title: str, svg: bytes, alt: str) -> Markup:
-    """An SVG as an image (nothing in it can run, its styles stay inside), on white paper in dark windows too."""
+    """An SVG as an image (nothing in it can run, its styles stay inside)."""
     content = base64.b64encode(svg).decode("ascii")
     size = re.search(rb'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     if size is None:

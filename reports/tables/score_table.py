@@ -4,15 +4,16 @@ for every format."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from urllib.parse import urlencode
 
 from harness.contracts.benchmark import Metric
-from harness.text import clean, percent
+from harness.text import clean, format_count, percent
+from reports.tables.headline import headline
 from reports.tables.notes import detail_lines, short_lines
 from reports.tables.published import NOT_COMPARABLE
-from reports.tables.summary import MIN_COVERAGE, CellSummary, Summary
+from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary
 from reports.tables.table import Marks, Table, TableCell, TableColumn, TableRow, letter
 from results.run.results import Results
 
@@ -43,7 +44,8 @@ def score_table(summary: Summary, results: Results) -> Table:
         for column in summary.columns:
             cell = summary.cells[row.id, column.metric.id]
             notes = of_cell[row.id, column.metric.id]
-            cells.append(_cell(cell, column.metric, summary.min_coverage, with_lengths, marks(notes)))
+            shown = _cell(cell, column.metric, summary.min_coverage, with_lengths, marks(notes))
+            cells.append(replace(shown, tips=tuple(_tips(cell, shown, column, summary))))
         rows.append(TableRow(tuple(cells), row.baseline))
     caption = f"{target.title}. Run {clean(run.name)}: {teacher} teaches {student}."
     if not teacher:
@@ -51,10 +53,17 @@ def score_table(summary: Summary, results: Results) -> Table:
     lines, details = short_lines(summary, run), detail_lines(summary, run)
     footnotes = tuple((mark, text) for text, mark in letters.items())
     # the JSON holds the printed words too, so that a page made later says the same
-    texts = {"title": f"{target.label}: {caption}", "lines": [*lines, *details], "footnotes": dict(footnotes)}
+    said = headline(summary, run.finished)
+    texts = {
+        "title": f"{target.label}: {caption}",
+        "summary": list(said),
+        "lines": [*lines, *details],
+        "footnotes": dict(footnotes),
+    }
     return Table(
         target.name, caption, tuple(columns), tuple(rows), lines, footnotes, target.label, detail_lines=details,
         data=_json_data(summary, results, texts), records=_records(summary, results), newest=results.newest,
+        summary=said,
     )  # fmt: skip
 
 
@@ -155,6 +164,29 @@ def _cell(cell: CellSummary, metric: Metric, min_coverage: float, with_lengths: 
         marks=marks,
         link="" if metric.measured else _link(cell, metric),
     )
+
+
+def _tips(cell: CellSummary, shown: TableCell, column: ColumnSummary, summary: Summary) -> Iterator[str]:
+    """In words what stands beside a value in signs."""
+    digits, change = coarse_digits(column.metric), cell.change
+    reference, focus = (clean(summary.title(name or "")) for name in (summary.target.reference, summary.target.focus))
+    if shown.change:
+        text = f"change from {reference}: {change.delta or 0:+.{digits}f}"
+        if change.low is not None and change.high is not None:
+            text += f" [{change.low:+.{digits}f}, {change.high:+.{digits}f}]"
+        if change.p_holm is None:
+            yield f"{text}, not tested"
+        else:
+            verdict = "significant (*)" if change.significant else "not significant"
+            rows = format_count(column.comparisons, "row")
+            yield f"{text}, p = {change.p_holm:.2g} after Holm over {rows}: {verdict}"
+    if cell.focus.significant:
+        better = "better" if (cell.focus.delta or 0) > 0 else "worse"
+        yield f"{shown.other_signs[0]}: {focus} is significantly {better} than this row"
+    if shown.best:
+        yield "bold: the best trained row of this column"
+    if cell.tied:
+        yield "≈: not significantly different from the best trained row of this column"
 
 
 def _link(cell: CellSummary, metric: Metric) -> str:

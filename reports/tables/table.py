@@ -27,6 +27,7 @@ class TableCell:
     best: bool = False
     tone: str = ""  # ``good``, ``bad`` or ``faint``; the text says it too
     marks: Marks = ()
+    tips: tuple[str, ...] = ()  # on the page: what the change and the signs say, a line each
     link: str = ""  # on the page: the fragment of an address that shows the verdicts behind it
 
     @property
@@ -75,6 +76,13 @@ class Table:
     records: Sequence[Mapping[str, object]] = ()  # the CSV file, all with the same names
     drawings: tuple[Drawing, ...] = ()
     newest: float = 0.0  # seconds since 1970 of the newest score: older figures are stale
+    summary: tuple[str, ...] = ()  # sentences: what the table says
+
+    def tips(self, cell: TableCell | TableColumn) -> tuple[str, ...]:
+        """What a reader is told who points at a cell's signs, or at a column's letters."""
+        notes = dict(self.footnotes)
+        signs = cell.tips if isinstance(cell, TableCell) else ()
+        return (*signs, *(f"{mark}: {notes[mark]}" for mark in cell.marks if mark in notes))
 
     @property
     def title(self) -> str:

@@ -9,6 +9,7 @@ function follow(address) {
     if (!box) return;
     const open = new Map([...box.querySelectorAll("details[data-key]")].map((one) => [one.dataset.key, one.open]));
     box.innerHTML = html;
+    startScrolls(box);
     for (const one of box.querySelectorAll("details[data-key]")) if (open.has(one.dataset.key)) one.open = open.get(one.dataset.key);
   });
   source.addEventListener("finished", () => {

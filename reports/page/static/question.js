@@ -93,6 +93,8 @@ function verdict([part, repeat, value, reason, flags, reply, model, meta, thinki
   if (facts.length) box.append(make("p", { class: "facts" }, facts.join("; ")));
   const request = key && requests[`${part} ${repeat}`];
   if (request) box.append(folded("Request", [request]));
+  const ledger = document.body.dataset.ledger; // distilbench view can look into it
+  if (key && ledger) box.append(make("p", { class: "facts" }, make("a", { href: ledger + key }, "exact request and reply")));
   if (thinking) box.append(thoughts(thinking));
   if (reply.length > LONG) box.append(folded(`Reply, ${reply.length.toLocaleString("en")} characters`, [reply]));
   else if (reply) box.append(make("div", { class: "text reply", dir: "auto" }, reply));
