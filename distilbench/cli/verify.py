@@ -1,4 +1,4 @@
-"""``verify``, ``explain``, ``pocket premises``: can a number be believed, where is it from, and what can it say."""
+"""``view``, ``verify``, ``explain``, ``pocket premises``: look at a number, check it, trace it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 import typer
 
 from distilbench.cli.options import WORK_OPTIONS, Force, Plugins, RecipeName, Runs, Seeds, takes
+from harness.errors import UserError
 from harness.text import format_count
 
 if TYPE_CHECKING:
@@ -19,7 +20,28 @@ app = typer.Typer()
 pocket = typer.Typer(help="The pocket world: what it can test.", no_args_is_help=True)
 app.add_typer(pocket, name="pocket")
 _QUESTION = "Id of a question: its answer, the judge's replies and the exact requests."
+_VIEWED = "Runs: names under --runs, folders or recipes; default: all."
+_PORT = "Port on 127.0.0.1; default: 8377, or a free one where that is taken. 0: a free one."
 _RUN = "Folder of a run (runs/NAME), or of one target of it."
+
+
+@app.command(epilog="Example: distilbench view pocket")
+def view(
+    words: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help=_VIEWED)] = None,
+    runs: Runs = Path("runs"),
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help=_PORT)] = None,
+    plugins: Plugins = None,
+) -> None:
+    """Show runs in a browser, while they run and after: stages, loss curves, answers, verdicts, cost, tables, and
+    several runs side by side. Only this machine can read it; nothing is run or written. Ctrl-C ends it."""
+    try:
+        from distilbench.viewing.server import view as view_runs
+    except ModuleNotFoundError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise UserError("view needs starlette and uvicorn: pip install 'distilbench[view]'.") from error
+
+    view_runs(words or (), runs, port, plugins or (), lambda text: typer.echo(text, err=True))
 
 
 @app.command(epilog="Example: distilbench verify runs/pocket")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -28,6 +29,7 @@ from reports.page.page import Frame, page
 from reports.page.widgets import Section
 
 HOST = "127.0.0.1"
+PORT = 8377
 HOSTS = (HOST, "localhost")
 EVERY = 1.0  # seconds between two looks at a run
 HEADERS = {
@@ -123,9 +125,23 @@ async def follow(viewed: ViewedRun, every: float) -> AsyncIterator[str]:
         await asyncio.sleep(every)
 
 
-def open_socket(port: int | None, usual: int) -> socket.socket:
-    """On this machine only. Raises UserError where the port that was asked for is taken; no port: ``usual``, or any."""
-    for number in [usual, 0] if port is None else [port]:
+def view(
+    words: Sequence[str], runs: Path, port: int | None, plugins: Sequence[str], say: Callable[[str], object]
+) -> None:
+    """Serve until Ctrl-C. ``say`` is told the address. Raises UserError where there is no such run, or the port is
+    taken."""
+    library = Library(runs, words, plugins)
+    config = uvicorn.Config(
+        application(library), log_level="warning", timeout_graceful_shutdown=1, server_header=False, lifespan="off"
+    )
+    with open_socket(port) as server, suppress(KeyboardInterrupt):
+        say(f"{', '.join(library.all())}: http://{HOST}:{server.getsockname()[1]}/ (this machine only; Ctrl-C ends it)")
+        uvicorn.Server(config).run(sockets=[server])
+
+
+def open_socket(port: int | None) -> socket.socket:
+    """On this machine only. ``None``: ``PORT``, or any that is free."""
+    for number in [PORT, 0] if port is None else [port]:
         server = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -134,13 +150,5 @@ def open_socket(port: int | None, usual: int) -> socket.socket:
         except OSError as error:
             server.close()
             problem = error
-    raise UserError(f"--port {port}: {(problem.strerror or str(problem)).lower()}. Name another one, or 0 for any.")
-
-
-def serve(library: Library, server: socket.socket) -> None:
-    """Until Ctrl-C."""
-    config = uvicorn.Config(
-        application(library), log_level="warning", timeout_graceful_shutdown=1, server_header=False, lifespan="off"
-    )
-    with server, suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[server])
+    reason = (problem.strerror or str(problem)).lower()
+    raise UserError(f"--port {port}: {reason}. Name another one, or 0 for one that is free.")

@@ -8,7 +8,7 @@ function follow(address) {
     const box = document.getElementById(id);
     if (!box) return;
     const open = new Map([...box.querySelectorAll("details[data-key]")].map((one) => [one.dataset.key, one.open]));
-    box.innerHTML = html;
+    box.replaceChildren(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
     startScrolls(box);
     for (const one of box.querySelectorAll("details[data-key]")) if (open.has(one.dataset.key)) one.open = open.get(one.dataset.key);
   });
