@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -18,7 +19,7 @@ from distilbench.workflows.report import run_folder
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown_choice
 from judges.ledger.ledger import Ledger
-from reports.page.live import JudgeCalls, JudgeReply, LiveRun
+from reports.page.live import JudgeCalls, JudgeReply, LiveRun, state
 from reports.page.page import Frame, page
 from reports.page.widgets import Section, render
 from results.run.progress import newest_progress
@@ -35,6 +36,7 @@ class ViewedRun:
     name: str  # in addresses
     folder: Path
     plugins: Sequence[str] = ()
+    runs: str = ""  # --runs, as the commands on the page repeat it; empty: the usual folder
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _page: tuple[object, str] | None = None
     _live: LiveRun | None = None
@@ -42,7 +44,7 @@ class ViewedRun:
 
     @property
     def address(self) -> str:
-        return f"/runs/{self.name}"
+        return f"/runs/{quote(self.name, safe='')}"
 
     @property
     def ledger(self) -> Path:
@@ -54,6 +56,15 @@ class ViewedRun:
     def finished(self) -> FinishedRun:
         store = ArtifactStore(self.folder.parent / "store", sweep=False)
         return FinishedRun(self.folder, store, self.records())
+
+    def about(self) -> tuple[str, str]:
+        """Its state, and which tables it has from when."""
+        progress = self.live().progress()
+        records = {} if (progress and progress.alive) else self.records()
+        tables = ", ".join(f"{name} of {record.created[:10]}" for name, record in records.items())
+        if progress is not None and self.is_live():
+            return str(state(progress)["word"]).rstrip(".").lower(), tables
+        return "finished" if all(record.finished for record in records.values()) else "not finished", tables
 
     def is_live(self) -> bool:
         """Whether a command runs, or ended so early that there is nothing else to show."""
@@ -94,7 +105,7 @@ class ViewedRun:
             stamp = (tuple(links), self._stamp())
             if self._page is None or self._page[0] != stamp:
                 frame = Frame(links=links, attributes={"ledger": f"{self.address}/requests/"})
-                self._page = stamp, page_of_run(self.finished(), plugins=self.plugins, frame=frame)
+                self._page = stamp, page_of_run(self.finished(), plugins=self.plugins, frame=frame, runs=self.runs)
             return self._page[1]
 
     def _stamp(self) -> object:
@@ -164,13 +175,16 @@ class Library:
     def all(self) -> dict[str, ViewedRun]:
         """The chosen runs; where none was chosen, all that there are now: a run may begin later."""
         with self._lock:
-            for folder in self._chosen or run_folders(self._runs):
+            for folder in self._chosen or [one.absolute() for one in run_folders(self._runs)]:
                 if folder not in self._viewed:
                     names = {run.name for run in self._viewed.values()}
                     options = (folder.name, *(f"{folder.name}-{number}" for number in range(2, len(names) + 3)))
                     name = next(name for name in options if name not in names)
-                    self._viewed[folder] = ViewedRun(name, folder, self._plugins)
+                    self._viewed[folder] = ViewedRun(name, folder, self._plugins, self._place(folder))
             return {run.name: run for run in self._viewed.values()}
+
+    def _place(self, folder: Path) -> str:
+        return "" if folder.parent == Path("runs").absolute() else str(folder.parent)
 
     def run(self, name: str) -> ViewedRun:
         runs = self.all()
@@ -179,8 +193,7 @@ class Library:
         return runs[name]
 
     def index(self) -> str:
-        runs = [(run, run.is_live(), run.live().progress()) for run in self.all().values()]
-        html = render("runs.html.jinja", runs=runs)
+        html = render("runs.html.jinja", runs=[(run, *run.about()) for run in self.all().values()])
         return page("distilbench: runs", [Section("Runs", html)], Frame())
 
 

@@ -23,6 +23,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from distilbench.viewing.comparison import comparison_page
 from distilbench.viewing.library import Library, ViewedRun, warning
 from harness.errors import UserError
 from reports.page.page import Frame, page
@@ -57,52 +58,80 @@ class SafeHeaders:
         await self.app(scope, receive, send_with_headers)
 
 
-def application(library: Library, every: float = EVERY) -> Starlette:
-    def links() -> list[tuple[str, str]]:
-        return [("/", "All runs")] if len(library.all()) > 1 else []
+class Pages:
+    """What is served, by address."""
 
-    async def html(make: Callable[[], str]) -> Response:
+    def __init__(self, library: Library, every: float) -> None:
+        self.library, self.every = library, every
+
+    def links(self) -> list[tuple[str, str]]:
+        return [("/", "All runs"), ("/compare", "Side by side")] if len(self.library.all()) > 1 else []
+
+    async def html(self, make: Callable[[], str]) -> Response:
         """A page, made in a thread; what is wrong with a run is its page."""
         try:
             return HTMLResponse(await run_in_threadpool(make))
         except UserError as error:
             problem = Section("Problem", warning(str(error)))
-            return HTMLResponse(page("distilbench", [problem], Frame(links=links())), 404)
+            return HTMLResponse(page("distilbench", [problem], Frame(links=self.links())), 404)
 
-    async def index(request: Request) -> Response:
-        runs = list(library.all().values())
-        return RedirectResponse(runs[0].address) if len(runs) == 1 else await html(library.index)
+    def run_of(self, request: Request) -> ViewedRun:
+        return self.library.run(request.path_params["name"])
 
-    def run_of(request: Request) -> ViewedRun:
-        return library.run(request.path_params["name"])
+    async def index(self, request: Request) -> Response:
+        runs = list(self.library.all().values())
+        return RedirectResponse(runs[0].address) if len(runs) == 1 else await self.html(self.library.index)
 
-    async def run(request: Request) -> Response:
+    async def run(self, request: Request) -> Response:
+        """Live, or finished."""
+
         def make() -> str:
-            viewed = run_of(request)
-            return viewed.live_page(links()) if viewed.is_live() else viewed.report_page(links())
+            viewed = self.run_of(request)
+            return viewed.live_page(self.links()) if viewed.is_live() else viewed.report_page(self.links())
 
-        return await html(make)
+        return await self.html(make)
 
-    async def report(request: Request) -> Response:
-        return await html(lambda: run_of(request).report_page([*links(), (run_of(request).address, "The run")]))
+    async def report(self, request: Request) -> Response:
+        """The tables as they are, of a run that goes on too."""
 
-    async def judge_request(request: Request) -> Response:
-        return await html(lambda: run_of(request).request_page(request.path_params["key"], links()))
+        def make() -> str:
+            viewed = self.run_of(request)
+            live = [(viewed.address, "Live")] if viewed.is_live() else []
+            return viewed.report_page([*self.links(), *live])
 
-    async def events(request: Request) -> Response:
+        return await self.html(make)
+
+    async def compare(self, request: Request) -> Response:
+        """``?first=NAME``: the run that all others are compared with."""
+
+        def make() -> str:
+            runs = self.library.all()
+            first = self.library.run(request.query_params.get("first") or next(iter(runs)))
+            return comparison_page([first, *(run for run in runs.values() if run is not first)], self.links())
+
+        return await self.html(make)
+
+    async def judge_request(self, request: Request) -> Response:
+        return await self.html(lambda: self.run_of(request).request_page(request.path_params["key"], self.links()))
+
+    async def events(self, request: Request) -> Response:
         try:
-            viewed = run_of(request)
+            viewed = self.run_of(request)
         except UserError:
             return Response(status_code=404)
-        return StreamingResponse(follow(viewed, every), media_type="text/event-stream")
+        return StreamingResponse(follow(viewed, self.every), media_type="text/event-stream")
 
+
+def application(library: Library, every: float = EVERY) -> Starlette:
+    pages = Pages(library, every)
     return Starlette(
         routes=[
-            Route("/", index),
-            Route("/runs/{name:str}", run),
-            Route("/runs/{name:str}/report", report),
-            Route("/runs/{name:str}/events", events),
-            Route("/runs/{name:str}/requests/{key:str}", judge_request),
+            Route("/", pages.index),
+            Route("/compare", pages.compare),
+            Route("/runs/{name:str}", pages.run),
+            Route("/runs/{name:str}/report", pages.report),
+            Route("/runs/{name:str}/events", pages.events),
+            Route("/runs/{name:str}/requests/{key:str}", pages.judge_request),
         ],
         middleware=[Middleware(SafeHeaders), Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS))],
     )

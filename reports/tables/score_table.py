@@ -162,7 +162,7 @@ def _cell(cell: CellSummary, metric: Metric, min_coverage: float, with_lengths: 
         best=cell.best,
         tone=("good" if (delta or 0) > 0 else "bad") if cell.change.significant else "",
         marks=marks,
-        link="" if metric.measured else _link(cell, metric),
+        link="" if metric.measured else cell_link(cell, metric),
     )
 
 
@@ -189,7 +189,7 @@ def _tips(cell: CellSummary, shown: TableCell, column: ColumnSummary, summary: S
         yield "≈: not significantly different from the best trained row of this column"
 
 
-def _link(cell: CellSummary, metric: Metric) -> str:
+def cell_link(cell: CellSummary, metric: Metric) -> str:
     """As the page's question browser reads it."""
     values = {"benchmark": metric.group, "a": cell.row.title, "measure": f"share in {metric.title}"}
     return urlencode(values, errors="replace")

@@ -1,0 +1,268 @@
+"""Two runs side by side: the change of every cell that both have, paired on the questions that both were asked.
+
+Where both runs scored the same set of questions, their bootstrap replicates resample it alike, and the change is tested
+as within one run (``stats.contrast``). Where the sets differ, the questions with the same ids are paired. Without any,
+the two values are independent, and their intervals are all that is known. Holm's correction is over a column."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+
+from harness.contracts.benchmark import Metric
+from harness.contracts.target import Target
+from harness.errors import UserError
+from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, holm, resamples, seed_noise, seed_of
+from harness.text import clean, format_count
+from reports.tables.headline import name
+from reports.tables.score_table import cell_link, coarse_digits, metric_title
+from reports.tables.summary import CellSummary, Comparison, Summary, summarise
+from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter, text_table
+from results.run.results import Results
+
+REPLICATES = 1000
+SAME, NO_TEST = "the same answers and judgments in both runs", "not tested: fewer than 30 questions, or no replicates"
+NOT_PAIRED = "not paired: the two runs share no question; the test takes them as independent"
+SETTINGS = 80  # differing settings that are listed
+
+
+@dataclass(frozen=True)
+class CellChange:
+    """One cell of ``other`` minus that of ``first``, in the metric's unit."""
+
+    first: CellSummary
+    other: CellSummary
+    change: Comparison
+    note: str = ""  # how it was paired, where that is not the usual way
+
+    @property
+    def metric(self) -> Metric:
+        return self.first.metric
+
+
+@dataclass(frozen=True)
+class ComparedRuns:
+    first: str  # names of the runs
+    other: str
+    summary: Summary  # of ``first``
+    changes: Mapping[tuple[str, str], CellChange]  # by row and metric
+    apart: tuple[str, ...]  # what only one of them has
+
+
+def compare_runs(names: tuple[str, str], first: Results, other: Results, target: Target) -> ComparedRuns:
+    """Rows and columns are the same where their ids are."""
+    summaries = summarise(first, target, 0.0), summarise(other, target, 0.0)
+    rows, metrics = ([[row.id for row in one.rows] for one in summaries], [_metrics(one) for one in summaries])
+    changes: dict[tuple[str, str], CellChange] = {}
+    for metric in (metric for metric in metrics[0] if metric in metrics[1]):
+        draws = [cell.draws for one in summaries for cell in one.column(metric) if cell.draws is not None]
+        noise = seed_noise(draws)
+        column: dict[tuple[str, str], CellChange] = {}
+        for row in (row for row in rows[0] if row in rows[1]):
+            cells = summaries[0].cells[row, metric], summaries[1].cells[row, metric]
+            if cells[0].value is not None and cells[1].value is not None:
+                column[row, metric] = _change(cells, (first, other), noise)
+        p_values = {place: one.change.p for place, one in column.items() if one.change.p is not None}
+        corrected = holm(p_values)
+        changes |= {
+            place: replace(one, change=replace(one.change, p_holm=corrected.get(place)))
+            for place, one in column.items()
+        }
+    apart = []
+    for place, run in enumerate(names):
+        titles = [row.title for row in summaries[place].rows if row.id not in rows[1 - place]]
+        titles += [name(summaries[place], _metric(summaries[place], one)) for one in metrics[place]
+                   if one not in metrics[1 - place]]  # fmt: skip
+        apart += [f"Only in {clean(run)}: {', '.join(map(clean, titles))}."] if titles else []
+    return ComparedRuns(*names, summaries[0], changes, tuple(apart))
+
+
+def _metrics(summary: Summary) -> list[str]:
+    return [column.metric.id for column in summary.columns if not column.metric.measured]
+
+
+def _metric(summary: Summary, identity: str) -> Metric:
+    return next(column.metric for column in summary.columns if column.metric.id == identity)
+
+
+def _change(
+    cells: tuple[CellSummary, CellSummary], results: tuple[Results, Results], noise: SeedNoise | None
+) -> CellChange:
+    sources = [
+        [result.sources.get((cell.row.id, cell.metric.id, seed)) for seed in cell.values]
+        for cell, result in zip(cells, results, strict=True)
+    ]
+    made = [{(source.answers, source.judgments) for source in side if source} for side in sources]
+    delta = (cells[1].value or 0.0) - (cells[0].value or 0.0)
+    if made[0] == made[1] and made[0]:
+        return CellChange(*cells, Comparison(delta), SAME)
+    draws, note = [cells[0].draws, cells[1].draws], ""
+    questions = {source.questions if source else "" for side in sources for source in side}
+    count = min(cells[0].n, cells[1].n)
+    if draws[0] is None or draws[1] is None:
+        return CellChange(*cells, Comparison(delta), NO_TEST)
+    if len(questions) > 1 or "" in questions or draws[0].grid.shape[1] != draws[1].grid.shape[1]:
+        shared = _shared_questions(cells)
+        if not shared:
+            return CellChange(*cells, _independent(cells, delta), NOT_PAIRED)
+        draws, count = [_draws_on(shared, cell) for cell in cells], len(shared)
+        note = f"paired on the {format_count(count, 'question')} with the same id; the runs were asked different sets"
+    if count < FEW_QUESTIONS or draws[0] is None or draws[1] is None:
+        return CellChange(*cells, Comparison(delta), "; ".join(filter(None, (note, NO_TEST))))
+    estimate = contrast(draws[1], draws[0], count, noise)
+    change = Comparison(
+        estimate.value, estimate.low, estimate.high, estimate.p, error=estimate.error, freedom=estimate.freedom
+    )
+    return CellChange(*cells, change, note)
+
+
+def _shared_questions(cells: tuple[CellSummary, CellSummary]) -> list[str]:
+    """Ids that every seed of both cells has a share of, in the order of the first."""
+    shares = [score.per_question for cell in cells for score in cell.valued_scores]
+    return [question for question in shares[0] if all(question in one for one in shares)] if all(shares) else []
+
+
+def _draws_on(questions: Sequence[str], cell: CellSummary) -> Draws:
+    """The cell's values and replicates on these questions alone: the same resamples for whichever cell."""
+    shares = np.array([[score.per_question[one] for one in questions] for score in cell.valued_scores])
+    places = resamples(len(questions), REPLICATES, seed_of("bootstrap", cell.metric.id))
+    return Draws(shares.mean(axis=1), shares[:, places].mean(axis=2), not cell.row.baseline)
+
+
+def _independent(cells: tuple[CellSummary, CellSummary], delta: float) -> Comparison:
+    errors = []
+    for cell in cells:
+        if cell.low is None or cell.high is None or cell.n < FEW_QUESTIONS:
+            return Comparison(delta)
+        errors.append((cell.high - cell.low) / (2 * NormalDist().inv_cdf(0.975)))
+    error = float(np.hypot(errors[0], errors[1]))
+    if not error:
+        return Comparison(delta)
+    reach, p = NormalDist().inv_cdf(0.975) * error, 2 * NormalDist().cdf(-abs(delta) / error)
+    return Comparison(delta, delta - reach, delta + reach, p, error=error)
+
+
+def headline_of_change(compared: ComparedRuns) -> tuple[str, ...]:
+    """How many cells differ, and the clearest change: the largest in standard errors, as columns differ in scale."""
+    names = f"{clean(compared.other)} against {clean(compared.first)}"
+    tested = [one for one in compared.changes.values() if one.change.p is not None]
+    significant = [one for one in tested if one.change.significant]
+    if not tested:
+        equal = compared.changes and all(one.note == SAME for one in compared.changes.values())
+        return (f"{names}: {'all cells are the same artifacts' if equal else 'no cell could be tested'}.",)
+    clearest = max(significant or tested, key=lambda one: abs(one.change.delta or 0.0) / (one.change.error or np.inf))
+    place = f"{clean(clearest.first.row.title)} on {name(compared.summary, clearest.metric)}"
+    change = f"{_signed(clearest.change.delta or 0.0, coarse_digits(clearest.metric))} points"
+    if not significant:
+        count = f"none of {format_count(len(tested), 'cell')} differs significantly"
+        return f"{names}: {count}.", f"The clearest change is not significant either: {place}, {change}."
+    ups = sum((one.change.delta or 0.0) > 0 for one in significant)
+    verb = "differs" if len(significant) == 1 else "differ"
+    count = f"{len(significant)} of {format_count(len(tested), 'cell')} {verb} significantly"
+    return (
+        f"{names}: {count}, {ups} up and {len(significant) - ups} down.",
+        f"The clearest change: {place}, {change}.",
+    )
+
+
+def _signed(value: float, digits: int) -> str:
+    """``+4.1``, ``−0.3`` with a minus, ``0.0`` without a sign."""
+    text = f"{abs(value):.{digits}f}"
+    return text if float(text) == 0 else f"{'+' if value > 0 else '−'}{text}"
+
+
+def change_table(compared: ComparedRuns, page: str = "") -> Table:
+    """A column per metric: the change, its interval, and the two values. ``page``: address of the other run's page."""
+    letters: dict[str, str] = {}
+    metrics = list(dict.fromkeys(metric for _, metric in compared.changes))
+    columns = [TableColumn("Method", numeric=False)]
+    for identity in metrics:
+        metric = _metric(compared.summary, identity)
+        columns.append(TableColumn(metric_title(metric), clean(metric.group)))
+    rows = []
+    for row in compared.summary.rows:
+        if not any(place[0] == row.id for place in compared.changes):
+            continue
+        title = clean(row.title)
+        cells = [TableCell(title, sort=title, tone="faint" if row.baseline else "")]
+        for metric_id in metrics:
+            one = compared.changes.get((row.id, metric_id))
+            if one is None:
+                cells.append(TableCell("n/a", tips=("one of the runs has no value",)))
+                continue
+            marks = (letters.setdefault(one.note, letter(len(letters))),) if one.note else ()
+            cells.append(replace(_cell(one, compared, page), marks=marks))
+        rows.append(TableRow(tuple(cells), row.baseline))
+    legend = (
+        f"Change from {clean(compared.first)} to {clean(compared.other)} [95% interval], then the two values. "
+        "*: significant (paired on the same questions, p < 0.05 after Holm over the rows of a column)."
+    )
+    label = f"{compared.summary.target.label}: {clean(compared.other)} against {clean(compared.first)}"
+    return Table(
+        f"{compared.summary.target.name}-changes", "changes of its cells", tuple(columns), tuple(rows),
+        (legend, *compared.apart), tuple((mark, text) for text, mark in letters.items()), label,
+        data={"first": compared.first, "other": compared.other, "cells": _records(compared)},
+        records=_records(compared), summary=headline_of_change(compared),
+    )  # fmt: skip
+
+
+def _cell(one: CellChange, compared: ComparedRuns, page: str) -> TableCell:
+    digits, change = coarse_digits(one.metric), one.change
+    text = _signed(change.delta or 0.0, digits)
+    values = [f"{cell.value:.{one.metric.digits}f}" for cell in (one.first, one.other)]
+    lines, tips = [" → ".join(values)], [f"{clean(compared.first)}: {values[0]}, {clean(compared.other)}: {values[1]}"]
+    if change.low is not None and change.high is not None:
+        lines.insert(0, f"[{_signed(change.low, digits)}, {_signed(change.high, digits)}]")
+    if change.p_holm is not None:
+        verdict = "significant (*)" if change.significant else "not significant"
+        tips.append(f"p = {change.p_holm:.2g} after Holm: {verdict}")
+    return TableCell(
+        "=" if float(text.replace("−", "-")) == 0 else text,
+        sign="*" if change.significant else "",
+        lines=tuple(lines),
+        sort=change.delta,
+        best=change.significant,
+        tone=("good" if (change.delta or 0.0) > 0 else "bad") if change.significant else "",
+        tips=tuple(tips),
+        link=f"{page}#{cell_link(one.other, one.metric)}" if page else "",
+    )
+
+
+def _records(compared: ComparedRuns) -> list[dict[str, object]]:
+    return [
+        {
+            "row": row, "metric": metric, "first": one.first.value, "other": one.other.value,
+            "change": one.change.delta, "low": one.change.low, "high": one.change.high, "p": one.change.p,
+            "p_holm": one.change.p_holm, "significant": one.change.significant, "note": one.note,
+        }
+        for (row, metric), one in compared.changes.items()
+    ]  # fmt: skip
+
+
+def setting_table(names: tuple[str, str], first: Mapping[str, object], other: Mapping[str, object]) -> Table:
+    """The settings in which two resolved recipes differ."""
+    flat = _flat(first), _flat(other)
+    paths = [path for path in dict.fromkeys((*flat[0], *flat[1])) if flat[0].get(path) != flat[1].get(path)]
+    rows = [(path, *(clean(str(one.get(path, "–"))) for one in flat)) for path in paths[:SETTINGS]]
+    lines = [f"{len(paths) - SETTINGS} more are not listed."] if len(paths) > SETTINGS else []
+    lines += [] if paths else ["The recipes are the same."]
+    return text_table("settings", "Settings that differ", ("Setting", *map(clean, names)), rows, lines)
+
+
+def _flat(tree: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        flat |= _flat(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+    return flat
+
+
+def check_shared(first: Sequence[str], other: Sequence[str], names: tuple[str, str]) -> list[str]:
+    """Targets that both have. Raises UserError where there are none."""
+    shared = [target for target in first if target in other]
+    if not shared:
+        raise UserError(f"{names[0]} has {', '.join(first)}, {names[1]} has {', '.join(other)}: nothing to compare.")
+    return shared
