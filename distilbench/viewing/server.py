@@ -112,7 +112,11 @@ class Pages:
         return await self.html(make)
 
     async def judge_request(self, request: Request) -> Response:
-        return await self.html(lambda: self.run_of(request).request_page(request.path_params["key"], self.links()))
+        def make() -> str:
+            viewed = self.run_of(request)
+            return viewed.request_page(request.path_params["key"], [*self.links(), (viewed.address, "The run")])
+
+        return await self.html(make)
 
     async def events(self, request: Request) -> Response:
         try:

@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, holm, resamples, seed_noise, seed_of
 from harness.text import clean, format_count
 from reports.tables.headline import name
-from reports.tables.score_table import cell_link, coarse_digits, metric_title
+from reports.tables.score_table import cell_link, coarse_digits, metric_title, p_text
 from reports.tables.summary import CellSummary, Comparison, Summary, summarise
 from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter, text_table
 from results.run.results import Results
@@ -65,10 +65,9 @@ def compare_runs(names: tuple[str, str], first: Results, other: Results, target:
             cells = summaries[0].cells[row, metric], summaries[1].cells[row, metric]
             if cells[0].value is not None and cells[1].value is not None:
                 column[row, metric] = _change(cells, (first, other), noise)
-        p_values = {place: one.change.p for place, one in column.items() if one.change.p is not None}
-        corrected = holm(p_values)
+        corrected = holm({row: one.change.p for (row, _), one in column.items() if one.change.p is not None})
         changes |= {
-            place: replace(one, change=replace(one.change, p_holm=corrected.get(place)))
+            place: replace(one, change=replace(one.change, p_holm=corrected.get(place[0])))
             for place, one in column.items()
         }
     apart = []
@@ -218,7 +217,7 @@ def _cell(one: CellChange, compared: ComparedRuns, page: str) -> TableCell:
         lines.insert(0, f"[{_signed(change.low, digits)}, {_signed(change.high, digits)}]")
     if change.p_holm is not None:
         verdict = "significant (*)" if change.significant else "not significant"
-        tips.append(f"p = {change.p_holm:.2g} after Holm: {verdict}")
+        tips.append(f"{p_text(change.p_holm)} after Holm: {verdict}")
     return TableCell(
         "=" if float(text.replace("−", "-")) == 0 else text,
         sign="*" if change.significant else "",

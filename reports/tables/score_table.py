@@ -179,7 +179,7 @@ def _tips(cell: CellSummary, shown: TableCell, column: ColumnSummary, summary: S
         else:
             verdict = "significant (*)" if change.significant else "not significant"
             rows = format_count(column.comparisons, "row")
-            yield f"{text}, p = {change.p_holm:.2g} after Holm over {rows}: {verdict}"
+            yield f"{text}, {p_text(change.p_holm)} after Holm over {rows}: {verdict}"
     if cell.focus.significant:
         better = "better" if (cell.focus.delta or 0) > 0 else "worse"
         yield f"{shown.other_signs[0]}: {focus} is significantly {better} than this row"
@@ -187,6 +187,10 @@ def _tips(cell: CellSummary, shown: TableCell, column: ColumnSummary, summary: S
         yield "bold: the best trained row of this column"
     if cell.tied:
         yield "≈: not significantly different from the best trained row of this column"
+
+
+def p_text(p: float) -> str:
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 def cell_link(cell: CellSummary, metric: Metric) -> str:
