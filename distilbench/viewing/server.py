@@ -179,6 +179,7 @@ def open_socket(port: int | None) -> socket.socket:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind((HOST, number))
+            server.listen()  # from now on a browser waits for its page
             return server
         except OSError as error:
             server.close()

@@ -6,9 +6,11 @@ making. Text of models is escaped like all other text."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -103,13 +105,11 @@ class LiveRun:
 
     def sections(self) -> list[Section]:
         parts = self.parts()
-        live = ' aria-live="polite"'
+        box = Markup('<div id="live-{}">{}</div>')
         return [
-            Section(title, Markup('<div id="live-{0}"{1}>{2}</div>').format(
-                name, Markup(live if name == "state" else ""), Markup(parts.get(f"live-{name}", ""))  # noqa: S704
-            ))
+            Section(title, box.format(name, Markup(parts.get(f"live-{name}", ""))))  # noqa: S704  (autoescape made it)
             for name, title in TITLES.items()
-        ]  # fmt: skip
+        ]
 
     def _training(self, progress: CommandProgress) -> tuple[list[dict[str, object]], str]:
         logs = [
@@ -225,14 +225,16 @@ def state(progress: CommandProgress) -> dict[str, object]:
     over, failed, running = progress.of(BEFORE, DONE, ELSEWHERE), progress.of(FAILED), progress.of(RUNNING)
     counts = f"{len(over)} of {format_count(total, 'stage')} done"
     counts += f", {len(failed)} failed" if failed else ""
-    end = progress.heard if progress.was_killed else progress.ended
-    lines = []
+    end = progress.ended or (time.time() if progress.alive else progress.heard)
+    since, last = (f"{datetime.fromtimestamp(one, UTC):%d %B, %H:%M} UTC" for one in (progress.began, end))
+    span = f"Began {since}" + (f"; last heard of {last}" if progress.was_killed else "")
+    lines = [
+        {"text": f"{span}; {duration(end - progress.began)}{' so far' if progress.alive else ''}.", "is_bad": False}
+    ]
     if progress.alive:
         word, tone = "Running.", "good"
-        left = progress.seconds_left()
         text = f"{counts}, {len(running)} running, {len(progress.of(WAITING))} waiting."
-        rest = f"about {duration(left)} left" if left else "time left not known: a kind of stage has not finished yet"
-        lines.append({"text": rest[:1].upper() + rest[1:] + ".", "is_bad": False})
+        lines.append({"text": _left(*progress.time_left()), "is_bad": False})
     elif progress.was_killed:
         word, tone = "Killed.", "bad"
         text = f"{counts}. The command (process {progress.pid} on {progress.host}) is gone and wrote no last line."
@@ -249,8 +251,15 @@ def state(progress: CommandProgress) -> dict[str, object]:
     share = len(over) / total if total else None
     return {
         "word": word, "tone": tone, "text": text, "lines": lines, "share": share,
-        "percent": f"{100 * (share or 0):.0f}%", "seconds": end - progress.began if end else 0.0,
+        "percent": f"{100 * (share or 0):.0f}%",
     }  # fmt: skip
+
+
+def _left(seconds: float | None, unknown: Sequence[str]) -> str:
+    if seconds is None:
+        return "How much time is left is not known yet."
+    rest = f", not counting {', '.join(unknown)}: none has finished yet" if unknown else ""
+    return f"About {duration(seconds)} left{rest}."
 
 
 def _stages(progress: CommandProgress) -> tuple[Any, ...]:

@@ -40,16 +40,22 @@ def reverse(test: Comparison) -> Comparison:
 
 
 def _lead(summary: Summary, column: ColumnSummary) -> str:
-    """The focus row against the best other trained row; without a focus row the best row against the next."""
+    """The focus row against the best other trained row; without a focus row the best row against the next; one trained
+    row against the reference."""
     cells = [cell for cell in summary.column(column.metric.id) if cell.value is not None]
     trained = [cell for cell in cells if not cell.row.baseline]
+    where = name(summary, column.metric)
+    reference = next((cell for cell in cells if cell.row.id == summary.target.reference), None)
+    if len(trained) == 1 and reference is not None:
+        text = difference((trained[0].value or 0.0) - (reference.value or 0.0), column.metric)
+        titles = clean(trained[0].row.title), clean(reference.row.title)
+        return f"{titles[0]} is {text} {titles[1]} on {where}: {_significance(trained[0].change)}."
     compared, noun = (trained, "trained row") if len(trained) > 1 else (cells, "row")
     first = next((cell for cell in trained if cell.row.id == summary.target.focus), None)
     ranked = sorted(compared, key=lambda cell: -(cell.value or 0.0))  # stable: equal ones stay in the table's order
     is_focus = first is not None and len(trained) > 1
     first = first if first is not None and is_focus else ranked[0]
     other = next((cell for cell in ranked if cell is not first), None)
-    where = name(summary, column.metric)
     if other is None:
         return f"{clean(first.row.title)} has {first.value:.{column.metric.digits}f} on {where}{_interval(first)}."
     if is_focus:

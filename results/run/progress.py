@@ -169,24 +169,26 @@ class CommandProgress:
     def of(self, *states: str) -> list[StageProgress]:
         return [stage for stage in self.stages if stage.state in states]
 
-    def seconds_left(self) -> float | None:
-        """About, from what finished stages of each kind took and how many ran at once; ``None``: a kind is unknown."""
+    def time_left(self) -> tuple[float | None, list[str]]:
+        """Seconds, about, from what finished stages of each kind took and how many ran at once (``None``: nothing is
+        known), and the kinds that are not counted, because none has finished yet."""
         times: dict[str, list[float]] = {}
         for stage in self.of(DONE):
             times.setdefault(stage.kind, []).append(stage.seconds)
-        work, now = 0.0, self.heard
+        work, known, unknown = 0.0, False, dict[str, None]()
         for stage in self.of(RUNNING, WAITING):
-            usual = sum(times[stage.kind]) / len(times[stage.kind]) if stage.kind in times else None
             left = stage.seconds_left if stage.state == RUNNING else None
-            if left is None and usual is not None:
-                left = max(0.0, usual - (now - stage.began if stage.state == RUNNING else 0.0))
+            if left is None and stage.kind in times:
+                usual = sum(times[stage.kind]) / len(times[stage.kind])
+                left = max(0.0, usual - (self.heard - stage.began if stage.state == RUNNING else 0.0))
             if left is None:
-                return None
-            work += left
+                unknown[stage.kind] = None
+            else:
+                work, known = work + left, True
         busy = sum(stage.seconds for stage in self.of(DONE, FAILED))
-        busy += sum(now - stage.began for stage in self.of(RUNNING))
-        at_once = busy / (now - self.began) if now > self.began else 1.0
-        return work / max(1.0, at_once)
+        busy += sum(self.heard - stage.began for stage in self.of(RUNNING))
+        at_once = busy / (self.heard - self.began) if self.heard > self.began else 1.0
+        return work / max(1.0, at_once) if known else None, list(unknown)
 
 
 class ProgressReader:

@@ -1,12 +1,10 @@
 """The page in a real browser: it opens without an error, sorts, shows questions, and runs nothing of theirs.
 
-Debian's chromium (``apt-get install chromium``) driven by playwright. Where there is none the tests are skipped with
-the reason, unless DISTILBENCH_BROWSER=1 says that there must be one (``.ci/run`` does).
+``tests/browsers.py`` says which browser.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -17,26 +15,10 @@ import pytest
 
 from reports.page.widgets import FOLDER, visible
 from results.run.results import judged_benchmarks
+from tests.browsers import SECONDS, browser
 from tests.reports.shelves import HOSTILE, REFUSAL, books, rows, the_page, write
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SECONDS = 60_000
-"""Milliseconds that a step may take: a test machine may be busy."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        reason = "no chromium on the path (apt-get install chromium)"
-        if os.environ.get("DISTILBENCH_BROWSER") == "1":
-            pytest.fail(f"{reason}, but DISTILBENCH_BROWSER=1 says that there must be one")
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=SECONDS)
-        yield chromium
-        chromium.close()
+__all__ = ["browser"]
 
 
 @pytest.fixture(scope="module")
@@ -471,3 +453,84 @@ def test_a_cell_leads_to_its_verdicts_requests_and_thinking(page: OpenPage) -> N
     assert f"user: Compare <b>Baseline answer 1.</b> with {answer}" in texts
     assert visible(f"dpo wonders {HOSTILE}") in texts
     assert any(text.startswith("distilbench explain table1 dpo arena_hard.wr") and "'q1'" in text for text in texts)
+
+
+# What stands above, beside and below the tables
+
+
+def test_the_page_says_first_what_the_table_says(page: OpenPage) -> None:
+    assert page.page.inner_text(".lead") == "DPO is 0.3 points above STUDENT on Arena-Hard: not tested."
+    facts = page.page.inner_text(".about")
+    assert "Made " in facts and "By distilbench" in facts and "big teaches small" in facts and "judge-a" in facts
+
+
+def test_signs_say_what_they_mean(page: OpenPage) -> None:
+    """By mouse, by keyboard, and until Escape; the browser's own tip does not show beside it."""
+    sign = page.page.locator("#table-1 tbody tr", has_text="DPO").locator("small.tip").first
+    assert sign.get_attribute("title") is None and "change from STUDENT: " in sign.get_attribute("aria-description")
+    assert page.page.locator("#tip").is_hidden()
+    sign.hover()
+    assert page.page.inner_text("#tip") == sign.get_attribute("aria-description")
+    page.page.keyboard.press("Escape")
+    assert page.page.locator("#tip").is_hidden()
+    sign.focus()
+    assert page.page.locator("#tip").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("title", "start"), [("CSV", "target,run,"), ("JSON", "{"), ("LaTeX", "% "), ("Markdown", "**")]
+)
+def test_tables_can_be_saved(page: OpenPage, title: str, start: str) -> None:
+    with page.page.expect_download() as event:
+        page.page.locator("#table-1 button", has_text=title).click()
+    ending = {"CSV": "csv", "JSON": "json", "LaTeX": "tex", "Markdown": "md"}[title]
+    assert event.value.suggested_filename == f"table1.{ending}"
+    assert event.value.path().read_text(encoding="utf-8").startswith(start)
+
+
+@pytest.mark.parametrize("width", [390, 800, 1440])
+def test_nothing_is_cut_without_a_sign(browser: Any, path: Path, width: int) -> None:
+    """The page itself never scrolls sideways; what does says so, and its first column stays."""
+    opened = OpenPage(browser, path.as_uri(), viewport={"width": width, "height": 900})
+    page = opened.page
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.locator("details > summary", has_text="All ").click()  # the widest table
+    page.wait_for_timeout(50)
+    boxes = page.locator(".scroll:visible")
+    for place in range(boxes.count()):
+        box = boxes.nth(place)
+        more = box.evaluate("(box) => box.scrollWidth - box.clientWidth > 2")
+        hint = box.locator("xpath=preceding-sibling::p[@class='hint']")
+        assert hint.is_visible() == more and (box.get_attribute("data-more") is not None) == more
+        if more and box.locator("tbody th").count():
+            name = box.locator("tbody th").first
+            before = name.bounding_box()["x"]
+            box.evaluate("(box) => { box.scrollLeft = 9999; }")
+            page.wait_for_function("(box) => !box.hasAttribute('data-more')", arg=box.element_handle())
+            assert name.bounding_box()["x"] == pytest.approx(before, abs=1)
+    # what is wider than its box scrolls, wraps, or ends with an ellipsis
+    cut = """() => [...document.querySelectorAll("main *")].filter((one) => {
+      const style = getComputedStyle(one);
+      const hides = ["hidden", "clip"].includes(style.overflowX) && style.textOverflow !== "ellipsis";
+      return hides && one.offsetParent && one.scrollWidth > one.clientWidth + 2 && !one.closest("svg");
+    }).map((one) => `${one.tagName} ${one.className}`)"""
+    assert [one for one in page.evaluate(cut) if not one.startswith(("IMG", "SPAN snippet"))] == []
+    opened.context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figures_follow_dark_mode(browser: Any, path: Path, scheme: str) -> None:
+    """The corner of a figure is the page's own colour in both."""
+    opened = OpenPage(browser, path.as_uri(), color_scheme=scheme)
+    corner = """async (image) => {
+      image.loading = "eager";
+      await image.decode();
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [8, 8];
+      const pen = canvas.getContext("2d");
+      pen.drawImage(image, 0, 0);
+      return [...pen.getImageData(1, 1, 1, 1).data].slice(0, 3);
+    }"""
+    paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert opened.page.locator("figure img").first.evaluate(corner) == paper
+    opened.context.close()

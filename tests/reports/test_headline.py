@@ -99,6 +99,11 @@ def test_few_questions_are_not_tested() -> None:
     )
 
 
+def test_one_trained_row_stands_against_the_reference() -> None:
+    rows = {"student": (40.0, BASE), "dpo": (42.0, BASE + APART)}
+    assert said(results({LC: rows}))[0] == "DPO is 2.0 points above Student on AlpacaEval 2: significant."
+
+
 def test_one_row_is_a_value_and_no_row_is_nothing() -> None:
     alone = results({LC: {"student": (40.123, BASE)}})
     assert said(alone)[0] == "Student has 40.12 on AlpacaEval 2 [35.12, 45.12]."

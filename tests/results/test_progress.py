@@ -61,12 +61,12 @@ def test_a_running_command_can_be_followed(tmp_path: Path) -> None:
         assert (stage.state, stage.done, stage.info) == (RUNNING, 200, "steps, loss 0.5")
         # 200 - 100 steps in 20 s: 5 a second, and the 200 that are left take 40 s
         assert (stage.rate, stage.seconds_left) == (5.0, 40.0)
-        assert progress.seconds_left() is None  # no stage has shown how long training takes
+        assert progress.time_left() == (40.0, ["train"])  # of those that wait nothing is known
         clock.now += 10
         listener.on_finish(LABELS[1], 40.0)
         listener.on_start(LABELS[2])
         # one training took 40 s, one at a time: 40 s for the one that begins and 40 s for the one that waits
-        assert reader.read().seconds_left() == 80.0
+        assert reader.read().time_left() == (80.0, [])
         listener.on_failure(LABELS[2], "no space left")
         assert reader.read().alive
     progress = reader.read()
