@@ -488,40 +488,43 @@ def test_tables_can_be_saved(page: OpenPage, title: str, start: str) -> None:
     assert event.value.path().read_text(encoding="utf-8").startswith(start)
 
 
-@pytest.mark.parametrize("width", [390, 800, 1440])
-def test_nothing_is_cut_without_a_sign(browser: Any, path: Path, width: int) -> None:
+CUT = """() => [...document.querySelectorAll("main *")].filter((one) => {
+  const style = getComputedStyle(one);
+  const hides = ["hidden", "clip"].includes(style.overflowX) && style.textOverflow !== "ellipsis";
+  return hides && one.offsetParent && one.scrollWidth > one.clientWidth + 2 && !one.closest("svg");
+}).map((one) => `${one.tagName} ${one.className}`)"""
+"""What is wider than its box and neither scrolls, wraps nor ends with an ellipsis."""
+
+
+def test_nothing_is_cut_without_a_sign(page: OpenPage) -> None:
     """The page itself never scrolls sideways; what does says so, and its first column stays."""
-    opened = OpenPage(browser, path.as_uri(), viewport={"width": width, "height": 900})
-    page = opened.page
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.locator("details > summary", has_text="All ").click()  # the widest table
-    page.wait_for_timeout(50)
-    boxes = page.locator(".scroll:visible")
-    for place in range(boxes.count()):
-        box = boxes.nth(place)
-        more = box.evaluate("(box) => box.scrollWidth - box.clientWidth > 2")
-        hint = box.locator("xpath=preceding-sibling::p[@class='hint']")
-        assert hint.is_visible() == more and (box.get_attribute("data-more") is not None) == more
-        if more and box.locator("tbody th").count():
-            name = box.locator("tbody th").first
-            before = name.bounding_box()["x"]
-            box.evaluate("(box) => { box.scrollLeft = 9999; }")
-            page.wait_for_function("(box) => !box.hasAttribute('data-more')", arg=box.element_handle())
-            assert name.bounding_box()["x"] == pytest.approx(before, abs=1)
-    # what is wider than its box scrolls, wraps, or ends with an ellipsis
-    cut = """() => [...document.querySelectorAll("main *")].filter((one) => {
-      const style = getComputedStyle(one);
-      const hides = ["hidden", "clip"].includes(style.overflowX) && style.textOverflow !== "ellipsis";
-      return hides && one.offsetParent && one.scrollWidth > one.clientWidth + 2 && !one.closest("svg");
-    }).map((one) => `${one.tagName} ${one.className}`)"""
-    assert [one for one in page.evaluate(cut) if not one.startswith(("IMG", "SPAN snippet"))] == []
-    opened.context.close()
+    window, before = page.page, page.page.viewport_size
+    window.locator("details > summary", has_text="All ").click()  # the widest table
+    for width in (390, 800, 1440):
+        window.set_viewport_size({"width": width, "height": 900})
+        window.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert window.evaluate("document.documentElement.scrollWidth") <= width
+        boxes = window.locator(".scroll:visible")
+        for place in range(boxes.count()):
+            box = boxes.nth(place)
+            more = box.evaluate("(box) => box.scrollWidth - box.clientWidth > 2")
+            hint = box.locator("xpath=preceding-sibling::p[@class='hint']")
+            assert hint.is_visible() == more and (box.get_attribute("data-more") is not None) == more
+            if more and box.locator("tbody th").count():
+                name = box.locator("tbody th").first
+                x = name.bounding_box()["x"]
+                box.evaluate("(box) => { box.scrollLeft = 9999; }")
+                window.wait_for_function("(box) => !box.hasAttribute('data-more')", arg=box.element_handle())
+                assert name.bounding_box()["x"] == pytest.approx(x, abs=1)
+                box.evaluate("(box) => { box.scrollLeft = 0; }")
+        assert [one for one in window.evaluate(CUT) if not one.startswith(("IMG", "SPAN snippet"))] == []
+    window.set_viewport_size(before)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_figures_follow_dark_mode(browser: Any, path: Path, scheme: str) -> None:
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_figures_follow_dark_mode(page: OpenPage, scheme: str) -> None:
     """The corner of a figure is the page's own colour in both."""
-    opened = OpenPage(browser, path.as_uri(), color_scheme=scheme)
+    page.page.emulate_media(color_scheme=scheme)
     corner = """async (image) => {
       image.loading = "eager";
       await image.decode();
@@ -531,6 +534,5 @@ def test_figures_follow_dark_mode(browser: Any, path: Path, scheme: str) -> None
       pen.drawImage(image, 0, 0);
       return [...pen.getImageData(1, 1, 1, 1).data].slice(0, 3);
     }"""
-    paper = opened.page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
-    assert opened.page.locator("figure img").first.evaluate(corner) == paper
-    opened.context.close()
+    paper = page.page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    assert page.page.locator("figure img").first.evaluate(corner) == paper

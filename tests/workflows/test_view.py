@@ -198,15 +198,21 @@ def test_a_run_that_goes_on_is_live(tmp_path: Path) -> None:
 
 def test_a_killed_run_says_so_and_what_it_was_doing(tmp_path: Path) -> None:
     code = (
-        "import os\nfrom pathlib import Path\nfrom tests.workflows.test_view import going_on\n"
-        "with going_on(Path(os.environ['RUNS'])):\n    os.kill(os.getpid(), 9)\n"
+        "import os\nfrom pathlib import Path\nfrom harness.contracts.stage import RunListener, Stage\n"
+        "from results.run.progress import recorded\nstage = Stage('train', {'n': 1}, row='dpo', seed=0)\n"
+        "with recorded(Path(os.environ['RUNS'], 'new'), [stage], [stage.key], RunListener()) as listener:\n"
+        "    listener.on_start(stage.label)\n    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(RUNS=str(tmp_path)), check=False)
     assert done.returncode == -signal.SIGKILL
+    log = tmp_path / "store" / "tmp" / f"{TRAIN.key}.abc" / "model" / "training.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"step": 1, "loss": 0.75}\n{"step": 2, "loss": 0.5}\n')
     page = TestClient(application(Library(tmp_path)), base_url="http://127.0.0.1").get("/runs/new").text
     assert "Killed." in page and "Running when it was killed: train dpo seed 0." in page
     assert "the same command goes on from here" in page and "Was running" in page
-    assert "step 2, loss 0.5" not in page or "step 2 of 10, loss 0.5" in page
+    assert "step 2, loss 0.5 (first 0.75)" in page  # as far as it came
+    assert log.is_file()
 
 
 def test_the_stream_ends_where_the_run_does(runs: Path, tmp_path: Path) -> None:
