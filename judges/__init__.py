@@ -8,6 +8,7 @@ from judges.benchmarks import mt_bench
 from judges.benchmarks.alpaca_eval import benchmark as alpaca_eval
 from judges.benchmarks.arena_hard import benchmark as arena_hard
 from judges.benchmarks.gsm8k import benchmark as gsm8k
+from judges.benchmarks.own import choice, exact, lm_eval, pairwise, rating
 from judges.kinds import pocket as pocket_judge
 from judges.kinds import replay
 from judges.kinds import transformers as transformers_judge
@@ -24,6 +25,11 @@ BENCHMARKS: dict[str, AnyBenchmark] = {
         arena_hard.V2_WRITING_BENCHMARK,
         mt_bench.PAIRWISE_BENCHMARK,
         gsm8k.JSON_BENCHMARK,
+        pairwise.BENCHMARK,
+        rating.BENCHMARK,
+        exact.BENCHMARK,
+        choice.BENCHMARK,
+        lm_eval.BENCHMARK,
     )
 }
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("harness.errors", "harness.text", "harness.coroutines", "harness.api_key"),
     ("harness.types",),
-    ("harness.records", "harness.stats", "harness.thinking", "harness.journal"),
+    ("harness.records", "harness.rows", "harness.stats", "harness.thinking", "harness.journal"),
     ("harness.contracts",),
     ("harness.hardware", "harness.assets"),
     ("harness.models", "harness.multiple_choice"),
@@ -73,7 +73,7 @@ can be made again without a benchmark's or a method's code."""
 
 FOLDERS = ("distilbench", "harness", "methods", "judges", "results", "reports", "recipes")
 LINES, BODY, MODULES = 600, 60, 12
-PRODUCT_LINES = 43_600
+PRODUCT_LINES = 47_000
 """Lines of Python, JS, CSS and templates: new code must earn its place, so this number is raised by hand."""
 
 HEAVY = frozenset(
@@ -334,7 +334,8 @@ def test_no_branch_on_a_name_outside_its_own_file() -> None:
         f"{module}:{line} {names[text]} {text!r}"
         for module, tree in TREES.items()
         for line, text in compared(tree)
-        if text in names
+        # A method's options may have any value: it cannot see a benchmark (APART).
+        if text in names and not (names[text] == "benchmark" and module.startswith("methods."))
     ]
     assert not found, "\n".join(found)
     assert list(compared(ast.parse('if x == "dpo" or x in ("kd",) or "ipo" in y: pass'))) == [(1, "dpo"), (1, "kd")]

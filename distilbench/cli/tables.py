@@ -99,7 +99,7 @@ def list_names(
         (
             name,
             "needs a judge" if entry.needs_judge else "graded by rule",
-            ", ".join(metric.id for metric in entry.metrics),
+            ", ".join(metric.id for metric in entry.metrics) if entry.official else f"kind: {entry.summary}",
         )
         for name, entry in registry.benchmarks.items()
     ]
@@ -117,7 +117,7 @@ CHECKS = {
     "backend": "generates and reads log-probabilities with a tiny checkpoint",
     "executor": "runs stages that compute nothing",
 }
-_ENTRY = "An entry's name, or a Python file that brings one."
+_ENTRY = "An entry's name, or a Python file that brings one; of a benchmark also a recipe with columns of your own."
 NameOrFile = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help=_ENTRY)]
 
 

@@ -19,12 +19,13 @@ import psutil
 from packaging.requirements import Requirement
 
 from distilbench.installation import check_folders
-from distilbench.plugins import OURS, entries_of, load_registry
+from distilbench.plugins import CONTRACTS, OURS, entries_of, load_registry
 from distilbench.workflows.plan import plan
-from distilbench.workflows.specs import JUDGE, judge_entry, parse_options
+from distilbench.workflows.specs import JUDGE, judge_entry, overrides_of, parse_options
 from harness import assets
 from harness.checks.finding import Finding, run_checks
 from harness.checks.suites import SUITES
+from harness.contracts.benchmark import Benchmark
 from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
 from harness.contracts.options import RecipeError, options_from
 from harness.contracts.registry import Registry
@@ -32,7 +33,7 @@ from harness.contracts.stage import Stage
 from harness.errors import UserError, unknown_choice
 from harness.hardware import visible_gpus
 from harness.recipe.reader import SectionReader
-from harness.recipe.recipe import Recipe
+from harness.recipe.recipe import Recipe, load_recipe
 from harness.stages.graph import StageGraph
 from harness.text import format_count
 from judges.client.canary import CanaryRound, ask_round, rounds
@@ -222,8 +223,7 @@ def check(
     """
     if table not in OURS:
         raise unknown_choice("table", table, OURS)
-    for entry in entries_of(table, name_or_file, plugins):
-        config = parse_options(entry.config, options)
+    for entry, config in configured_entries(table, name_or_file, options, plugins):
         if table in SUITES:
             findings = run_checks(SUITES[table], entry, config)
         else:
@@ -232,6 +232,21 @@ def check(
             findings = check_method(entry, config)
         for finding in findings:
             yield entry, finding
+
+
+def configured_entries(
+    table: str, name_or_file: str, options: Mapping[str, object] | Sequence[str], plugins: Sequence[str]
+) -> Iterator[tuple[Any, Any]]:
+    """Entries with their options; of a recipe (``.yaml``) its columns, as it states them."""
+    if CONTRACTS[table] is Benchmark and Path(name_or_file).suffix in (".yaml", ".yml"):
+        registry = load_registry(plugins)
+        recipe = load_recipe(name_or_file, overrides_of(options), registry)
+        for name, column in recipe.benchmarks.items():
+            yield registry.benchmarks[column.kind].named(name, column.config), column.config
+        return
+    for entry in entries_of(table, name_or_file, plugins):
+        config = parse_options(entry.config, options)
+        yield (entry.named(entry.name, config) if isinstance(entry, Benchmark) else entry), config
 
 
 def ask_canary(

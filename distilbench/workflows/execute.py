@@ -192,6 +192,8 @@ def card(plan: Plan, benchmark: str) -> Card:
     official = column.benchmark.card(column.config)
     if baseline is None:
         return official
+    if not column.benchmark.official:
+        return replace(official, version=f"{official.version}, against the answers of {baseline}")
     text = f"Not official: head-to-head against the answers of {baseline}."
     return replace(official, deviations=(text, *official.deviations))
 

@@ -58,6 +58,9 @@ FLAGS: Final[Mapping[str, str]] = {
     "several-labels": "in a reply with several labels: the official rule takes one of them",
     "single-bracket": "from single brackets, which may be a citation or an index",
     "mirrored-label": "with the label written backwards",
+    "last-label": "from the last of several different verdicts in one reply",
+    "not-found": "of answers in which nothing to compare was found",
+    "no-letter": "of answers that name no choice",
     "stripped-token": "from tokens with spaces around them",
     "little-mass": "from tokens that have less than half of the probability",
     "no-mass": "missing: the tokens asked for have almost no probability; set the judge's logprobs or thinking_tokens",
@@ -107,8 +110,8 @@ class Benchmark(ABC, Generic[C]):
     """The name in BENCHMARKS, where a recipe gives the column a name of its own; empty: it has this one."""
     summary: str = ""
     """One line for lists."""
-    needs: frozenset[Capability] = frozenset({"generate"})
-    """What ``answer`` asks of a model."""
+    official: bool = True
+    """Whether it is a published protocol: departures from it are then told as such."""
     verdicts: tuple[float, float]
     """The worst and the best verdict that ``parse`` or ``grade`` can give: what a missing one could have been. Where
     answers are compared with a baseline's, a tie lies half way."""
@@ -166,6 +169,10 @@ class Benchmark(ABC, Generic[C]):
         """About: of one answer to one turn; ``None``: not known."""
         return None
 
+    def needs(self, config: C) -> frozenset[Capability]:
+        """What ``answer`` asks of a model."""
+        return frozenset({"generate"})
+
     @abstractmethod
     def answer(self, model: GeneratesText, questions: Sequence[Question], config: C, seed: int) -> list[Answer]:
         """Ask the model all turns of all questions; one answer per question, in order."""
@@ -191,6 +198,10 @@ class Benchmark(ABC, Generic[C]):
         self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: C, seed: int, replicates: int
     ) -> dict[str, tuple[Score, ...]]:
         """Pure: one Score per metric for every entrant. Joint, because length control may share difficulties."""
+
+    def caveat(self, config: C) -> str:
+        """For the footnote of a cell: what makes its number incomparable with published ones; empty: nothing."""
+        return ""
 
     @abstractmethod
     def card(self, config: C) -> Card: ...

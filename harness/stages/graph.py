@@ -115,10 +115,18 @@ class StageGraph:
     @cached_property
     def benchmarks(self) -> dict[str, ConfiguredBenchmark]:
         entries, table = self.recipe.benchmarks, self.registry.benchmarks
-        return {
-            name: ConfiguredBenchmark.load(table[entry.kind].named(name, entry.config), entry.config)
-            for name, entry in entries.items()
-        }
+        loaded: dict[str, ConfiguredBenchmark] = {}
+        problems: list[str] = []
+        for name, entry in entries.items():
+            benchmark = table[entry.kind].named(name, entry.config)
+            try:
+                loaded[name] = ConfiguredBenchmark.load(benchmark, entry.config)
+                loaded[name].benchmark.pins(entry.config)
+            except UserError as error:  # all columns' mistakes at once
+                problems.append(str(error) if benchmark.official else f"benchmarks.{name}: {error}")
+        if problems:
+            raise UserError("\n".join(problems))
+        return loaded
 
     @cached_property
     def judges(self) -> dict[str, ConfiguredJudge]:

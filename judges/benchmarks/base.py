@@ -193,11 +193,16 @@ def limit_questions(questions: Sequence[Question], benchmark: str, limit: int | 
 
 
 def ask(
-    model: GeneratesText, questions: Sequence[Question], sampling: Callable[[Question], Sampling], seed: int
+    model: GeneratesText,
+    questions: Sequence[Question],
+    sampling: Callable[[Question], Sampling],
+    seed: int,
+    system: str = "",
 ) -> list[Answer]:
     """Ask all turns of all questions, one call per turn and sampling; later turns see the model's earlier answers."""
     responses: list[list[Response]] = [[] for _ in questions]
-    conversations: list[list[Message]] = [[] for _ in questions]
+    opening: list[Message] = [{"role": "system", "content": system}] if system else []
+    conversations: list[list[Message]] = [list(opening) for _ in questions]
     for turn in range(max((len(question.turns) for question in questions), default=0)):
         groups: dict[Sampling, list[int]] = {}
         for index, question in enumerate(questions):

@@ -73,9 +73,11 @@ def _fence(name: str, turn: int, text: str) -> str:
     return f"<<{name} {turn} : {len(text)} characters : {digest}>>\n{text}\n<<end of {name} {turn} : {digest}>>\n\n"
 
 
-def _messages(kind: str, *columns: Sequence[str]) -> tuple[Message, ...]:
-    """System and user message; ``columns`` are one text per turn for each of ``FENCES``, shown turn by turn."""
-    system, intro, close = PROMPT_TEXTS[kind]
+def _messages(kind: str, *columns: Sequence[str], close: str = "") -> tuple[Message, ...]:
+    """System and user message; ``columns`` are one text per turn for each of ``FENCES``, shown turn by turn; ``close``:
+    in the place of the usual one."""
+    system, intro, usual_close = PROMPT_TEXTS[kind]
+    close = close or usual_close
     turns = len(columns[0])
     for name, texts in zip(FENCES[kind], columns, strict=True):
         if (len(texts) != turns and (texts or name != "reference")) or turns not in (1, 2):
@@ -95,9 +97,17 @@ def pair_label(turns: Sequence[str], first: Sequence[str], second: Sequence[str]
     return _messages("label", turns, first, second)
 
 
-def single_grade(turns: Sequence[str], answers: Sequence[str], references: Sequence[str] = ()) -> tuple[Message, ...]:
-    """Ask for ``[[1]]`` to ``[[10]]`` on the last answer. ``references``: one per turn, or none."""
-    return _messages("grade", turns, references, answers)
+def grade_close(low: int, high: int) -> str:
+    """How a grade is asked for on a scale from ``low`` to ``high``. The pocket judge knows 1 to 10."""
+    text = PROMPT_TEXTS["grade"][2].replace("from 1 (worst) to 10 (best)", f"from {low} (worst) to {high} (best)")
+    return text.replace("[[5]]", f"[[{(low + high) // 2}]]")
+
+
+def single_grade(
+    turns: Sequence[str], answers: Sequence[str], references: Sequence[str] = (), scale: tuple[int, int] = (1, 10)
+) -> tuple[Message, ...]:
+    """Ask for a grade (``[[1]]`` to ``[[10]]``) on the last answer. ``references``: one per turn, or none."""
+    return _messages("grade", turns, references, answers, close=grade_close(*scale))
 
 
 def read_prompt(messages: Sequence[Mapping[str, str]]) -> Pair | Grade | None:

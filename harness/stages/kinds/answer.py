@@ -42,7 +42,7 @@ def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, object
 
 def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int) -> Stage:
     benchmark = graph.benchmarks[name]
-    backend = graph.backend_use(KIND.name, KIND.needs["model"], model)
+    backend = graph.backend_use(KIND.name, benchmark.benchmark.needs(benchmark.config), model)
     params = {**answer_params(benchmark, seed), **backend.params}
     local = {"config": benchmark.options, **backend.local}
     return graph.add_with_models("answer", params, {}, {"model": model}, local, version=2, row=row, seed=seed)
@@ -118,6 +118,12 @@ def question_texts(benchmark: ConfiguredBenchmark) -> Sequence[TextLength]:
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
+    for stage in (stage for stage in stages if "endpoint" in stage.local):
+        benchmark = graph.benchmarks[stage.params["benchmark"]]
+        backend = graph.registry.backends[stage.local["backend"]]
+        if lack := ", ".join(backend.lacking_capabilities(benchmark.benchmark.needs(benchmark.config))):
+            text = f"{benchmark.name} needs {lack} of a model, which {stage.row}, behind a server, does not offer"
+            yield PlanIssue(True, f"{text}; name a checkpoint, or leave this benchmark out", forceable=False)
     # Every benchmark has its own answer stage of the same server: one request per server is enough.
     servers = [ServerOptions(**stage.local["endpoint"]) for stage in stages if "endpoint" in stage.local]
     for model, server in {server.model: server for server in servers}.items():
@@ -170,6 +176,10 @@ class ThinkingSeparator:
     def __init__(self, model: GeneratesText) -> None:
         self.model, self.name = model, model.name
         self.cut_by_context = 0
+
+    def __getattr__(self, name: str) -> Any:
+        """What ``Benchmark.needs`` names beside ``generate``: log-probabilities hold no thinking."""
+        return getattr(self.model, name)
 
     def generate(
         self, conversations: Sequence[Messages], sampling: Sampling, seed: int, n: int = 1

@@ -26,6 +26,7 @@ from harness.errors import UserError
 from harness.stages.graph import CHARS_PER_TOKEN, StageGraph
 from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.stages.kinds.answer import ANSWER_TOKENS
+from harness.text import format_count
 from harness.thinking import CUT
 from harness.types import Answer, Judgment, Reply, Request
 
@@ -97,11 +98,24 @@ def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tup
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
     names = {graph.recipe.benchmarks[stage.params["benchmark"]].judge for stage in stages}
+    for name in dict.fromkeys(stage.params["benchmark"] for stage in stages if "baseline" not in stage.inputs):
+        yield from without_baseline(graph.benchmarks[name])
     for name in sorted(names - {None}, key=str):
         judge = graph.judges[str(name)]
         if problem := judge.problem():
             yield PlanIssue(True, f"judge {name!r} ({judge.kind.name}): {problem}")
         yield from (PlanIssue(False, f"judge {name!r}: {note}") for note in judge.kind.notes(judge.config))
+
+
+def without_baseline(benchmark: ConfiguredBenchmark) -> Iterable[PlanIssue]:
+    questions = [] if benchmark.absence or not benchmark.benchmark.pairwise else benchmark.questions
+    lacking = [question.id for question in questions if len(question.baseline) < len(question.turns)]
+    if lacking:
+        text = (
+            f"{benchmark.name}: {format_count(len(lacking), 'question')} of {len(questions)} have no baseline answer "
+        )
+        text += f"(first: {lacking[0]}); say benchmarks.{benchmark.name}.baseline, a row or a file of answers"
+        yield PlanIssue(True, text, forceable=False)
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:

@@ -68,7 +68,7 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     for name, score in ((name, score) for name, row in scores.items() for score in row):
         key = name, score.metric
         full_score = replace(score, detail={**score.detail, **ends.get(key, {}), **noise.get(key, {})})
-        rows[name].append(add_note(full_score, params.get("baseline")))
+        rows[name].append(add_note(full_score, params.get("baseline"), benchmark))
     content = {name: [asdict(score) for score in row] for name, row in rows.items()}
     (context.folder / "scores.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
     all_scores = [score for row in rows.values() for score in row]
@@ -76,11 +76,13 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
     return {"entrants": len(entrants), "unscored": unscored, "scored": scored}
 
 
-def add_note(score: Score, baseline: str | None) -> Score:
-    """No published number can be compared with another baseline's."""
-    if baseline is None:
+def add_note(score: Score, baseline: str | None, benchmark: ConfiguredBenchmark) -> Score:
+    """No published number can be compared with another baseline's, or with that of another judge prompt."""
+    notes = [] if baseline is None else [f"against the answers of {baseline}"]
+    notes += [caveat] if (caveat := benchmark.benchmark.caveat(benchmark.config)) else []
+    if not notes:
         return score
-    note = f"not official: against the answers of {baseline}"
+    note = ("not official: " if benchmark.benchmark.official else "") + ", ".join(notes)
     return replace(score, note="; ".join(part for part in (note, score.note) if part))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,12 +29,11 @@ from judges.benchmarks import pocket_prompts
 from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
 from judges.benchmarks.answer_files import Row, has, name_of, require_field
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
+from judges.benchmarks.replies import LEAST_MASS, LITTLE_MASS, read_tokens
 from judges.benchmarks.scoring import Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
 BASELINE_FILE = "alpaca_eval/alpaca_eval_gpt4_baseline.json"
 TOP_LOGPROBS = 5
-LEAST_MASS = 0.01  # probability of m and M together below which there is no verdict
-LITTLE_MASS = 0.5  # below it a verdict is flagged
 
 
 @options
@@ -137,33 +135,7 @@ def equals_baseline(question: Question, answer: Answer) -> bool:
 
 def read_token(reply: Reply) -> Verdict:
     """Probability that the answer called m is better, from the first token or, failing that, from the text."""
-    # Log-probabilities first: at temperature 1 the sampled letter itself is only one draw from them.
-    if reply.first_token:
-        highest_mass = 0.0
-        # Exact tokens win over those with blanks: " m" may be listed beside "m" and is another token.
-        for strip_blanks in (False, True):
-            mass = {"m": 0.0, "M": 0.0}
-            for token, logp in reply.first_token.items():
-                name = token.strip() if strip_blanks else token
-                if name in mass and not math.isnan(logp):
-                    mass[name] += math.exp(min(logp, 0.0))
-            highest_mass = max(highest_mass, total := sum(mass.values()))
-            if total >= LEAST_MASS:
-                flags = ("stripped-token",) * strip_blanks + ("little-mass",) * (total < LITTLE_MASS)
-                return Verdict(mass["m"] / total, None, flags, min(total, 1.0))
-        tokens = ", ".join(repr(token) for token in list(reply.first_token)[:TOP_LOGPROBS])
-        finding = (
-            f"m and M have probability {highest_mass:.1g} together, below {LEAST_MASS:g} (first tokens: {tokens}): "
-            "rounding would decide"
-            if highest_mass
-            else f"neither m nor M among the first tokens ({tokens})"
-        )
-        remedy = "set logprobs=false of this judge to read its text, and thinking_tokens if it thinks"
-        return Verdict(None, f"{finding}; {remedy}", ("no-mass",))
-    letter = reply.text.strip().strip("\"'`.*").strip()
-    if letter in ("m", "M"):
-        return Verdict(float(letter == "m"), None, ("no-logprobs",))
-    return Verdict(None, f"the reply is neither m nor M: {reply.text[:40]!r}", ("no-logprobs",))
+    return read_tokens(reply, {"m": 1.0, "M": 0.0})
 
 
 def read_ranking(reply: Reply) -> Verdict:

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -37,10 +36,10 @@ from judges.benchmarks.base import (
     text_hash,
 )
 from judges.benchmarks.gsm8k.stops import cut_at_stop
+from judges.benchmarks.numbers import MINUS, number_in
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 
 FILTERS: Final = ("strict-match", "flexible-extract")
-MINUS: Final = "\N{MINUS SIGN}"
 INVALID: Final = "[invalid]"  # what lm-eval's filters give when they find nothing; it is marked wrong
 JSON_PART: Final = "json-answer"
 FORMS: Final = {
@@ -52,8 +51,6 @@ FORMS: Final = {
 _STRICT = re.compile(r"#### (\-?[0-9\.\,]+)")
 _FLEXIBLE = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 _BROKEN = re.compile(r'"answer"\s*:\s*"?([^"\n}]*)')
-_NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)(?:\s*/\s*\d+|[eE][+-]?\d+)?")
-_MOST_DIGITS = 3  # of an exponent: 1e999999999 has a billion digits
 _MOST_STARTS = 200  # opening braces tried in one reply: a reply of braces must not cost quadratic time
 HUB = "openai/gsm8k"
 JSON_PROMPT = (
@@ -199,17 +196,6 @@ def extract_answer(text: str) -> tuple[str | None, tuple[str, ...]]:
             return str(value["answer"]), ()
     broken = _BROKEN.findall(text)
     return (broken[-1].strip(), ("broken-json",)) if broken else (None, ())
-
-
-def number_in(text: str) -> Fraction | None:
-    """The first number of a short answer, without dollar signs and commas: ``$1,200.50``, ``3/4``, ``1.8e1``."""
-    match = _NUMBER.search(text.replace(",", "").replace("$", "").replace(MINUS, "-"))
-    if match is None or len(match[0].lower().partition("e")[2].lstrip("+-")) > _MOST_DIGITS:
-        return None
-    try:
-        return Fraction("".join(match[0].split()))
-    except (ValueError, ZeroDivisionError):
-        return None
 
 
 def is_right_number(answer: Answer, name: str, gold: str) -> bool:
