@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from distilbench.viewing.library import ViewedRun, warning
+from distilbench.viewing.library import ViewedRun
 from distilbench.workflows.finished_run import FinishedRun
 from harness.errors import UserError
 from reports.page.page import Frame, page, table_section
-from reports.page.widgets import Section, render, table
+from reports.page.widgets import Section, render, table, warning
 from reports.tables.runs_compared import change_table, check_shared, compare_runs, setting_table
 from reports.targets import find_target
 

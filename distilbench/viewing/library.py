@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from markupsafe import Markup
-
 from distilbench.plugins import load_registry
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.page import page_of_run, price_of, questions_of
@@ -217,7 +215,3 @@ def folder_of(runs: Path, word: str) -> Path:
         names = ", ".join(other.name for other in run_folders(runs)) or "none"
         raise UserError(f"{folder} holds no run: run the recipe first (distilbench run). Runs under {runs}: {names}.")
     return folder.absolute()
-
-
-def warning(text: str) -> Markup:
-    return Markup('<p class="warning">{}</p>').format(text)

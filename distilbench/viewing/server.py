@@ -24,10 +24,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from distilbench.viewing.comparison import comparison_page
-from distilbench.viewing.library import Library, ViewedRun, warning
+from distilbench.viewing.library import Library, ViewedRun
 from harness.errors import UserError
 from reports.page.page import Frame, page
-from reports.page.widgets import Section
+from reports.page.widgets import Section, warning
 
 HOST = "127.0.0.1"
 PORT = 8377

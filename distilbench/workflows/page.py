@@ -25,7 +25,7 @@ from reports.judge_comparison.tables import comparison_tables, read_comparison
 from reports.page import page
 from reports.page.question_browser import RequestsFunction
 from reports.page.run_card import JudgePrompt
-from reports.page.widgets import Section, figure
+from reports.page.widgets import Section, figure, warning
 from reports.page.widgets import table as table_html
 from results.run.record import Run, recorded_targets
 from results.store.locks import write_atomic
@@ -51,14 +51,20 @@ def page_of_run(
     registry = load_registry(plugins)
     parts = []
     for name in (name for name in finished.score_tables if name not in finished.problems):
-        results = finished.results(name)
+        try:
+            results, table = finished.results(name), finished.table(name, min_coverage)
+        except UserError as error:
+            finished.problems[name] = str(error)
+            continue
         questions, price = questions_of(results.run, registry), partial(price_of, results.run, registry)
         requests = requests_of(results.run, registry, questions)
         prompts = {benchmark: prompts_of(requests[benchmark], questions[benchmark]) for benchmark in requests}
-        table = finished.table(name, min_coverage)
         parts.append(page.PageTarget(table, results, questions, price, requests, prompts, runs))
+    if not parts and finished.problems:
+        raise UserError("\n".join(finished.problems.values()))
     target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
-    sections = [section for folder in target_folders if (section := judges_of(folder))]
+    sections = [Section(f"{name}: not shown", warning(text)) for name, text in finished.problems.items()]
+    sections += [section for folder in target_folders if (section := judges_of(folder))]
     names = {key: name for folder in target_folders for key, name in judge_names(folder, finished.store).items()}
     return page.page_of(parts, finished.store, sections, names, frame)
 
@@ -68,7 +74,7 @@ def judges_of(folder: Path) -> Section | None:
     try:
         comparison = read_comparison(folder / JUDGES)
     except UserError as error:  # the page is made all the same, and says it where the comparison would stand
-        return Section(title, Markup('<p class="warning">{}</p>').format(str(error)))
+        return Section(title, warning(str(error)))
     if comparison is None:
         return None
     with figure_style():

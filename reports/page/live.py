@@ -22,7 +22,7 @@ from harness.text import format_count
 from harness.types import Answer, Judgment
 from reports.page.run_card import PriceFunction, costs, duration
 from reports.page.widgets import Section, macros, table
-from results.run.lineage import Lineage
+from results.run.lineage import ArtifactMarker, Lineage
 from results.run.progress import (
     BEFORE,
     DONE,
@@ -76,6 +76,7 @@ class LiveRun:
     link: Callable[[str], str] = lambda key: ""  # address of a request in the ledger
     _reader: ProgressReader | None = None
     _samples: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _markers: dict[str, ArtifactMarker] = field(default_factory=dict)
     _files: dict[tuple[str, str], Path | None] = field(default_factory=dict)
 
     def progress(self) -> CommandProgress | None:
@@ -190,10 +191,11 @@ class LiveRun:
         }
 
     def _costs(self, progress: CommandProgress, calls: JudgeCalls | None) -> tuple[list[tuple[str, str]], Markup]:
-        markers = []
         for stage in progress.of(DONE, ELSEWHERE):
-            with suppress(KeyError, UserError):
-                markers.append(self.store.meta(stage.kind, stage.key))
+            if stage.key not in self._markers:
+                with suppress(KeyError, UserError):
+                    self._markers[stage.key] = self.store.meta(stage.kind, stage.key)
+        markers = [self._markers[one.key] for one in progress.of(DONE, ELSEWHERE) if one.key in self._markers]
         lines = []
         if calls is not None:
             known = f"${calls.dollars:,.2f}" if calls.priced else "no price known" if calls.calls else "$0.00"

@@ -36,6 +36,10 @@ class Section:
         return slug(self.title)
 
 
+def warning(text: str) -> Markup:
+    return Markup('<p class="warning">{}</p>').format(visible(text))
+
+
 def slug(text: str) -> str:
     """``text`` as an HTML id: lower-case letters, digits and hyphens, never empty."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"

@@ -21,6 +21,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from distilbench.cli import verify
 from distilbench.viewing.library import Library
 from distilbench.viewing.server import application, follow, open_socket
 from harness.contracts.stage import RunListener, Stage
@@ -28,7 +29,7 @@ from harness.errors import UserError
 from harness.types import Reply, Request
 from judges.ledger.ledger import Ledger, request_key
 from results.run.progress import recorded
-from results.run.record import write_run
+from results.run.record import read_run, write_run
 from results.store.store import ArtifactStore
 from tests.browsers import SECONDS, browser
 from tests.command import command, environment
@@ -265,6 +266,27 @@ def test_a_browser_follows_a_run_to_its_table(browser: Any, runs: Path, tmp_path
         assert page.url == f"{address}/runs/new/report"
         assert page.evaluate("window.hacked") is None and messages == []
         page.close()
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, runs: Path) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("uvicorn", "starlette")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "distilbench.viewing.server")
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(UserError, match=r"pip install 'distilbench\[view\]'"):
+        verify.view(["made-up"], runs)
+
+
+def test_a_target_that_cannot_be_shown_leaves_the_others(runs: Path, tmp_path: Path) -> None:
+    """Its score is gone: the page of the other table says so in a section of its own."""
+    record = read_run(runs / "again" / "table1" / "run.json")
+    cells = tuple(replace(cell, score="0" * 32) for cell in record.cells)
+    (tmp_path / "store").symlink_to(runs / "store")
+    write_run(tmp_path / "new" / "table1" / "run.json", record)
+    write_run(tmp_path / "new" / "figure4" / "run.json", replace(record, cells=cells))
+    page = TestClient(application(Library(tmp_path)), base_url="http://127.0.0.1").get("/runs/new")
+    assert page.status_code == 200 and 'id="table-1"' in page.text
+    assert "figure4: not shown" in page.text and "which is not in the store" in page.text
 
 
 def test_the_command_serves_until_it_is_stopped(runs: Path) -> None:

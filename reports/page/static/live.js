@@ -8,8 +8,10 @@ function follow(address) {
     const box = document.getElementById(id);
     if (!box) return;
     const open = new Map([...box.querySelectorAll("details[data-key]")].map((one) => [one.dataset.key, one.open]));
+    const places = new Map([...box.querySelectorAll(".scroll")].map((one) => [one.ariaLabel, one.scrollLeft]));
     box.replaceChildren(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
     startScrolls(box);
+    for (const one of box.querySelectorAll(".scroll")) one.scrollLeft = places.get(one.ariaLabel) || 0;
     for (const one of box.querySelectorAll("details[data-key]")) if (open.has(one.dataset.key)) one.open = open.get(one.dataset.key);
   });
   source.addEventListener("finished", () => {
