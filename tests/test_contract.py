@@ -79,7 +79,7 @@ def test_every_line_of_a_shipped_recipe_says_why(name: str) -> None:
     text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)
     sections = {"family", "prompts", "sampling", "reward", "train", "judges", "main", "statistics", "title"}
-    sections |= {"methods", "targets"}
+    sections |= {"methods", "targets", "searched", "values"}
     rows = (*load_registry().methods, "pad-", "alpaca_eval", "arena_hard", "mt_bench")
     for line in text.splitlines():
         key = line.strip().partition(":")[0]
