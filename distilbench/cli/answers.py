@@ -7,15 +7,17 @@ from typing import Annotated
 
 import typer
 
-from distilbench.cli.options import Overrides, Plugins, Runs
+from distilbench.cli.options import Overrides, Plugins, RunName, Runs
 from harness.errors import UserError
 from harness.text import first_of_each_kind, format_count
+from results.run.record import has_record
 
 app = typer.Typer()
 _BENCHMARK = "alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants."
 _PARTIAL = "Accept missing, doubled, foreign and contradicting rows; they are listed and counted."
 _KEEP_FAILED = "Take what reads like a failed generation ('nan', '$ERROR$') for the answer."
 _LEFT_OUT = "Leave out questions without an answer; they are counted and listed."
+_ANSWERS = "A folder that `distilbench import` wrote; or a run, as with --run."
 _TARGET = "Which target of the run; default: table1, or the only one."
 
 
@@ -62,11 +64,11 @@ def import_(
         typer.echo(f"note: {note}")
 
 
-@app.command(epilog="Example: distilbench export my-model --out official  (or: --run runs/pocket --row dpo -b gsm8k)")
+@app.command(epilog="Example: distilbench export my-model --out official  (or: export pocket --row dpo -b gsm8k)")
 def export(
-    folder: Annotated[Path | None, typer.Argument(help="A folder that `distilbench import` wrote.")] = None,
+    answers: Annotated[str | None, typer.Argument(metavar="FOLDER|RUN", help=_ANSWERS)] = None,
     out: Annotated[Path, typer.Option(help="Folder to write the official tool's files to.")] = Path("official"),
-    run: Annotated[str | None, typer.Option(help="A run's name or folder, instead of an imported folder.")] = None,
+    run: RunName | None = None,
     row: Annotated[str | None, typer.Option(help="Which row of the run: student, dpo, ...")] = None,
     seed: Annotated[int, typer.Option(help="Which training seed of the row.")] = 0,
     benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="Which benchmark of the run.")] = None,
@@ -81,16 +83,15 @@ def export(
     from distilbench.workflows.answers import answers_of_row, export_answers, missing_answers, read_import
     from distilbench.workflows.finished_run import load
 
-    if (folder is None) == (run is None):
-        raise UserError("name either a folder that `distilbench import` wrote, or --run with --row and --benchmark.")
-    if folder is not None:
-        answers = read_import(folder)
+    if (answers is None) == (run is None):
+        raise UserError("name either a folder that `distilbench import` wrote, or a run with --row and --benchmark.")
+    folder = Path(answers or "")
+    if answers and folder.is_dir() and not (has_record(folder) or (folder / "run.json").is_file()):
+        exported = read_import(folder)
     else:
-        # A name under --runs is the usual way; a folder is what a shell completes.
-        path = Path(str(run)) if Path(str(run)).is_dir() else runs / str(run)
-        answers = answers_of_row(load(path), row, benchmark, seed=seed, target=target)
-    for path in export_answers(answers, out, model=model, judge=judge, plugins=plugins or [], partial=partial):
+        exported = answers_of_row(load(run or str(answers), runs=runs), row, benchmark, seed=seed, target=target)
+    for path in export_answers(exported, out, model=model, judge=judge, plugins=plugins or [], partial=partial):
         typer.echo(str(path))
-    if partial and (question_ids := missing_answers(answers, plugins or [])):
+    if partial and (question_ids := missing_answers(exported, plugins or [])):
         examples = ", ".join(question_ids[:10]) + (", ..." if len(question_ids) > 10 else "")
         typer.echo(f"left out, without an answer: {format_count(len(question_ids), 'question')} ({examples})", err=True)

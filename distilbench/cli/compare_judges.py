@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distilbench.cli.options import Force, Listed, MaxCost, Plugins, Runs, words
+from distilbench.cli.options import Force, Listed, MaxCost, Plugins, RunName, Runs, words
 from distilbench.cli.plan import show_plan
 from distilbench.cli.screen import Display, console_of
 from harness.errors import UserError
@@ -23,7 +23,6 @@ _JUDGES = (
     "NAME=... names one. Conclusions of the first are checked with the others. "
     "Default: the run's own, or all annotators."
 )
-_RUN = "The run whose answers are judged: NAME or NAME/TARGET under --runs (default: pocket)."
 _ANNOTATIONS = "Compare these annotations (alpaca_eval's JSON, CSV, Parquet), not a run."
 _HUMANS = "Human annotations of the same answers, several per answer."
 _SIMULATED = "On pocket: N people simulated from the true scores, in place of a file."
@@ -37,7 +36,7 @@ _OUT = "Folder of the tables; default: runs/NAME/TARGET/judges."
 @app.command(epilog="Example: distilbench compare-judges --run pocket --judges main,gpt-4.1,small=llama@http://HOST/v1")
 def compare_judges(
     judges: Annotated[str | None, typer.Option(help=_JUDGES)] = None,
-    run: Annotated[str | None, typer.Option(help=_RUN)] = None,
+    run: RunName | None = None,
     annotations: Annotated[list[Path] | None, typer.Option(metavar="FILE", help=_ANNOTATIONS)] = None,
     humans: Annotated[Path | None, typer.Option(metavar="FILE", help=_HUMANS)] = None,
     simulate_humans: Annotated[int | None, typer.Option(min=2, metavar="N", help=_SIMULATED)] = None,

@@ -48,6 +48,7 @@ def numbers(text: str | None) -> list[int]:
 
 
 _RECIPE = "A shipped recipe's name or the path of a YAML file."
+_RUN = "A run: its name under --runs (pocket, or pocket/table1), the path of its folder, or its recipe."
 _TARGET = "Table or figure of the paper (table1), several with commas, or all."
 _METHODS = "Rows to make, separated by commas, or all; default: the target's and the recipe's."
 _SEEDS = "Training seeds, separated by commas; default: the recipe's."
@@ -63,6 +64,8 @@ _SET = "Change one value of the recipe: train.learning_rate=1e-6."
 Target = Annotated[str, typer.Argument(help=_TARGET, autocompletion=completing(lambda: (*TARGETS, ALL)))]
 RecipeName = Annotated[str, typer.Option("--recipe", "-r", help=_RECIPE, autocompletion=completing(recipe_names))]
 RecipeArgument = Annotated[str, typer.Argument(help=_RECIPE, autocompletion=completing(recipe_names))]
+RunName = Annotated[str, typer.Option("--run", "--recipe", "-r", metavar="RUN", help=_RUN)]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=_RUN)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=_SET)]
 Plugins = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=_PLUGIN)]
 Methods = Annotated[str | None, typer.Option(help=_METHODS, autocompletion=complete_rows, callback=words)]

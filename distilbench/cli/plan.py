@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from distilbench.workflows.plan import ColumnPower, RunOptions, WorkPlan
 
 app = typer.Typer()
-_PILOT = "Folder of a finished run whose variances are used; default: this recipe's own run, if there is one."
+_PILOT = "A run (its name, folder or recipe) whose variances are used; default: this recipe's own, if there is one."
 _SPREAD = (
     "Standard deviation of a column's change over questions (and, after the slash, of its score over training seeds)."
 )
@@ -49,7 +49,7 @@ def plan(
     target: Target = "table1",
     recipe: RecipeName = "pocket",
     every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
-    pilot: Annotated[Path | None, typer.Option(metavar="RUN", help=_PILOT)] = None,
+    pilot: Annotated[str | None, typer.Option(metavar="RUN", help=_PILOT)] = None,
     spread: Annotated[list[str] | None, typer.Option(metavar="METRIC=SD[/SD]", help=_SPREAD)] = None,
     simulate: Annotated[str | None, typer.Option(metavar="gpus=N,N", help=_SIMULATE)] = None,
     judges: Annotated[str | None, typer.Option(metavar="NAME,NAME", help=_JUDGES, callback=words)] = None,

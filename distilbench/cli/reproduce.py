@@ -18,6 +18,7 @@ from distilbench.cli.options import (
     Notes,
     Plugins,
     RecipeName,
+    RunName,
     Runs,
     Seeds,
     Target,
@@ -178,10 +179,10 @@ def search(
     show_trials(finished)
 
 
-@app.command(epilog="Example: distilbench report table1 --recipe pocket --min-coverage 0.9 --html")
+@app.command(epilog="Example: distilbench report table1 --run pocket --min-coverage 0.9 --html")
 def report(
     target: Target = "table1",
-    recipe: RecipeName = "pocket",
+    run: RunName = "pocket",
     runs: Runs = Path("runs"),
     min_coverage: MinCoverage = None,
     html: Annotated[bool, typer.Option("--html", help=_HTML)] = False,
@@ -189,14 +190,11 @@ def report(
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option(help=_OUT)] = None,
 ) -> None:
-    """Make tables again from what is in the store. Nothing is run.
-
-    The recipe may be a shipped name, a YAML file, or the name of a folder under runs/.
-    """
+    """Make tables again from what is in the store. Nothing is run."""
     from distilbench.workflows.report import report as make_report
 
     finished_run = make_report(
-        target, recipe, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or (), out=out
+        target, run, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or (), out=out
     )
     show_tables(finished_run, min_coverage, notes, page=html)
 

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
-from distilbench.cli.options import WORK_OPTIONS, Force, Plugins, RecipeName, Runs, Seeds, takes
+from distilbench.cli.options import (
+    WORK_OPTIONS,
+    Force,
+    Plugins,
+    RecipeName,
+    RunArgument,
+    RunName,
+    Runs,
+    Seeds,
+    takes,
+)
 from harness.errors import UserError
 from harness.text import format_count
 
@@ -22,7 +32,6 @@ app.add_typer(pocket, name="pocket")
 _QUESTION = "Id of a question: its answer, the judge's replies and the exact requests."
 _VIEWED = "Runs: names under --runs, folders or recipes; default: all."
 _PORT = "Port on 127.0.0.1; default: 8377, or a free one where that is taken. 0: a free one."
-_RUN = "Folder of a run (runs/NAME), or of one target of it."
 
 
 @app.command(epilog="Example: distilbench view pocket")
@@ -44,15 +53,16 @@ def view(
     view_runs(words or (), runs, port, plugins or (), lambda text: typer.echo(text, err=True))
 
 
-@app.command(epilog="Example: distilbench verify runs/pocket")
-def verify(run: Annotated[Path, typer.Argument(help=_RUN)], plugins: Plugins = None) -> None:
+@app.command(epilog="Example: distilbench verify pocket")
+def verify(run: RunArgument = "pocket", runs: Runs = Path("runs"), plugins: Plugins = None) -> None:
     """Check a finished run: checksums of all files behind its cells, every reply read again, every score made again.
 
     Nothing is run or written. Exit code 1 where something differs; the file and the cell are named.
     """
     from distilbench.workflows.verify import verify as verify_run
+    from results.run.find import find_run
 
-    verification = verify_run(run, plugins=plugins or ())
+    verification = verify_run(find_run(run, runs).path, plugins=plugins or ())
     typer.echo(f"checksums of {format_count(verification.artifacts, 'artifact')} compared")
     gap = f" ({verification.without_reply} have no reply in the ledger)" if verification.without_reply else ""
     typer.echo(f"{format_count(verification.judgments, 'judgment')} read again{gap}")
@@ -76,17 +86,16 @@ def explain(
     row: Annotated[str, typer.Argument(help="The row, as a recipe names it.")],
     metric: Annotated[str, typer.Argument(help="The column, such as alpaca_eval.lc.")],
     question: Annotated[str | None, typer.Option(help=_QUESTION)] = None,
-    recipe: RecipeName = "pocket",
+    run: RunName = "pocket",
     runs: Runs = Path("runs"),
     plugins: Plugins = None,
 ) -> None:
     """Say where a number comes from: its judgments, answers and checkpoint, and with --question every verdict on it."""
     from distilbench.cli.screen import printable
-    from distilbench.workflows.report import run_folder
     from distilbench.workflows.verify import explain as explain_cell
+    from results.run.find import find_run
 
-    folder = run_folder(runs, recipe)
-    for part in explain_cell(folder, target, row, metric, question=question, plugins=plugins or ()):
+    for part in explain_cell(find_run(run, runs).folder, target, row, metric, question=question, plugins=plugins or ()):
         typer.echo(f"{row}, {metric}, seed {part.seed}")
         for heading, text in part.lines:
             typer.echo(f"  {heading}: {printable(text)}".replace("\n", "\n    "))

@@ -13,13 +13,13 @@ from urllib.parse import quote
 from distilbench.plugins import load_registry
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.page import page_of_run, price_of, questions_of
-from distilbench.workflows.report import run_folder
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown_choice
 from judges.ledger.ledger import Ledger
 from reports.page.live import JudgeCalls, JudgeReply, LiveRun, state
 from reports.page.page import Frame, page
 from reports.page.widgets import Section, render
+from results.run.find import find_run, run_names
 from results.run.progress import newest_progress
 from results.run.record import Run, check_runs, read_run, recorded_targets
 from results.store.store import ArtifactStore
@@ -200,18 +200,9 @@ def is_run(folder: Path) -> bool:
 
 
 def run_folders(runs: Path) -> list[Path]:
-    return sorted(folder for folder in runs.glob("*") if folder.is_dir() and is_run(folder))
+    return [runs / name for name in run_names(runs, is_run)]
 
 
 def folder_of(runs: Path, word: str) -> Path:
-    """Of a run that has begun: a folder, a name under ``runs``, or a recipe."""
-    for folder in (Path(word), runs / word):
-        if (folder / "run.json").is_file():
-            return folder.parent.absolute()
-        if is_run(folder):
-            return folder.absolute()
-    folder = run_folder(runs, word)
-    if not is_run(folder):
-        names = ", ".join(other.name for other in run_folders(runs)) or "none"
-        raise UserError(f"{folder} holds no run: run the recipe first (distilbench run). Runs under {runs}: {names}.")
-    return folder.absolute()
+    """Of a run that has begun, by the words that every command takes."""
+    return find_run(word, runs, is_run).folder.absolute()

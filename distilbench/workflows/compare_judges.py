@@ -29,7 +29,7 @@ from harness.recipe.sections import stored_options
 from harness.stages.kinds.judge import judge_stage
 from reports.targets import EVAL, TARGETS
 from results.run.lineage import ArtifactMarker, Lineage, ScoreSource
-from results.run.record import Run, check_runs, read_run
+from results.run.record import Run, read_run
 from results.run.results import Results, read_results
 from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
@@ -225,8 +225,7 @@ def _plan(judged_run: JudgedRun, judges: Sequence[str], options: ComparisonOptio
 
 def _judged_run(run: str, options: ComparisonOptions) -> JudgedRun:
     runs = Path(options.get("runs", "runs"))
-    check_runs(runs)
-    finished_run, registry = load(runs / run), load_registry(options.get("plugins", ()))
+    finished_run, registry = load(run, runs=runs), load_registry(options.get("plugins", ()))
     return JudgedRun(finished_run.folder / finished_run.choose(), finished_run.results(), finished_run.store, registry)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harness.errors import UNWRITABLE, UserError, unknown_choice
 from reports.targets import find_target
 from reports.write import make_table, write_table
+from results.run.find import RUNS, find_run
 from results.run.lineage import Lineage, ScoreSource
 from results.run.record import Run, read_run, recorded_targets
 from results.run.results import Results, join
@@ -189,21 +190,17 @@ class FinishedRun:
         return target or ("table1" if "table1" in self.records else self.targets[0])
 
 
-def load(folder: str | Path, targets: Sequence[str] = (), out: Path | None = None) -> FinishedRun:
-    """A run made before, with these targets or all. ``out``: where ``write`` puts its files. Raises UserError where
-    ``folder`` holds none."""
-    place = Path(folder)
-    # run.json lies in a target's folder: that folder names the run and one target of it
-    if (place / "run.json").is_file():
-        place, targets = place.parent, (place.name,)
+def load(
+    run: str | Path, targets: Sequence[str] = (), out: Path | None = None, *, runs: str | Path = RUNS
+) -> FinishedRun:
+    """A run made before (its name under ``runs``, its folder, or its recipe), with these targets or all. ``out``: where
+    ``write`` puts its files. Raises UserError where there is none."""
+    place, target = find_run(run, Path(runs))
     recorded = recorded_targets(place)
-    if not recorded:
-        runs = sorted({path.parent.parent.name for path in place.parent.glob("*/*/run.json")})
-        hint = f" The runs beside it: {', '.join(runs)} (report: --recipe NAME)." if runs else ""
-        raise UserError(f"{place} holds no run: run the recipe first (distilbench run).{hint}")
+    targets = targets or ([target] if target else recorded)
     for name in targets:
         if name not in recorded:
             names = ", ".join(recorded)
             raise UserError(f"{place} has {names}, but not {name}: run it first (distilbench reproduce {name}).")
-    records = {name: read_run(place / name / "run.json") for name in targets or recorded}
+    records = {name: read_run(place / name / "run.json") for name in targets}
     return FinishedRun(place, ArtifactStore(place.parent / "store"), records, out=out)

@@ -24,6 +24,7 @@ from harness.stages.kind import PlanIssue
 from reports.tables.power import Variances, pilot_variances
 from reports.tables.summary import scale
 from reports.targets import find_target, find_targets
+from results.run.find import find_run
 from results.run.record import check_runs, read_run, recorded_targets
 from results.run.results import read_scored
 from results.store.store import ArtifactStore
@@ -224,8 +225,8 @@ def _read_spreads(spreads: Iterable[str], work: WorkPlan) -> dict[str, Variances
 
 def _pilot(work: WorkPlan, target: str, pilot: str | Path | None) -> tuple[Mapping[str, list[Variances]], str]:
     """Variances by metric, and the run's name."""
-    folder = work.folder if pilot is None else Path(pilot)
     try:
+        folder = work.folder if pilot is None else find_run(pilot, work.runs).folder
         tables = [name for name in recorded_targets(folder) if not find_target(name).compares_judges]
         name = target if target in tables else next(iter(tables), target)
         file = folder / name / "run.json"

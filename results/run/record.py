@@ -102,6 +102,11 @@ def recorded_targets(folder: Path) -> list[str]:
     return sorted(file.parent.name for file in folder.glob("*/run.json"))
 
 
+def has_record(folder: Path) -> bool:
+    """Whether it is that of a run, ``runs/NAME``."""
+    return bool(recorded_targets(folder))
+
+
 def write_run(path: Path, run: Run) -> Path:
     """Raises UserError where the run contradicts itself."""
     _check(path, run)

@@ -165,5 +165,5 @@ def test_a_run_is_found_by_its_own_folder(tmp_path: Path) -> None:
         UserError, match=r"has table1, table2, table6, but not table3: run it first \(distilbench repro"
     ):
         load(tmp_path / "pocket", ["table3"])
-    with pytest.raises(UserError, match="The runs beside it: pocket"):
+    with pytest.raises(UserError, match=r"Did you mean .*pocket.*Runs under .*: pocket"):
         load(tmp_path / "poket")

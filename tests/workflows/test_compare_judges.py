@@ -128,7 +128,7 @@ def test_a_report_asks_no_judge(tables: Path) -> None:
     assert list(run.problems) == ["table5"]
     assert (run.folder / "report/table1.md").is_file() and (run.folder / "report/report.html").is_file()
     assert repr(run) == "FinishedRun('given', targets=('table5', 'table1'), finished=True)"
-    with pytest.raises(UserError, match=r"The runs beside it: given \(report: --recipe NAME\)"):
+    with pytest.raises(UserError, match=r"Runs under .*: given"):
         distilbench.report("table1", runs=tables)
 
 
