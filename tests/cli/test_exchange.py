@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.answers import export, import_
+from distilbench.cli.exchange.answers import export, import_
 from harness.contracts.options import RecipeError
 from harness.errors import UserError
 from harness.records import read_records
