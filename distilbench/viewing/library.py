@@ -94,7 +94,7 @@ class ViewedRun:
             sections = self.live().sections()
         attributes = {"events": f"{self.address}/events", "report": f"{self.address}/report"}
         if recorded_targets(self.folder):
-            links = [*links, (f"{self.address}/report", "Table so far")]
+            links = [*links, (f"{self.address}/report", "Tables so far")]
         return page(f"distilbench: {self.name}", sections, Frame(links=links, attributes=attributes))
 
     def report_page(self, links: Sequence[tuple[str, str]]) -> str:
