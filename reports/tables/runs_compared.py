@@ -37,6 +37,7 @@ class CellChange:
     other: CellSummary
     change: Comparison
     note: str = ""  # how it was paired, where that is not the usual way
+    values: tuple[float, float] | None = None  # on the questions that were paired, where those are not all
 
     @property
     def metric(self) -> Metric:
@@ -108,14 +109,18 @@ def _change(
         if not shared:
             return CellChange(*cells, _independent(cells, delta), NOT_PAIRED)
         draws, count = [_draws_on(shared, cell) for cell in cells], len(shared)
-        note = f"paired on the {format_count(count, 'question')} with the same id; the runs were asked different sets"
+        note = (
+            f"paired on the {format_count(count, 'question')} with the same id, of which the two values are; the runs "
+            "were asked different sets"
+        )
     if count < FEW_QUESTIONS or draws[0] is None or draws[1] is None:
         return CellChange(*cells, Comparison(delta), "; ".join(filter(None, (note, NO_TEST))))
     estimate = contrast(draws[1], draws[0], count, noise)
     change = Comparison(
         estimate.value, estimate.low, estimate.high, estimate.p, error=estimate.error, freedom=estimate.freedom
     )
-    return CellChange(*cells, change, note)
+    values = (float(draws[0].values.mean()), float(draws[1].values.mean())) if note else None
+    return CellChange(*cells, change, note, values)
 
 
 def _shared_questions(cells: tuple[CellSummary, CellSummary]) -> list[str]:
@@ -211,7 +216,7 @@ def change_table(compared: ComparedRuns, page: str = "") -> Table:
 def _cell(one: CellChange, compared: ComparedRuns, page: str) -> TableCell:
     digits, change = coarse_digits(one.metric), one.change
     text = _signed(change.delta or 0.0, digits)
-    values = [f"{cell.value:.{one.metric.digits}f}" for cell in (one.first, one.other)]
+    values = [f"{value:.{one.metric.digits}f}" for value in one.values or (one.first.value, one.other.value)]
     lines, tips = [" → ".join(values)], [f"{clean(compared.first)}: {values[0]}, {clean(compared.other)}: {values[1]}"]
     if change.low is not None and change.high is not None:
         lines.insert(0, f"[{_signed(change.low, digits)}, {_signed(change.high, digits)}]")
@@ -231,14 +236,17 @@ def _cell(one: CellChange, compared: ComparedRuns, page: str) -> TableCell:
 
 
 def _records(compared: ComparedRuns) -> list[dict[str, object]]:
-    return [
-        {
+    """``first_paired``, ``other_paired``: on the questions that were paired, where those are not all."""
+    records = []
+    for (row, metric), one in compared.changes.items():
+        change, paired = one.change, one.values or (None, None)
+        records.append({
             "row": row, "metric": metric, "first": one.first.value, "other": one.other.value,
-            "change": one.change.delta, "low": one.change.low, "high": one.change.high, "p": one.change.p,
-            "p_holm": one.change.p_holm, "significant": one.change.significant, "note": one.note,
-        }
-        for (row, metric), one in compared.changes.items()
-    ]  # fmt: skip
+            "first_paired": paired[0], "other_paired": paired[1], "change": change.delta, "low": change.low,
+            "high": change.high, "p": change.p, "p_holm": change.p_holm, "significant": change.significant,
+            "note": one.note,
+        })  # fmt: skip
+    return records
 
 
 def setting_table(names: tuple[str, str], first: Mapping[str, object], other: Mapping[str, object]) -> Table:

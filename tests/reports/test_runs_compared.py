@@ -88,6 +88,8 @@ def test_other_questions_are_paired_by_their_ids() -> None:
     one = compare_runs(("a", "b"), first, other, TABLE1).changes["dpo", "gsm8k.acc"]
     assert one.change.delta == pytest.approx(10) and one.change.significant  # every resample differs by just 10
     assert one.note.startswith("paired on the 40 questions with the same id")
+    # of the shared questions: the mean of 20, 21, ..., 59, and 10 more
+    assert one.values == pytest.approx((39.5, 49.5))
 
 
 def test_without_a_shared_question_the_intervals_are_all_there_is() -> None:
