@@ -59,7 +59,8 @@ def test_nothing_is_lost(registry: Registry) -> None:
     papers_rows = {"kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd"}
     assert papers_rows <= set(registry.methods)
     further = {"arena_hard_v2", "arena_hard_v2_writing", "mt_bench_pairwise", "gsm8k_json"}
-    assert set(registry.benchmarks) == {"alpaca_eval", "arena_hard", "mt_bench", "gsm8k"} | further
+    own = {"pairwise", "rating", "exact", "choice", "lm_eval"}
+    assert set(registry.benchmarks) == {"alpaca_eval", "arena_hard", "mt_bench", "gsm8k"} | further | own
     assert set(PAPER) == set(load_recipe("pocket", (), registry).benchmarks)
     assert {"pocket", "openai", "transformers", "replay"} <= set(registry.judges)
     assert set(shipped_recipes()) == {"pocket", "smollm2", "qwen2.5", *PAPERS}

@@ -183,9 +183,9 @@ def test_any_row_may_start_from_another(family: list[str]) -> None:
 
 
 def test_kd_may_store_its_teacher_and_shares_the_store_between_seeds(family: list[str]) -> None:
-    work = plan(*family, "seeds=[0, 1]", "methods.kd={top_k: 100}", rows=("kd",))
+    work = plan(*family, "seeds=[0, 1]", "methods.kd={top_k: 100, temperature: 2.0}", rows=("kd",))
     (store,) = [stage for stage in work.stages if stage.kind == "teacher_distributions"]
-    assert (store.params["top_k"], store.params["temperature"]) == (100, 1.0)
+    assert (store.params["top_k"], store.params["temperature"]) == (100, 2.0)
     for stage in work.stages:
         if stage.kind == "train":
             assert stage.inputs["distributions:family"] == store.ref and "teacher" not in stage.params

@@ -209,12 +209,10 @@ def test_a_row_like_another_has_its_options_but_its_own() -> None:
 
 def test_a_targets_variant_of_such_a_row(tmp_path: Path) -> None:
     """Figure 5 varies alpha of the row pad-ppd, whatever that row is like."""
-    recipe = load_recipe(
-        "pocket", ["methods.mine={method: pad-ppd, beta: 4}", "methods.pad-ppd={like: mine}"], REGISTRY,
-        REGISTRY.targets["figure5"],
-    )  # fmt: skip
+    changes = ["methods.mine={method: pad-ppd, standardise_teacher: true}", "methods.pad-ppd={like: mine}"]
+    recipe = load_recipe("pocket", changes, REGISTRY, REGISTRY.targets["figure5"])
     row = recipe.methods["pad-ppd-alpha0.2"]
-    assert (row.method, row.config.beta, row.config.alpha) == ("pad-ppd", 4, 0.2)
+    assert (row.method, row.config.standardise_teacher, row.config.alpha) == ("pad-ppd", True, 0.2)
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,12 @@ def test_a_plan_says_what_each_column_will_detect(tmp_path: Path, capsys: pytest
     for wrong, words in (("gsm.acc=3", "Did you mean 'gsm8k.acc'"), ("gsm8k.acc=x", "write METRIC=SD")):
         with pytest.raises(UserError, match=words):
             work.power(spreads=[wrong])
-    with pytest.raises(UserError, match="is not there"):
+    with pytest.raises(UserError, match="there is no run"):
         work.power(tmp_path / "none")
 
 
 def test_rows_that_are_the_same_training_are_one_entrant_of_a_score(tmp_path: Path) -> None:
-    work = plan(methods=["dpo", "twin"], set=["methods.twin={method: dpo}", "seeds=[0, 1]"], runs=tmp_path)
+    work = plan(methods=["dpo", "twin"], set=["methods.twin={like: dpo}", "seeds=[0, 1]"], runs=tmp_path)
     entrants = {stage.key: stage.params["entrants"] for stage in work.first.scores}
     assert all(len(set(names)) == len(names) for names in entrants.values())
     cells = {(cell.row, cell.metric, cell.seed): cell for cell in describe(work.first, work.store).cells}
