@@ -9,6 +9,7 @@ from harness.contracts.stage import Ref
 from harness.errors import UserError, unknown_choice
 from results.run.lineage import ArtifactMarker
 from results.run.record import RowSpec, Run
+from results.run.students import student_name
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class TrainedStudent:
     @property
     def name(self) -> str:
         """``pad-ppd-seed0``, as its link under ``runs/NAME/students`` is called."""
-        return f"{self.spec.id}-seed{self.seed}"
+        return student_name(self.spec.id, self.seed)
 
     @property
     def starts_from_family(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Unpack
 
@@ -10,7 +11,10 @@ from distilbench.workflows.compare_judges import ComparisonOptions, compare_judg
 from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import FinishedRun
 from distilbench.workflows.plan import RunOptions, plan
-from harness.contracts.stage import RunListener
+from harness.contracts.stage import Ref, RunListener
+from harness.errors import UserError
+from results.run.record import read_run, recorded_targets
+from results.run.students import link_students, student_name
 
 
 def reproduce(
@@ -31,6 +35,7 @@ def reproduce(
     or as ``FinishedRun.write`` does.
     """
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
+    name_students(finished)
     compare = partial(run_judge_comparison, finished, options.get("plugins", ()), force=force, listener=listener)
     finished.write(min_coverage, notes, compare)
     return finished
@@ -40,7 +45,35 @@ def run(
     recipe: str = "pocket", *, force: bool = False, listener: RunListener | None = None, **options: Unpack[RunOptions]
 ) -> FinishedRun:
     """Run a recipe without writing its tables: sample, reward, train, answer, judge, score."""
-    return execute(plan("table1", recipe, **options), force=force, listener=listener)
+    finished = execute(plan("table1", recipe, **options), force=force, listener=listener)
+    name_students(finished)
+    return finished
+
+
+def name_students(finished: FinishedRun) -> None:
+    """Give all students of this recipe's targets, those of earlier commands too, their names beside the run."""
+    students: dict[str, Ref] = {}
+    # The main table has the plain names; where another one trains a row otherwise, its target is in the name.
+    for target in sorted(recorded_targets(finished.folder), key=lambda name: name != "table1"):
+        for row, seed, stage in trained(finished, target):
+            name = student_name(row, seed)
+            if students.setdefault(name, stage) != stage:
+                students[f"{name}.{target}"] = stage
+    link_students(finished.folder, students, finished.store)
+
+
+def trained(finished: FinishedRun, target: str) -> Iterator[tuple[str, int, Ref]]:
+    """Row, seed and the stage that trained the student: of a plan also where nothing was scored."""
+    if finished.work is not None and target in finished.work.plans:
+        planned = finished.work.plans[target]
+        for entrant in planned.entrants:
+            if entrant.row in planned.recipe.methods and not entrant.unavailable:
+                yield entrant.row, entrant.seed, planned.planner.student(entrant.row, entrant.seed).ref
+        return
+    with suppress(UserError):  # an older or damaged record names nothing
+        for (row, _, seed), source in finished.lineage.sources(read_run(finished.folder / target / "run.json")).items():
+            if source.student is not None:
+                yield row, seed, source.student
 
 
 def run_judge_comparison(
