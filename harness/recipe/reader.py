@@ -188,6 +188,9 @@ class SectionReader:
             row = baseline if isinstance(baseline, str) and baseline in rows and benchmark.pairwise else None
             if row is not None:
                 del config_values[sections.BASELINE]
+            if sections.JUDGE_PROMPT in config_values and not benchmark.needs_judge:
+                rule = f"{kind} is graded by rule: no judge reads a prompt"
+                self.add((*path, sections.JUDGE_PROMPT), rule, config_values.pop(sections.JUDGE_PROMPT), "Remove it.")
             config = self.options(benchmark.config, config_values, path, (KIND, sections.JUDGE))
             judge_name = self.judge_of(name, benchmark, judge, names)
             entries[name] = sections.BenchmarkEntry(kind, judge_name, config, row)

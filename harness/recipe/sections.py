@@ -232,7 +232,7 @@ class BenchmarkEntry:
         return tree | json_data(self.config) | ({BASELINE: self.baseline} if self.baseline else {})
 
 
-JUDGE, BASELINE = "judge", "baseline"
+JUDGE, JUDGE_PROMPT, BASELINE = "judge", "judge_prompt", "baseline"
 
 
 def split_judge(section: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -16,6 +16,7 @@ from harness.pocket.world import pocket_questions
 from harness.text import format_count
 from harness.types import Answer, Message, Question, Reply, Request, Response, Score, Verdict
 from judges.benchmarks.answer_files import Row, with_baseline
+from judges.benchmarks.judge_prompt import PromptTemplate, load_prompt, text_hash
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
 # Draws from the model's own distribution: a greedy student shows little of what preferences change.
@@ -97,7 +98,25 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         """A row of the official tool's file, see ``answer_files.ReadAnswer``."""
         return None
 
+    places: tuple[str, ...] = ()
+    """Placeholders of a judge prompt of the user's own."""
+    needed: tuple[str, ...] = ()
+    """Those without which there is nothing to judge."""
+
+    def own_prompt(self, config: C) -> PromptTemplate | None:
+        """The prompt that ``judge_prompt`` names; ``None``: the protocol's. Raises UserError."""
+        value = getattr(config, "judge_prompt", None)
+        return None if value is None else load_prompt(value, self.places, self.needed, f"{self.name}.judge_prompt")
+
+    def pins(self, config: C) -> dict[str, str]:
+        prompt = self.own_prompt(config)
+        return {} if prompt is None else {"judge_prompt": prompt.digest}
+
+    def caveat(self, config: C) -> str:
+        return "" if self.own_prompt(config) is None else "by a judge prompt of one's own"
+
     def questions(self, config: C) -> list[Question]:
+        self.own_prompt(config)  # its mistakes must show when a plan is made
         # The same questions for all columns of one entry, whatever a recipe calls them.
         questions = limit_questions(self.sets[config.questions].load(config), self.kind or self.name, config.limit)
         baseline = getattr(config, "baseline", None)
@@ -177,7 +196,10 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
             deviations.append("The baseline is a given answer file: a head-to-head comparison, not official.")
         if config.limit is not None:
             deviations.append(f"At most {format_count(config.limit, 'question')}.")
-        version, digest = questions.version(config), questions.prompt_hash(config)
+        version, digest, prompt = questions.version(config), questions.prompt_hash(config), self.own_prompt(config)
+        if prompt is not None:
+            digest = prompt.digest
+            deviations.append("Judge prompt of one's own: not official.")
         parameters |= self.parameters(config)
         return Card(self.name, version, digest, parameters, tuple(deviations), self.official_judge)
 
@@ -234,8 +256,3 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 
 def repeat_requests(requests: Sequence[Request], repeats: int) -> list[Request]:
     return [replace(request, repeat=number) for request in requests for number in range(repeats)]
-
-
-def text_hash(texts: Sequence[str]) -> str:
-    """First 12 hex digits of the sha256 over texts, each closed by a zero byte."""
-    return hashlib.sha256("".join(text + "\0" for text in texts).encode()).hexdigest()[:12]

@@ -6,8 +6,9 @@ template, whatever braces or code it holds.
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,6 @@ from typing import Final
 
 from harness.errors import UserError, near
 from harness.types import Message, Question
-from judges.benchmarks.base import text_hash
 
 _PLACE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}|\{([A-Za-z_]\w*)\}")
 _LONGEST: Final = 500_000
@@ -111,6 +111,11 @@ def parse_prompt(text: str, known: tuple[str, ...], needed: tuple[str, ...], opt
     return PromptTemplate(tuple(parts), text)
 
 
+def text_hash(texts: Sequence[str]) -> str:
+    """First 12 hex digits of the sha256 over texts, each closed by a zero byte."""
+    return hashlib.sha256("".join(text + "\0" for text in texts).encode()).hexdigest()[:12]
+
+
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"{{{name}}}" for name in names)
 
@@ -134,6 +139,11 @@ def reference_of(question: Question, turn: int) -> str:
 
 GRADE_PLACES: Final = ("question", "answer", "reference", CONVERSATION, "low", "high")
 PAIR_PLACES: Final = ("question", "answer_a", "answer_b", "reference", "conversation_a", "conversation_b")
+
+
+def own_pair(prompt: PromptTemplate) -> Callable[[Question, str, str], tuple[Message, ...]]:
+    """Of benchmarks that compare answers to one turn: (question, answer A, answer B) -> messages."""
+    return lambda question, first, second: prompt.messages(pair_values(question, (first,), (second,), 0))
 
 
 def grade_values(question: Question, answers: Sequence[str], turn: int, low: str, high: str) -> dict[str, str]:

@@ -26,6 +26,7 @@ from judges.benchmarks import pocket_prompts
 from judges.benchmarks.answer_files import Row, dig, has, name_of, read_jsonl, require_field, shorten
 from judges.benchmarks.arena_hard.score import GAMES, read_label
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
+from judges.benchmarks.judge_prompt import GRADE_PLACES, PAIR_PLACES, PromptTemplate, grade_values, pair_values
 from judges.benchmarks.scoring import Detail, Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
 QUESTION_FILE = "mt_bench/question.jsonl"
@@ -58,6 +59,10 @@ class MTBenchConfig(BenchmarkConfig):
     """0 as official."""
     repeats: Repeats = 1
     """Ask for each rating this often and take the median."""
+    judge_prompt: str | None = None
+    """A judge prompt of yours, which is not official: a file (or the text) with ``{question}``, ``{conversation}`` and
+    ``{answer}`` (pairwise: ``{conversation_a}``, ``{answer_a}``, ...) that asks for what the official one asks for,
+    [[5]] of 1 to 10 (pairwise: [[A]], [[B]], [[C]])."""
 
 
 @lru_cache(maxsize=1)
@@ -105,6 +110,16 @@ def _pocket_grade(question: Question, answers: Sequence[Sequence[str]], turn: in
     return pocket_prompts.single_grade(question.turns[:turn], answers[0][:turn], references)
 
 
+def own_messages(
+    own: PromptTemplate, question: Question, answers: Sequence[Sequence[str]], turn: int
+) -> tuple[Message, ...]:
+    """A prompt of the user's own on turn 1 or 2, of one model's answers or of two models'."""
+    place = turn - 1
+    if len(answers) == 1:
+        return own.messages(grade_values(question, answers[0], place, "1", "10"))
+    return own.messages(pair_values(question, answers[0], answers[1], place))
+
+
 def read_rating(text: str) -> Verdict:
     """The first ``[[rating]]``, else the first ``[rating]`` (flagged), as FastChat; outside 1..10 is no verdict."""
     flags: tuple[str, ...] = ()
@@ -128,7 +143,9 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
     spread_source = "pocket alone"
     config = MTBenchConfig
     verdicts = (1.0, 10.0)
-    judge_fields: tuple[str, ...] = ("references", "judge_max_tokens", "judge_temperature", "repeats")
+    judge_fields: tuple[str, ...] = ("references", "judge_max_tokens", "judge_temperature", "repeats", "judge_prompt")
+    places: tuple[str, ...] = GRADE_PLACES
+    needed: tuple[str, ...] = ("answer", "conversation")
     official_judge = "gpt-4"
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
@@ -159,8 +176,12 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
         question = str(require_field(row, "question_id", int, location))
         return name_of(row.get("model_id")), Answer(question, tuple(turns), (), ())
 
+    def prompt(self, config: MTBenchConfig) -> Prompt:
+        own = self.own_prompt(config)
+        return self.sets[config.questions].prompt if own is None else partial(own_messages, own)
+
     def requests(self, question: Question, answer: Answer, config: MTBenchConfig) -> list[Request]:
-        prompt, limits = self.sets[config.questions].prompt, (config.judge_max_tokens, config.judge_temperature)
+        prompt, limits = self.prompt(config), (config.judge_max_tokens, config.judge_temperature)
         requests = [
             Request(question.id, part, prompt(question, (answer.turns,), number), *limits)
             for number, part in enumerate(TURNS[: len(answer.turns)], 1)
@@ -229,6 +250,8 @@ class MTBenchPairwise(MTBench):
     config = MTBenchPairwiseConfig
     verdicts = (-1.0, 1.0)
     pairwise = True
+    places = PAIR_PLACES
+    needed = ("answer_a", "answer_b", "conversation_a", "conversation_b")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
             "mt_bench", "MT-Bench pairwise", _pocket_pair, "label",
@@ -255,7 +278,7 @@ class MTBenchPairwise(MTBench):
                 "the official questions. Name a model with --baseline, or answers with --set "
                 "benchmarks.mt_bench_pairwise.baseline=FILE (FastChat's gpt-3.5-turbo.jsonl, say)."
             )
-        prompt, limits = self.sets[config.questions].prompt, (config.judge_max_tokens, config.judge_temperature)
+        prompt, limits = self.prompt(config), (config.judge_max_tokens, config.judge_temperature)
         games = []
         for number, turn in enumerate(TURNS[: len(answer.turns)], 1):
             # The model is assistant A in the first game, as FastChat's ``model_1``.

@@ -29,6 +29,7 @@ from judges.benchmarks import pocket_prompts
 from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
 from judges.benchmarks.answer_files import Row, has, name_of, require_field
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
+from judges.benchmarks.judge_prompt import PAIR_PLACES, PromptTemplate, own_pair
 from judges.benchmarks.replies import LEAST_MASS, LITTLE_MASS, read_tokens
 from judges.benchmarks.scoring import Ratio, count_verdicts, entrant_detail, ratio_score, verdicts
 
@@ -45,8 +46,10 @@ class AlpacaEvalConfig(BenchmarkConfig):
     ones are. Their golden answers are the baseline."""
     path: PathText | None = None
     """With ``questions: own``: one ``{"prompt": ..., "golden": ...}`` a line, as in ``prompts.path``."""
-    judge_prompt: Literal["weighted", "ranking"] = "weighted"
-    """``weighted``: one token with log-probabilities. ``ranking``: the text prompt of the Llama-3-70B annotator."""
+    judge_prompt: str = "weighted"
+    """``weighted``: one token with log-probabilities. ``ranking``: the text prompt of the Llama-3-70B annotator. Or one
+    of yours, which is not official: a file (or the text) with ``{question}``, ``{answer_a}`` and ``{answer_b}`` that
+    asks for one token, m where the first answer is better, else M."""
     order: Literal["seeded", "both"] = "seeded"
     """``seeded``: one order per instruction, drawn as the official code draws it. ``both``: ask both and average."""
     judge_temperature: Temperature = 1.0
@@ -60,7 +63,7 @@ class AlpacaEvalConfig(BenchmarkConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        fits = self.judge_prompt in AlpacaEval.sets[self.questions].prompt
+        fits = self.judge_prompt not in ANNOTATORS or self.judge_prompt in AlpacaEval.sets[self.questions].prompt
         require(fits, "judge_prompt: ranking needs the official questions; pocket has the weighted prompt only")
         rule = "path goes with questions = 'own': the file that they stand in"
         require((self.questions == "own") == (self.path is not None), rule)
@@ -173,6 +176,17 @@ ANNOTATORS = {
 }  # fmt: skip
 
 
+def prompt_name(config: AlpacaEvalConfig) -> str:
+    if config.judge_prompt not in ANNOTATORS:
+        return "a judge prompt of one's own"
+    return f"{config.judge_prompt} annotator prompt of alpaca_eval 0.6.6"
+
+
+def annotator_of(config: AlpacaEvalConfig) -> Annotator:
+    """A prompt of the user's own is asked and read as ``weighted`` is."""
+    return ANNOTATORS.get(config.judge_prompt, ANNOTATORS["weighted"])
+
+
 class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     name = "alpaca_eval"
     metrics: tuple[Metric, ...] = (
@@ -185,6 +199,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     spread_source = "models of the leaderboard"
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_prompt", "order", "judge_temperature", "repeats")
+    places, needed = PAIR_PLACES, ("answer_a", "answer_b")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(
             "alpaca_eval", "AlpacaEval 2", {"weighted": _pocket_prompt}, "token",
@@ -196,8 +211,8 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         "official": QuestionProtocol(
             _official_questions, {name: partial(_official_prompt, name) for name in ANNOTATORS},
             Sampling(max_new_tokens=2048, temperature=0.7),
-            lambda config: f"AlpacaEval 2.0, {config.judge_prompt} annotator prompt of alpaca_eval 0.6.6",
-            lambda config: asset(ANNOTATORS[config.judge_prompt].file).sha256[:12],
+            lambda config: f"AlpacaEval 2.0, {prompt_name(config)}",
+            lambda config: asset(annotator_of(config).file).sha256[:12],
             size=QuestionSetSize(
                 questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
             ),
@@ -207,8 +222,8 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         "own": QuestionProtocol(
             _own_questions, {name: partial(_official_prompt, name) for name in ANNOTATORS},
             Sampling(max_new_tokens=2048, temperature=0.7),
-            lambda config: f"AlpacaEval 2.0 protocol on own questions, {config.judge_prompt} annotator prompt",
-            lambda config: asset(ANNOTATORS[config.judge_prompt].file).sha256[:12],
+            lambda config: f"AlpacaEval 2.0 protocol on own questions, {prompt_name(config)}",
+            lambda config: asset(annotator_of(config).file).sha256[:12],
             deviations=lambda config: ("Questions of one's own, against their golden answers.",),
         ),
     }  # fmt: skip
@@ -233,8 +248,8 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         """One request per order, none for an answer that equals the baseline's; ``meta.model_first``: its place."""
         if equals_baseline(question, answer):
             return []
-        both_orders, annotator = config.order == "both", ANNOTATORS[config.judge_prompt]
-        prompt = self.sets[config.questions].prompt[config.judge_prompt]
+        both_orders, annotator, own = config.order == "both", annotator_of(config), self.own_prompt(config)
+        prompt = own_pair(own) if own else self.sets[config.questions].prompt[config.judge_prompt]
         model, baseline = answer.turns[0], question.baseline[0]
         requests = []
         for model_first in (False, True) if both_orders else (model_shown_first(question.turns[0]),):
@@ -250,7 +265,15 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         return repeat_requests(requests, config.repeats)
 
     def parse(self, request: Request, reply: Reply, config: AlpacaEvalConfig) -> Verdict:
-        return self.of_model(ANNOTATORS[config.judge_prompt].read(reply), request)
+        return self.of_model(annotator_of(config).read(reply), request)
+
+    def own_prompt(self, config: AlpacaEvalConfig) -> PromptTemplate | None:
+        if config.judge_prompt in ANNOTATORS:
+            return None
+        try:
+            return super().own_prompt(config)
+        except UserError as error:
+            raise UserError(f"{error} The official ones are {' and '.join(ANNOTATORS)}.") from error
 
     def score(
         self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: AlpacaEvalConfig,
@@ -276,12 +299,12 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
         return ["Both orders are asked and averaged; official asks one."] if config.order == "both" else []
 
     def parameters(self, config: AlpacaEvalConfig) -> dict[str, object]:
-        annotator = ANNOTATORS[config.judge_prompt]
+        annotator = annotator_of(config)
         mass = {"least_mass": LEAST_MASS, "little_mass": LITTLE_MASS} if annotator.top_logprobs else {}
         return {"judge_max_tokens": annotator.max_tokens, **mass}
 
     def card(self, config: AlpacaEvalConfig) -> Card:
-        return replace(super().card(config), official_judge=ANNOTATORS[config.judge_prompt].judge)
+        return replace(super().card(config), official_judge=annotator_of(config).judge)
 
 
 def column_of(questions: Sequence[Question], entrant: Entrant) -> Column:

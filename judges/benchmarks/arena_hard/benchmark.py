@@ -27,6 +27,7 @@ from judges.benchmarks.arena_hard.score import read_label, read_last_label
 from judges.benchmarks.arena_hard.style_control import Scorer, style_control
 from judges.benchmarks.arena_hard.token_counts import baseline_counts, token_counter
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
+from judges.benchmarks.judge_prompt import PAIR_PLACES, own_pair
 from judges.benchmarks.scoring import ratio_score
 
 PROMPT_FILE = "arena_hard_v0.1/judge_config.yaml"
@@ -53,6 +54,9 @@ class ArenaHardConfig(BenchmarkConfig):
     """Play each game this often and average its margin."""
     baseline: PathText | None = None
     """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
+    judge_prompt: str | None = None
+    """A judge prompt of yours, which is not official: a file (or the text) with ``{question}``, ``{answer_a}`` and
+    ``{answer_b}`` that asks for one of the labels [[A>>B]], [[A>B]], [[A=B]], [[B>A]], [[B>>A]]."""
 
 
 Prompt = Callable[[Question, str, str], tuple[Message, ...]]
@@ -136,7 +140,8 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     spreads = (35.0,)  # up to 33
     spread_source = "pocket alone"
     pairwise = True
-    judge_fields: tuple[str, ...] = ("judge_max_tokens", "judge_temperature", "ask_again", "repeats")
+    judge_fields: tuple[str, ...] = ("judge_prompt", "judge_max_tokens", "judge_temperature", "ask_again", "repeats")
+    places, needed = PAIR_PLACES, ("answer_a", "answer_b")
 
     def __init__(
         self, metric: Metric, config: type[ArenaHardConfig], official: ArenaHardVersion, version: int = 1
@@ -182,7 +187,8 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
 
     def requests(self, question: Question, answer: Answer, config: ArenaHardConfig) -> list[Request]:
         model, baseline = answer.turns[0], question.baseline[0]
-        prompt, limits = self.sets[config.questions].prompt, (config.judge_max_tokens, config.judge_temperature)
+        own, limits = self.own_prompt(config), (config.judge_max_tokens, config.judge_temperature)
+        prompt = own_pair(own) if own else self.sets[config.questions].prompt
         games = []
         for part, model_first in zip(rules.GAMES, (False, True), strict=True):
             messages = prompt(question, *((model, baseline) if model_first else (baseline, model)))

@@ -1,0 +1,73 @@
+"""The worked examples of docs/add-a-benchmark.md that need no code, run as a user runs them, with the pocket judge."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import distilbench
+from distilbench.workflows.check import check
+from distilbench.workflows.verify import verify
+from harness.errors import UserError
+from tests.test_docs import ROOT as REPOSITORY
+from tests.test_docs import block, blocks
+
+PAGE = "add-a-benchmark.md"
+COLUMNS = {"compare.yaml": ("helpful", "headon"), "grade.yaml": ("support",), "sums.yaml": ("sums",)}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of the page."""
+    monkeypatch.chdir(tmp_path)
+    texts = blocks(REPOSITORY / "docs" / PAGE, "yaml")
+    for text in texts:
+        (tmp_path / text.split(":")[0].removeprefix("# ")).write_text(text, encoding="utf-8")
+    (tmp_path / "questions.jsonl").write_text(block(PAGE, "jsonl"), encoding="utf-8")
+    (tmp_path / "sums.csv").write_text(block(PAGE, "csv"), encoding="utf-8")
+    (tmp_path / "grade.txt").write_text(block(PAGE, "text"), encoding="utf-8")
+    return tmp_path
+
+
+def test_the_examples_run_and_can_be_verified(files: Path) -> None:
+    """Untrained rows only: student and teacher answer, the pocket judge judges what it can read."""
+    merged = {"extends": "pocket", "seeds": [0], "compute": {"executor": "inline"}}
+    columns = {}
+    for file, names in COLUMNS.items():
+        stated = yaml.safe_load((files / file).read_text(encoding="utf-8"))["benchmarks"]
+        assert tuple(stated) == names
+        columns |= stated
+    (files / "own.yaml").write_text(yaml.safe_dump(merged | {"benchmarks": columns}), encoding="utf-8")
+    run = distilbench.reproduce(
+        "table1", "own.yaml", methods=["teacher", "student"], set={"benchmarks": list(columns)}, min_coverage=0.0
+    )
+    frame = run.frame().set_index(["row", "metric"])
+    metrics = {"helpful.wr", "headon.wr", "support.score", "sums.acc"}
+    assert {metric for _, metric in frame.index} == metrics
+    assert 0 <= frame.loc[("teacher", "helpful.wr"), "value"] <= 100 and frame.loc[("teacher", "sums.acc"), "n"] == 3
+    # The pocket judge cannot read a prompt of one's own: not scored, and never 0.
+    assert frame.loc[("teacher", "support.score"), "value"] != frame.loc[("teacher", "support.score"), "value"]
+    assert frame.loc[("student", "headon.wr"), "value"] != frame.loc[("student", "headon.wr"), "value"]
+    reasons = run.judgments().query("benchmark == 'support'")["reason"]
+    assert set(reasons) == {"no [[label]] in the reply"}
+    assert verify(files / "runs" / "own").problems == []
+
+
+@pytest.mark.parametrize("file", ["grade.yaml", "sums.yaml"])
+def test_the_examples_pass_the_check(file: str, files: Path) -> None:
+    findings = list(check("benchmarks", file, [f"benchmarks=[{', '.join(COLUMNS[file])}]"]))
+    assert len(findings) == 8 and [finding.problem for _, finding in findings] == [None] * 8
+
+
+def test_what_is_missing_stops_the_plan(files: Path) -> None:
+    """All columns at once, each by its name; lm-eval's data and packages are not here."""
+    (files / "grade.txt").unlink()
+    (files / "questions.jsonl").unlink()
+    with pytest.raises(UserError) as caught:
+        distilbench.plan("table1", "compare.yaml")
+    assert re.findall(r"benchmarks\.(\w+): ", str(caught.value)) == ["helpful", "headon"]
+    with pytest.raises(UserError, match=r"benchmarks\.strict: |strict\.txt"):
+        distilbench.plan("table1", "strict.yaml")
