@@ -237,7 +237,7 @@ def _cell(one: CellChange, compared: ComparedRuns, page: str) -> TableCell:
 
 def _records(compared: ComparedRuns) -> list[dict[str, object]]:
     """``first_paired``, ``other_paired``: on the questions that were paired, where those are not all."""
-    records = []
+    records: list[dict[str, object]] = []
     for (row, metric), one in compared.changes.items():
         change, paired = one.change, one.values or (None, None)
         records.append({
