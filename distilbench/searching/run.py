@@ -19,7 +19,7 @@ import yaml
 
 from distilbench.plugins import load_registry
 from distilbench.searching.questions import check_questions, development_questions, load_tests, untested
-from distilbench.workflows.execute import describe, refuse, run_work, title_of
+from distilbench.workflows.execute import describe, ready_to_run, refuse, title_of, watched
 from distilbench.workflows.plan import ALL, WorkOptions, WorkPlan, both_orders, changes_of
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
@@ -33,7 +33,7 @@ from harness.recipe.recipe import MOST_TRAININGS, Recipe, load_recipe
 from harness.recipe.sections import BenchmarkEntry
 from harness.recipe.space import Choices, Space, own_value, parse_space, row_changes, settle_space
 from harness.recipe.yaml_source import Override, as_mapping, merge, read_overrides, shipped_recipes
-from harness.run.scheduler import RunOutcome
+from harness.run.scheduler import RunOutcome, run_plans
 from harness.stages.kinds import train
 from harness.text import format_count
 from reports.tables.search import RowSearch, SearchBudget, overview_table, with_objective
@@ -394,7 +394,8 @@ def run_search(searching: Search, *, force: bool = False, listener: RunListener 
     unfinished = ""
     for batch, samplers in searching.rounds():
         work = searching.work(batch)
-        outcome = run_work(work, listener or RunListener())
+        with watched(work, listener) as recorder:
+            outcome = run_plans(*ready_to_run(work), recorder)
         trials += batch
         total = _sum(total, outcome)
         # A training that diverges, in any of its rounds, is what its values are worth. Any other failure (a full disk,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -58,7 +58,8 @@ def execute(
                 "are still to be made. Name a folder that can be written with --runs; a copy of this one keeps what is "
                 "done."
             ) from error
-    outcome = run_work(work, listener or RunListener())
+    with watched(work, listener) as recorder:
+        outcome = run_plans(*ready_to_run(work), recorder)
     records: dict[str, Run] = {}
     # Recorded again after the run: scores are keyed by the rows that did not fail, which nobody knew before.
     for target, plan in work.plans.items():
@@ -71,11 +72,9 @@ def execute(
     return FinishedRun(work.folder, work.store, records, outcome, work)
 
 
-def run_work(work: WorkPlan, listener: RunListener) -> RunOutcome:
-    """Run the missing stages; what happens can be watched (``distilbench view``)."""
-    plans, registry, store, ledger, setup = ready_to_run(work)
-    with recorded(work.folder, work.stages, {stage.key for stage in work.pending_stages}, listener) as recorder:
-        return run_plans(plans, registry, store, ledger, setup, recorder)
+def watched(work: WorkPlan, listener: RunListener | None) -> AbstractContextManager[RunListener]:
+    """A listener that writes down what happens too, for ``distilbench view``."""
+    return recorded(work.folder, work.stages, {stage.key for stage in work.pending_stages}, listener or RunListener())
 
 
 def ready_to_run(work: WorkPlan) -> tuple[list[Plan], Registry, ArtifactStore, Path, Setup]:
