@@ -32,7 +32,7 @@ from harness.stats import Estimate, contrast, detectable, holm, seed_noise
 from reports.tables.summary import Summary, summarise
 from reports.targets import find_target
 
-LC, WR, ARENA, MT = "alpaca_eval.lc", "alpaca_eval.wr", "arena_hard.wr", "mt_bench.score"
+LC, ARENA, MT = "alpaca_eval.lc", "arena_hard.wr", "mt_bench.score"
 MARGIN = 2.0
 """Points of a win rate that count as no loss, as in the tables' comparison with the paper."""
 LEVEL = 0.05
@@ -125,8 +125,8 @@ CLAIMS = (
     Claim(
         "A larger teacher makes a better student",
         "appendix C, Table 6",
-        # not LC: its fit depends on which rows a table has
-        tuple(Difference("table6", "pad-ppd", "pad-ppd", metric, "table1") for metric in (WR, ARENA)),
+        # LC's fit depends a little on which rows a table has: by less than 0.1 points on pocket
+        tuple(Difference("table6", "pad-ppd", "pad-ppd", metric, "table1") for metric in (LC, ARENA)),
     ),
     Claim(
         "More responses per prompt make a better student",
