@@ -258,10 +258,10 @@ def state(progress: CommandProgress) -> dict[str, object]:
 
 
 def _left(seconds: float | None, unknown: Sequence[str]) -> str:
+    kinds = ", ".join(unknown)
     if seconds is None:
-        return "How much time is left is not known yet."
-    rest = f", not counting {', '.join(unknown)}: none has finished yet" if unknown else ""
-    return f"About {duration(seconds)} left{rest}."
+        return f"How much time is left is not known before stages of these kinds have finished: {kinds}."
+    return f"About {duration(seconds)} left{f', not counting {kinds}: none has finished yet' if unknown else ''}."
 
 
 def _stages(progress: CommandProgress) -> tuple[Any, ...]:

@@ -170,25 +170,26 @@ class CommandProgress:
         return [stage for stage in self.stages if stage.state in states]
 
     def time_left(self) -> tuple[float | None, list[str]]:
-        """Seconds, about, from what finished stages of each kind took and how many ran at once (``None``: nothing is
-        known), and the kinds that are not counted, because none has finished yet."""
+        """Seconds, about, from what finished stages of each kind took and how many ran at once, and the kinds that are
+        not counted, because none has finished yet. ``None``: those are more than a fifth of what is to be done."""
         times: dict[str, list[float]] = {}
         for stage in self.of(DONE):
             times.setdefault(stage.kind, []).append(stage.seconds)
-        work, known, unknown = 0.0, False, dict[str, None]()
-        for stage in self.of(RUNNING, WAITING):
+        work, unknown, ahead = 0.0, list[str](), self.of(RUNNING, WAITING)
+        for stage in ahead:
             left = stage.seconds_left if stage.state == RUNNING else None
             if left is None and stage.kind in times:
                 usual = sum(times[stage.kind]) / len(times[stage.kind])
                 left = max(0.0, usual - (self.heard - stage.began if stage.state == RUNNING else 0.0))
             if left is None:
-                unknown[stage.kind] = None
+                unknown.append(stage.kind)
             else:
-                work, known = work + left, True
+                work += left
         busy = sum(stage.seconds for stage in self.of(DONE, FAILED))
         busy += sum(self.heard - stage.began for stage in self.of(RUNNING))
         at_once = busy / (self.heard - self.began) if self.heard > self.began else 1.0
-        return work / max(1.0, at_once) if known else None, list(unknown)
+        is_known = 5 * len(unknown) <= len(ahead)
+        return work / max(1.0, at_once) if is_known else None, list(dict.fromkeys(unknown))
 
 
 class ProgressReader:

@@ -61,7 +61,7 @@ def test_a_running_command_can_be_followed(tmp_path: Path) -> None:
         assert (stage.state, stage.done, stage.info) == (RUNNING, 200, "steps, loss 0.5")
         # 200 - 100 steps in 20 s: 5 a second, and the 200 that are left take 40 s
         assert (stage.rate, stage.seconds_left) == (5.0, 40.0)
-        assert progress.time_left() == (40.0, ["train"])  # of those that wait nothing is known
+        assert progress.time_left() == (None, ["train"])  # of the two that wait nothing is known
         clock.now += 10
         listener.on_finish(LABELS[1], 40.0)
         listener.on_start(LABELS[2])
