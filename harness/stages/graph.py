@@ -167,8 +167,8 @@ def model_cost(stage: Stage, role: str, read: int, written: int = 0, responses: 
     return Cost(responses=responses, tokens=read + written, work=tuple(work))
 
 
-EXECUTION_ONLY = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes"})
-"""Training settings that trade memory for time and decide nothing: outside the key."""
+EXECUTION_ONLY = frozenset({"micro_batch", "gradient_checkpointing", "packing", "checkpoint_minutes", "report_to"})
+"""Training settings that decide no weight (memory for time, who is told): outside the key."""
 
 
 @dataclass(frozen=True)

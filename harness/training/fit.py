@@ -95,7 +95,7 @@ def place(args: Any, device: torch.device) -> None:
 
 
 def training_arguments(training: Training, out: Path) -> dict[str, Any]:
-    options = training.options
+    options, tracking = training.options, training.tracking
     return {
         "output_dir": str(out),
         "num_train_epochs": options.epochs,
@@ -115,7 +115,8 @@ def training_arguments(training: Training, out: Path) -> dict[str, Any]:
         "seed": training.seed % 2**31,
         "save_strategy": "no",  # ``Recorder`` asks for checkpoints
         "logging_strategy": "no",
-        "report_to": "none",
+        "report_to": "none" if tracking is None else list(tracking.trackers),
+        **({} if tracking is None else {"run_name": tracking.run, "project": tracking.project}),
         "disable_tqdm": True,
         # Our batches are no columns of a data set.
         "remove_unused_columns": False,
@@ -208,6 +209,10 @@ class Recorder(TrainerCallback):
             "grad_norm": trainer.grad_norm,
         }
         trainer.curve.append(record)
+        if trainer.training.tracking is not None:
+            parts = {f"term_{name}": value for name, value in terms.items()} | dict(record["logs"])
+            numbers = {name: record[name] for name in ("loss", "learning_rate", "grad_norm")}
+            trainer.log({**numbers, **parts})
         if state.is_world_process_zero:
             with self.curve.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")

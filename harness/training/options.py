@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 
 from harness.contracts.method import Method
 from harness.contracts.options import NotNegative, Positive, ShareBelowOne, Tokens, not_tiny, options, require
+from harness.training.tracking import Tracker, Tracking
 from harness.types import Group
 
 CURVE = "training.jsonl"
@@ -81,6 +82,9 @@ class TrainOptions:
     """Train low-rank adapters; ``null`` trains all weights."""
     checkpoint_minutes: NotNegative | None = 20.0
     """Minutes between checkpoints from which a killed training goes on (0: every step); ``null``: it starts again."""
+    report_to: tuple[Tracker, ...] = ()
+    """Where the training curves also go: ``tensorboard`` (files under ``runs/NAME/tensorboard``), ``wandb``,
+    ``trackio``. Each is a package of its own; keys of services are read from the environment alone."""
     backend: Literal["ours", "trl"] = "ours"
     """``trl``: TRL's stable SFT and DPO trainers, as a yardstick for the methods that they have."""
 
@@ -115,6 +119,7 @@ class Training:
     schedule_segment: tuple[int, int] = (0, 1)
     """(i, k): segment i (from 0) of k equal ones under one schedule."""
     max_new_tokens: int = 512
+    tracking: Tracking | None = None
     device: str = "auto"
     trust_remote_code: bool = False
 

@@ -19,6 +19,7 @@ from harness.stages.kinds.sample import generated_texts
 from harness.text import format_count
 from harness.training.launch import LaunchTask, checkpoint_bytes, launch
 from harness.training.options import CURVE, Training, TrainOptions, TrainReport
+from harness.training.tracking import Tracking, tracked, tracking_problem
 from harness.types import Group, Prompt, Response
 
 DISTRIBUTIONS = "distributions:"  # a role: ``distributions:family``, ``distributions:tuned``
@@ -45,7 +46,8 @@ def train_stage(
     if "rollouts" in row.method.needs.responses:
         params["max_new_tokens"] = entry.sampling.max_new_tokens
     models = {"student": student} | ({"teacher": teacher} if teacher else {})
-    return row.add("train", number, params, data, models, {"launch": compute.launch, "processes": compute.processes})
+    local = {"launch": compute.launch, "processes": compute.processes, "project": row.graph.recipe.name}
+    return row.add("train", number, params, data, models, local)
 
 
 def rows_per_prompt(stage: Stage, graph: StageGraph, config: Mapping[str, object]) -> int:
@@ -110,6 +112,9 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
+    trackers = {name: None for stage in stages for name in train_options(stage).report_to}
+    if problem := tracking_problem(list(trackers)):
+        yield PlanIssue(True, f"train.report_to: {problem}", forceable=False)
     compute = graph.recipe.compute
     gpus = compute.resources(graph.registry.stages).of(stages[0]).gpus
     if gpus > 1 and compute.launch is None:
@@ -147,13 +152,23 @@ def train_here(stage: Stage, context: StageContext) -> TrainReport:
     def progress(done: int, total: int, logs: Mapping[str, float]) -> None:
         context.progress(done, total, f"steps, loss {logs['loss']:.3f}" if "loss" in logs else "steps")
 
-    if train_options(stage).with_trl:
-        from harness.training.trl_backend import fit_trl
+    task = training(stage, context)
+    with tracked(task.tracking):
+        if task.options.with_trl:
+            from harness.training.trl_backend import fit_trl
 
-        return fit_trl(training(stage, context), context.folder / "model", progress)
-    from harness.training.fit import fit
+            return fit_trl(task, context.folder / "model", progress)
+        from harness.training.fit import fit
 
-    return fit(training(stage, context), context.folder / "model", progress, context.store.scratch(stage))
+        return fit(task, context.folder / "model", progress, context.store.scratch(stage))
+
+
+def tracking(stage: Stage, context: StageContext) -> Tracking | None:
+    trackers, project = train_options(stage).report_to, stage.local["project"]
+    if not trackers:
+        return None
+    names = [stage.row, f"seed{stage.seed}", *([f"round{stage.round}"] if stage.round else []), stage.key[:8]]
+    return Tracking(trackers, project, "-".join(map(str, names)).replace(" ", "-"), context.ledger.parent / project)
 
 
 def training(stage: Stage, context: StageContext) -> Training:
@@ -171,6 +186,7 @@ def training(stage: Stage, context: StageContext) -> Training:
         seed=stage.params["seed"],
         schedule_segment=(number, segments),
         max_new_tokens=stage.params.get("max_new_tokens", 0),
+        tracking=tracking(stage, context),
     )
 
 
