@@ -36,7 +36,7 @@ _PORT = "Port on 127.0.0.1; default: 8377, or a free one where that is taken. 0:
 
 @app.command(epilog="Example: distilbench view pocket")
 def view(
-    words: Annotated[list[str] | None, typer.Argument(metavar="RUN...", help=_VIEWED)] = None,
+    words: Annotated[list[str] | None, typer.Argument(metavar="RUN", help=_VIEWED)] = None,
     runs: Runs = Path("runs"),
     port: Annotated[int | None, typer.Option(min=0, max=65535, help=_PORT)] = None,
     plugins: Plugins = None,

@@ -123,7 +123,7 @@ def _rows(cells: Sequence[CellSummary], total: int) -> str:
     if not cells:
         return "no row"
     if len(cells) == total and total > 1:
-        return f"all {format_count(total, 'row')}"
+        return "both rows" if total == 2 else f"all {format_count(total, 'row')}"
     return clean(cells[0].row.title) if len(cells) == 1 else f"{len(cells)} of {format_count(total, 'row')}"
 
 

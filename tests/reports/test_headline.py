@@ -88,7 +88,7 @@ def test_without_the_focus_row_the_best_row_stands_first() -> None:
     rows = {"student": (40.0, BASE), "kd": (42.0, BASE + APART), "dpo": (44.0, BASE + 2 * APART)}
     first, second = said(results({LC: rows}))
     assert first == "DPO is 2.0 points above Standard KD, the next best trained row, on AlpacaEval 2: significant."
-    assert second == "Significantly above Student: all 2 rows on AlpacaEval 2."
+    assert second == "Significantly above Student: both rows on AlpacaEval 2."
 
 
 def test_few_questions_are_not_tested() -> None:
