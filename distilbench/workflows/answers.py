@@ -15,7 +15,7 @@ from distilbench.workflows.specs import IMPORT_NOTE, ImportNote, find_benchmark,
 from harness.contracts.benchmark import AnyBenchmark, Card, Entrant, against
 from harness.contracts.options import json_data
 from harness.errors import UserError
-from harness.recipe.sections import split_judge
+from harness.recipe.sections import stored_options
 from harness.records import read_records, write_records
 from harness.stats import seed_of
 from harness.text import first_of_each_kind, format_count
@@ -71,13 +71,14 @@ def import_answers(  # noqa: PLR0913, the options of the command
     ``model``: which one, where the files hold several. Raises UserError that lists missing, doubled and foreign rows,
     unless ``partial`` accepts them. ``keep_failed``: what reads like a generator's failure is the answer.
     """
-    adapter = find_benchmark(benchmark, load_registry(plugins))
+    entry = find_benchmark(benchmark, load_registry(plugins))
     # The official tools ask the official questions, whatever a benchmark's own default is.
-    config = parse_options(adapter.config, set, {"questions": "official"})
-    questions = adapter.questions(config)
+    usual = {"questions": "official"} if entry.official else {}
+    config = parse_options(entry.config, set, usual)
+    questions = (adapter := entry.named(benchmark, config)).questions(config)
     imported = import_files(files, benchmark, questions, model, keep_failed)
     # What the files show of how they were made goes before the defaults, and what was set before both.
-    config = parse_options(adapter.config, set, {"questions": "official", **imported.options})
+    config = parse_options(adapter.config, set, {**usual, **imported.options})
     problems = list(imported.problems)
     problems += [
         f"the files' prompts show {name} {value}; the card states {getattr(config, name)}, as you set"
@@ -99,10 +100,9 @@ def import_answers(  # noqa: PLR0913, the options of the command
     name = imported.model or out.name
     # Only now: an import that was refused leaves nothing behind.
     out.mkdir(parents=True, exist_ok=True)
-    if imported.answers:
-        write_records(out / "answers.jsonl", imported.answers)
-    if judgments:
-        write_records(out / "judgments.jsonl", judgments)
+    for file, records in (("answers.jsonl", imported.answers), ("judgments.jsonl", judgments)):
+        if records:
+            write_records(out / file, records)
     hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     note: ImportNote = {
         "benchmark": benchmark, "config": json_data(config), "model": name, "baseline": imported.baseline,
@@ -174,7 +174,7 @@ def answers_of_row(
     name, source = matches[0]
     return AnswerSet(
         source.benchmark,
-        split_judge(record.recipe["benchmarks"][source.benchmark])[1],
+        stored_options(record.recipe, source.benchmark),
         f"{record.name}-{name}-{seed}",
         list(lineage.answers(source.answers).values()),
         [judgment for judgments in lineage.judgments(source.judgments).values() for judgment in judgments],
@@ -197,8 +197,8 @@ def export_answers(
 
     Raises UserError where a question has no answer, unless ``partial`` leaves it out.
     """
-    adapter = find_benchmark(answers.benchmark, load_registry(plugins))
-    questions = adapter.questions(parse_options(adapter.config, (), answers.options))
+    adapter, config = load_registry(plugins).benchmark(answers.benchmark, answers.options)
+    questions = adapter.questions(config)
     # A run whose baseline was a row compared with that row's answers: the files must show these.
     if answers.baseline_answers:
         questions = against(questions, answers.baseline_answers, answers.baseline)
@@ -208,12 +208,12 @@ def export_answers(
     export = ExportedResults(
         model or answers.model, questions, answers.answers, judgments, **names, partial=partial, options=answers.options
     )
-    return export_files(out, export, answers.benchmark)
+    return export_files(out, export, adapter.kind or adapter.name)
 
 
 def missing_answers(answers: AnswerSet, plugins: Sequence[str] = ()) -> list[str]:
     """The questions without an answer: what a ``partial`` export leaves out."""
-    adapter = find_benchmark(answers.benchmark, load_registry(plugins))
+    adapter, config = load_registry(plugins).benchmark(answers.benchmark, answers.options)
     known_questions = {answer.question for answer in answers.answers}
-    questions = adapter.questions(parse_options(adapter.config, (), answers.options))
+    questions = adapter.questions(config)
     return [question.id for question in questions if question.id not in known_questions]

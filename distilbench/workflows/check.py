@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +26,7 @@ from distilbench.workflows.specs import JUDGE, judge_entry, overrides_of, parse_
 from harness import assets
 from harness.checks.finding import Finding, run_checks
 from harness.checks.suites import SUITES
-from harness.contracts.benchmark import Benchmark
+from harness.contracts.benchmark import AnyBenchmark, Benchmark
 from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
 from harness.contracts.options import RecipeError, options_from
 from harness.contracts.registry import Registry
@@ -36,6 +37,7 @@ from harness.recipe.reader import SectionReader
 from harness.recipe.recipe import Recipe, load_recipe
 from harness.stages.graph import StageGraph
 from harness.text import format_count
+from harness.types import Question
 from judges.client.canary import CanaryRound, ask_round, rounds
 
 GIB = 1 << 30
@@ -242,11 +244,24 @@ def configured_entries(
         registry = load_registry(plugins)
         recipe = load_recipe(name_or_file, overrides_of(options), registry)
         for name, column in recipe.benchmarks.items():
-            yield registry.benchmarks[column.kind].named(name, column.config), column.config
+            benchmark = registry.benchmarks[column.kind].named(name, column.config)
+            if column.baseline is not None:  # its answers are not made yet: any will do
+                benchmark = with_any_baseline(benchmark)
+            yield benchmark, column.config
         return
     for entry in entries_of(table, name_or_file, plugins):
         config = parse_options(entry.config, options)
         yield (entry.named(entry.name, config) if isinstance(entry, Benchmark) else entry), config
+
+
+def with_any_baseline(benchmark: AnyBenchmark) -> AnyBenchmark:
+    column, load = copy.copy(benchmark), benchmark.questions
+
+    def questions(config: object) -> list[Question]:
+        return [replace(q, baseline=tuple(f"an answer to {turn}" for turn in q.turns)) for q in load(config)]
+
+    setattr(column, "questions", questions)  # noqa: B010, of this column alone
+    return column
 
 
 def ask_canary(

@@ -109,8 +109,8 @@ def evaluation_recipe(
         "benchmarks": sections,
         "seeds": [options.get("seed", 0)],
     }
-    if judged_names:
-        tree["judges"] = {JUDGE: judge_entry(str(judge), registry)}
+    if judge is not None:  # also where only a column of --set asks it
+        tree["judges"] = {JUDGE: judge_entry(judge, registry)}
     changes, problems = read_overrides(changes_of(options, SHORTCUTS))
     recipe, tree_problems = check_tree(expand_name_lists(merge(tree, changes), problems), registry)
     if problems or tree_problems or recipe is None:

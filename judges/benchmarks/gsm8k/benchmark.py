@@ -33,9 +33,9 @@ from judges.benchmarks.base import (
     BenchmarkConfig,
     QuestionProtocol,
     ask,
-    text_hash,
 )
 from judges.benchmarks.gsm8k.stops import cut_at_stop
+from judges.benchmarks.judge_prompt import text_hash
 from judges.benchmarks.numbers import MINUS, number_in
 from judges.benchmarks.scoring import Ratio, entrant_detail, ratio_score, verdicts
 

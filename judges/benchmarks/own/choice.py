@@ -143,12 +143,12 @@ def letter_of(text: str, choices: Sequence[str]) -> str | None:
     alone = _ALONE.match(stripped)
     # "A cat sat" begins with a word, not with a letter: only marks, or nothing, may follow it on its line.
     if alone and alone[1].upper() in letters and (len(stripped.split()) == 1 or not alone[0].rstrip()[-1:].isalpha()):
-        return alone[1].upper()
+        return str(alone[1]).upper()
     said = [first or second for first, second in _SAID.findall(stripped)]
     said += [] if said else ["".join(groups) for groups in _IN_BRACKETS.findall(stripped)]
     named = [letter.upper() for letter in said if letter.upper() in letters]
     if named:
-        return named[-1]
+        return str(named[-1])
     folded = " ".join(stripped.casefold().rstrip(".").split())
     equal = [letters[place] for place, choice in enumerate(choices) if " ".join(choice.casefold().split()) == folded]
     return equal[0] if len(equal) == 1 else None

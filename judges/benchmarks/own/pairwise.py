@@ -18,8 +18,8 @@ from harness.errors import UserError
 from harness.types import Answer, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.answer_files import Row, has, name_of, with_baseline
-from judges.benchmarks.base import repeat_requests, text_hash
-from judges.benchmarks.judge_prompt import PAIR_PLACES, pair_values
+from judges.benchmarks.base import repeat_requests
+from judges.benchmarks.judge_prompt import PAIR_PLACES, pair_values, text_hash
 from judges.benchmarks.own.judged import (
     JUDGE_FIELDS,
     ByJudge,

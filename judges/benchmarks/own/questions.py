@@ -97,6 +97,7 @@ class RowNeeds:
 def load_questions(config: OwnConfig, name: str, needs: RowNeeds = RowNeeds()) -> list[Question]:
     """Raises UserError that lists every bad line of the file."""
     fields = tuple(sorted(config.fields.items()))
+    rows: Sequence[tuple[str, Mapping[str, Json]]]
     if config.questions.startswith(HUB):
         hub = (config.hub_config, config.hub_split or "test", config.hub_revision)
         rows, problems = _hub_rows(config.questions.removeprefix(HUB), *hub), []

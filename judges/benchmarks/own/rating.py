@@ -13,8 +13,8 @@ from harness.contracts.benchmark import Card, Entrant, Metric
 from harness.contracts.options import Signed, options, require
 from harness.types import Answer, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.base import repeat_requests, text_hash
-from judges.benchmarks.judge_prompt import GRADE_PLACES, grade_values
+from judges.benchmarks.base import repeat_requests
+from judges.benchmarks.judge_prompt import GRADE_PLACES, grade_values, text_hash
 from judges.benchmarks.own.judged import (
     JUDGE_FIELDS,
     ByJudge,
