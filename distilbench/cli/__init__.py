@@ -63,11 +63,7 @@ def main() -> None:
 
 
 def exit_with(message: str) -> None:
-    from rich.console import Console
-    from rich.text import Text
+    from distilbench.cli.screen import say
 
-    from distilbench.cli.screen import printable
-
-    # A message may quote a model's text or a file's name, and a ``Text`` is not read as markup.
-    Console(stderr=True, soft_wrap=True).print(Text.assemble(("error: ", "bold red"), printable(message)))
+    say(message, err=True, label="error: ", style="bold red")
     sys.exit(2)

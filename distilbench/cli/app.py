@@ -10,7 +10,7 @@ import typer
 
 from distilbench.cli import compare_judges, doctor, judge, plan, reproduce, tables, verify
 from distilbench.cli.exchange import answers, models
-from distilbench.cli.recipes import show
+from distilbench.cli.recipes import init, show
 from distilbench.installation import check_folders
 from distilbench.workers import start_logging
 
@@ -62,5 +62,5 @@ def distilbench(context: typer.Context, verbose: Verbose = 0, show_version: Vers
         check_folders()
 
 
-for commands in (plan, reproduce, verify, answers, models, compare_judges, tables, show, doctor, judge):
+for commands in (plan, reproduce, verify, answers, models, compare_judges, tables, show, init, doctor, judge):
     app.add_typer(commands.app)

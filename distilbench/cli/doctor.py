@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, RecipeName, Runs, completing
-from distilbench.cli.screen import console_of
+from distilbench.cli.screen import say
 from harness import assets
 from harness.errors import UserError
 
@@ -34,17 +34,15 @@ def doctor(
 
     Every line is ok, warn or fail, with what to do about it. Exit code 1 when one fails.
     """
-    from rich.text import Text
-
     from distilbench.workflows.check import examine
 
-    console, states = console_of(), set()
+    states = set()
     # Printed one by one: the hub and the judges may take seconds to answer.
     for finding in examine(recipe, changes=overrides or [], plugins=plugins or [], runs=runs):
         states.add(finding.state)
-        console.print(Text.assemble((f"{finding.state:<5}", STYLES[finding.state]), finding.text), soft_wrap=True)
+        say(finding.text, label=f"{finding.state:<5}", style=STYLES[finding.state], hang=5)
         if finding.remedy:
-            console.print(Text(f"      -> {finding.remedy}"), soft_wrap=True)
+            say(f"      -> {finding.remedy}", hang=3)
     if "fail" in states:
         raise typer.Exit(1)
 
@@ -91,11 +89,11 @@ def show_assets(statuses: list[AssetStatus], complete: bool = False) -> None:
         raise UserError("no such asset: `distilbench assets status` lists them.")
     width = max(len(asset.file) for asset in statuses)
     for asset in statuses:
-        typer.echo(f"{asset.file:<{width}}  {asset.state:<8}{asset.path or ''}")
+        say(f"{asset.file:<{width}}  {asset.state:<8}{asset.path or ''}")
     # The first of each state: the remedy is the same for all of them, and there are more than 80 files.
     for message in {asset.state: asset.message for asset in reversed(statuses) if asset.message}.values():
-        typer.echo(f"\n{message}", err=True)
+        say(f"\n{message}", err=True)
     good = sum(asset.state == "ok" for asset in statuses)
-    typer.echo(f"{good} of {len(statuses)} files are there and whole", err=True)
+    say(f"{good} of {len(statuses)} files are there and whole", err=True)
     if complete and good < len(statuses):
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, Runs
-from distilbench.cli.screen import show_rows
+from distilbench.cli.screen import say, show_rows
 from harness.text import format_count
 from results.store.store import ArtifactStore
 
@@ -35,11 +35,11 @@ def list_models() -> None:
 
     title = "models at OpenAI (dollars per million prompt / completion tokens)"
     show_rows(title, [model_row(model, today()) for model in MODELS.values()])
-    typer.echo(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS}")
+    say(f"batch jobs cost {BATCH_DISCOUNT:.0%} of that; retirements: {RETIREMENTS}")
     for source in sorted({model.price.source for model in MODELS.values() if model.price}):
-        typer.echo(f"price read at {source}")
+        say(f"price read at {source}")
     remedy = "--judge NAME@http://HOST/v1, with price_in and price_out where --max-cost is used"
-    typer.echo(f"any other model or server: {remedy}")
+    say(f"any other model or server: {remedy}")
 
 
 def model_row(model: JudgeModel, day: date) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ def show_replies(ledger: Ledger) -> None:
     dollars, calls = ledger.failed_cost()
     without_reply = f", of it ${dollars:.4f} for {format_count(calls, 'call')} without a reply" if calls else ""
     unknown_note = f", and {format_count(unpriced_count, 'reply')} of unknown price" if unpriced_count else ""
-    typer.echo(f"cost so far: ${total + dollars:.4f}{without_reply}{unknown_note}\n")
+    say(f"cost so far: ${total + dollars:.4f}{without_reply}{unknown_note}\n")
 
 
 def stage_rows(store: ArtifactStore) -> list[tuple[str, str, str]]:
@@ -140,14 +140,14 @@ def canary(
         f"{'with' if new_round.logprobs else 'without'} log-probabilities"
     )
     models = ", ".join(new_round.served) or "no model"
-    typer.echo(f"round {new_round.number + 1} of {client.model} at {client.endpoint}: {verdicts}, served by {models}")
+    say(f"round {new_round.number + 1} of {client.model} at {client.endpoint}: {verdicts}, served by {models}")
     comparisons = {"the first round": previous_rounds[:1], "the round before": previous_rounds[1:][-1:]}
     for name, earlier_rounds in comparisons.items():
         for earlier in earlier_rounds:
             model_note = "" if earlier.served == new_round.served else f"; then served by {', '.join(earlier.served)}"
-            typer.echo(f"against {name} ({earlier.number + 1}): {agreement(earlier, new_round)}{model_note}")
+            say(f"against {name} ({earlier.number + 1}): {agreement(earlier, new_round)}{model_note}")
     if errors:
-        typer.echo(f"{format_count(len(errors), 'call')} failed, the first: {errors[0].kind}, {errors[0]}", err=True)
+        say(f"{format_count(len(errors), 'call')} failed, the first: {errors[0].kind}, {errors[0]}", err=True)
         raise typer.Exit(1)
 
 
@@ -167,5 +167,5 @@ def pocket_judge(
     from judges.kinds.pocket_server import serve
 
     judge = PocketJudge(parse_options(PocketConfig, overrides or []))
-    typer.echo(f"serving {MODEL} on http://{host}:{port}/v1 (Ctrl-C stops it)", err=True)
+    say(f"serving {MODEL} on http://{host}:{port}/v1 (Ctrl-C stops it)", err=True)
     serve(judge, host, port)

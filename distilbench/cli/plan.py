@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 import typer
 
 from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes, words
-from distilbench.cli.screen import console_of, duration
+from distilbench.cli.screen import duration, say, show_table
 from harness.contracts.stage import Cost
 from harness.errors import UserError
 from harness.hardware import DEVICES, SHARE, hours
@@ -18,8 +18,6 @@ from harness.text import format_count
 from reports.targets import find_target
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from distilbench.simulation import Simulation
     from distilbench.workflows.plan import ColumnPower, RunOptions, WorkPlan
 
@@ -37,7 +35,6 @@ _RATES = "With --simulate: measured rates that go before the shipped ones (docs/
 _PRICE = "With --simulate: dollars per GPU-hour; default: a list price (harness/plan/throughputs.json)."
 _PICTURES = "With --simulate: folder of the pictures; default: runs/NAME/simulation."
 COLUMNS = ("stage", "reads", "total", "done", "to do", "responses", "k tokens", "judge calls")
-READS_WIDTH = 36  # a train stage reads six kinds of stages: cut off, so that every kind has one line
 SHOWN_INPUTS = 3
 SHOWN_ROWS = 24
 PATH_STEPS = 12
@@ -99,7 +96,7 @@ def show_stages(work: WorkPlan) -> None:
         reads = list(dict.fromkeys(labels[ref.key] for ref in stage.inputs.values()))
         hidden_count = len(reads) - SHOWN_INPUTS
         inputs = reads[:SHOWN_INPUTS] + ([f"{hidden_count} more"] if hidden_count > 0 else [])
-        typer.echo(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(inputs)}" if reads else ""))
+        say(f"{state} {stage.key[:8]} {stage.label}" + (f"  <- {'; '.join(inputs)}" if reads else ""))
 
 
 def show_plan(
@@ -107,51 +104,39 @@ def show_plan(
 ) -> None:
     """Print stages by kind, the cost, the ``power`` by target and the findings. Exit code 1 where a problem stands in
     the way. ``stored_calls``: of the judge calls, those with a reply in the ledger."""
-    from rich.text import Text
-
-    console = console_of()
-
-    def show(text: str, label: str = "", style: str = "") -> None:
-        console.print(Text.assemble((label, style), text), soft_wrap=True)
-
-    show("", f"{work.first.recipe.name}: {work.first.recipe.title}", "bold")
+    say(label=f"{work.first.recipe.name}: {work.first.recipe.title}")
     several = len(work.plans) > 1
     for target, plan in work.plans.items():
         head = f"{target}: {len(plan.stages)} stages; " if several else ""
         names = [*plan.rows[:SHOWN_ROWS], *([f"{len(plan.rows) - SHOWN_ROWS} more"] * (len(plan.rows) > SHOWN_ROWS))]
-        show(f"{head}rows: {', '.join(names) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
+        say(f"{head}rows: {', '.join(names) or 'none'}; seeds: {', '.join(map(str, plan.recipe.seeds))}")
     if several:
-        show(shared_line(work, noun))
-    total = show_kinds(console, work)
-    show(
+        say(shared_line(work, noun))
+    total = show_kinds(work)
+    say(
         f"to do: {cost_line(total, stored_calls)}"
         if work.pending_stages
         else "nothing to do: every score is in the store"
     )
     for line in gpu_lines(work, total) if work.pending_stages else ():
-        show(line)
+        say(line)
     for name, columns in power.items():
-        show_power(console, work, name, columns)
+        show_power(work, name, columns)
     for finding in work.findings:
-        show(finding.text, *(("problem: ", "bold red") if finding.problem else ("note: ", "bold")))
+        label, style = ("problem: ", "bold red") if finding.problem else ("note: ", "bold")
+        say(finding.text, label=label, style=style)
     show_unfit(work)
     if any(finding.problem for finding in work.findings):
         raise typer.Exit(1)
 
 
-def show_kinds(console: Console, work: WorkPlan) -> Cost:
+def show_kinds(work: WorkPlan) -> Cost:
     """Print a line for each kind of stage; what the pending ones cost together."""
-    from rich.table import Table
-
     from harness.stages import STAGES
 
     totals: list[Cost] = []
     pending_keys = {stage.key for stage in work.pending_stages}
-    table = Table(box=None, pad_edge=False)
-    for column in COLUMNS:
-        width = READS_WIDTH if column == "reads" else None
-        justify = "left" if column in ("stage", "reads") else "right"
-        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", max_width=width)  # type: ignore[arg-type]
+    rows: list[tuple[str, ...]] = []
     for kind in STAGES:
         stages = [stage for stage in work.stages if stage.kind == kind]
         if not stages:
@@ -163,37 +148,32 @@ def show_kinds(console: Console, work: WorkPlan) -> Cost:
         costs = (total.responses, total.tokens // 1000, total.judge_calls)
         counts = (len(stages), len(stages) - len(pending), len(pending))
         reads = dict.fromkeys(ref.kind for stage in stages for ref in stage.inputs.values())
-        table.add_row(kind, ", ".join(reads), *map(str, counts), *(f"{cost:,}" if cost else "" for cost in costs))
-    console.print(table)
+        shown_reads = list(reads) if len(reads) <= SHOWN_INPUTS else [*list(reads)[:SHOWN_INPUTS], "..."]
+        shown_costs = (f"{cost:,}" if cost else "" for cost in costs)
+        rows.append((kind, ", ".join(shown_reads), *map(str, counts), *shown_costs))
+    show_table(COLUMNS, rows, left=("stage", "reads"), dropped="reads")
     return Cost.total(totals)
 
 
-def show_power(console: Console, work: WorkPlan, target: str, columns: Sequence[ColumnPower]) -> None:
-    from rich.table import Table
-
+def show_power(work: WorkPlan, target: str, columns: Sequence[ColumnPower]) -> None:
     if not columns:
         return
     seeds = len(work.plans[target].recipe.seeds)
     title = f"{target}: smallest change from {find_target(target).reference} that is detected with 80% power"
-    console.print(f"{title} ({format_count(seeds, 'seed')}, 5% two-sided, before Holm)", soft_wrap=True)
-    table = Table(box=None, pad_edge=False)
-    for name in ("column", "questions", "change", "variance"):
-        table.add_column(name, justify="right" if name in ("questions", "change") else "left", no_wrap=True)
+    say(f"{title} ({format_count(seeds, 'seed')}, 5% two-sided, before Holm)")
+    rows = []
     for column in columns:
         metric = column.metric
         change = "none" if column.change is None else f"{column.change:.{metric.digits}f}"
-        table.add_row(f"{metric.group} {metric.title}", f"{column.questions:,}", change, column.basis)
-    console.print(table)
+        rows.append((f"{metric.group} {metric.title}", f"{column.questions:,}", change, column.basis))
+    show_table(("column", "questions", "change", "variance"), rows, left=("column", "variance"))
     if seeds == 1:
-        console.print("of this seed's students only: another seed may differ by more", soft_wrap=True)
+        say("of this seed's students only: another seed may differ by more")
     elif not all(column.knows_seeds for column in columns):
         remedy = "take it from a run of several seeds (--pilot RUN) or state it (--spread METRIC=SD/SD_OF_SEEDS)"
-        console.print(f"without the variance of training seeds, which is unknown: {remedy}", soft_wrap=True)
+        say(f"without the variance of training seeds, which is unknown: {remedy}")
     if any(column.basis.startswith("assumed") for column in columns):
-        console.print(
-            "some variances are assumed, not measured: even a short run is a better source (--pilot RUN)",
-            soft_wrap=True,
-        )
+        say("some variances are assumed, not measured: even a short run is a better source (--pilot RUN)")
 
 
 def cost_line(cost: Cost, stored_calls: int) -> str:
@@ -239,34 +219,26 @@ def shared_line(work: WorkPlan, noun: str = "targets") -> str:
 
 def show_unfit(work: WorkPlan) -> None:
     for text in work.unfit:
-        typer.echo(f"left out: {text}", err=True)
+        say(f"left out: {text}", err=True)
 
 
 # Simulations: a column per cluster, what it rests on, and a picture of each schedule
 
 
 def show_simulations(simulations: Sequence[Simulation], pictures: Sequence[Path]) -> None:
-    from rich.table import Table
-
-    console = console_of()
-    console.print(f"simulated on {simulations[0].device}, from now to the last score:", style="bold")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for simulation in simulations:
-        table.add_column(simulation.cluster.name, justify="right", no_wrap=True)
+    say(label=f"simulated on {simulations[0].device}, from now to the last score:")
     columns = [figures(simulation) for simulation in simulations]
-    for name in columns[0]:
-        table.add_row(name, *(column.get(name, "") for column in columns))
-    console.print(table)
+    rows = [(name, *(column.get(name, "") for column in columns)) for name in columns[0]]
+    show_table(("", *(simulation.cluster.name for simulation in simulations)), rows, left=("",))
     for simulation in simulations:
-        console.print(f"critical path on {simulation.cluster.name}: {path_line(simulation)}", soft_wrap=True)
+        say(f"critical path on {simulation.cluster.name}: {path_line(simulation)}")
     for text in dict.fromkeys(text for simulation in simulations for text in simulation.remarks):
-        console.print(f"note: {text}", soft_wrap=True)
-    console.print("it rests on:")
+        say(f"note: {text}")
+    say("it rests on:")
     for text in dict.fromkeys(text for simulation in simulations for text in simulation.basis):
-        console.print(f"  {text}", soft_wrap=True)
+        say(f"  {text}")
     for picture in pictures:
-        typer.echo(f"picture: {picture}")
+        say(f"picture: {picture}")
 
 
 def figures(simulation: Simulation) -> Mapping[str, str]:

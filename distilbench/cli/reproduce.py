@@ -27,7 +27,7 @@ from distilbench.cli.options import (
     words,
 )
 from distilbench.cli.plan import cost_line, shared_line, show_plan, show_unfit
-from distilbench.cli.screen import Display, console_of, duration
+from distilbench.cli.screen import Display, console_of, duration, say
 from harness.errors import PERMANENT, UserError
 from harness.text import format_count
 
@@ -171,9 +171,9 @@ def search(
     rest = searching.budget.trials - known
     if searching.round_size and rest:
         note = f"the values of the last {rest} of each row depend on results: random ones stand for them in this price"
-        typer.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if work.pending_stages:
-        typer.echo(f"to do: {cost_line(work.cost(work.pending_stages), 0)}", err=True)
+        say(f"to do: {cost_line(work.cost(work.pending_stages), 0)}", err=True)
     with Display() as display:
         finished = run_search(searching, force=force, listener=display)
     show_trials(finished)
@@ -205,11 +205,11 @@ def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None)
     if finished_run.work is not None and finished_run.outcome is not None:
         outcome = finished_run.outcome
         if len(finished_run.work.plans) > 1:
-            typer.echo(shared_line(finished_run.work), err=True)
+            say(shared_line(finished_run.work), err=True)
         show_unfit(finished_run.work)
         counts = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.completed_keys)} ran now"
         others = f", {len(outcome.elsewhere_keys)} by another command meanwhile" if outcome.elsewhere_keys else ""
-        typer.echo(f"{counts}{others} ({duration(outcome.seconds)})", err=True)
+        say(f"{counts}{others} ({duration(outcome.seconds)})", err=True)
     try:
         show()
     finally:  # a table that cannot be made is another error than the stages that failed
@@ -219,11 +219,11 @@ def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None)
             way_on = "once that is fixed, the same command continues the run"
             if any(PERMANENT in text for text in errors.values()):
                 way_on = f"{PERMANENT}, so change first what is named there"
-            typer.echo(f"{len(errors)} failed{waiting}: see above; {way_on}.", err=True)
+            say(f"{len(errors)} failed{waiting}: see above; {way_on}.", err=True)
     if finished_run.outcome is not None and finished_run.outcome.errors:
         raise typer.Exit(1)
     if finished_run.is_unscored:
-        typer.echo("nothing was scored: the notes of the table say why.", err=True)
+        say("nothing was scored: the notes of the table say why.", err=True)
         raise typer.Exit(1)
 
 
@@ -237,9 +237,9 @@ def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bo
         console.print(TerminalTable(finished_run.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in names) + (", report.html" if page else "")
     for reason in finished_run.unwritten:
-        typer.echo(f"no files: {reason}. report --out FOLDER writes them elsewhere.", err=True)
+        say(f"no files: {reason}. report --out FOLDER writes them elsewhere.", err=True)
     if not finished_run.unwritten:
-        typer.echo(f"files: {finished_run.report_folder}/ ({files})", err=True)
+        say(f"files: {finished_run.report_folder}/ ({files})", err=True)
     if finished_run.problems:
         raise UserError("\n".join(finished_run.problems.values()))
 
@@ -252,7 +252,7 @@ def show_search(searching: Search, is_error: bool) -> None:
         lines.append(f"  {row}: {'; '.join(f'{knob}={domain}' for knob, domain in space.items())}")
     lines += [f"note: {line}" for line in (*searching.skipped, *searching.notes)]
     for line in lines:
-        typer.echo(line, err=is_error)
+        say(line, err=is_error)
 
 
 def show_trials(finished: FinishedSearch) -> None:
@@ -261,17 +261,15 @@ def show_trials(finished: FinishedSearch) -> None:
 
     outcome, console = finished.outcome, console_of()
     made = f"{outcome.total} stages: {outcome.cached} were done already, {len(outcome.completed_keys)} ran now"
-    typer.echo(f"{made} ({duration(outcome.seconds)})", err=True)
+    say(f"{made} ({duration(outcome.seconds)})", err=True)
     for table in finished.tables:
         console.print(TerminalTable(table, notes=True))
         console.print()
     for reason in finished.unwritten:
-        typer.echo(f"no files: {reason}.", err=True)
+        say(f"no files: {reason}.", err=True)
     if not finished.unwritten:
-        typer.echo(f"files: {finished.search.folder}/", err=True)
+        say(f"files: {finished.search.folder}/", err=True)
     if finished.unfinished:
-        typer.echo(
-            f"UNFINISHED: {finished.unfinished}; see above. Once that is mended, the same command goes on.", err=True
-        )
+        say(f"UNFINISHED: {finished.unfinished}; see above. Once that is mended, the same command goes on.", err=True)
     if finished.unfinished or all(row.best is None for row in finished.searches):
         raise typer.Exit(1)

@@ -6,6 +6,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -19,7 +20,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from harness.contracts.stage import RunListener
@@ -56,7 +56,7 @@ def wrapped(text: str, width: int, hang: int = 2) -> list[str]:
         head = line[: len(line) - len(line.lstrip())]
         lines += textwrap.wrap(
             line,
-            max(width, 20),
+            max(width, 1),
             subsequent_indent=head + " " * hang,
             break_long_words=False,
             break_on_hyphens=False,
@@ -64,14 +64,83 @@ def wrapped(text: str, width: int, hang: int = 2) -> list[str]:
     return lines
 
 
+def show_files(paths: Sequence[Path]) -> None:
+    """The last line of a command: what it wrote."""
+    folders = list(dict.fromkeys(path.parent for path in paths))
+    texts = [f"{folder}/ ({', '.join(path.name for path in paths if path.parent == folder)})" for folder in folders]
+    say(f"files: {'; '.join(texts) or 'none'}", err=True)
+
+
+GAP = 2  # blanks between two columns
+
+
 def show_rows(title: str, rows: Sequence[Sequence[str]], heads: Sequence[str] = (), width: int = 300) -> None:
     """Rows under a title and column heads, in plain columns that grep and awk can read."""
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    if heads:
-        table.add_row(*(Text(head, style="italic") for head in heads))
+    say(label=title, style="bold underline")
+    show_table(heads, rows, left=heads, width=width, bold=True)
+    say()
+
+
+def show_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: Sequence[str] = (), dropped: str | None = None,
+    width: int = 120, bold: bool = False,
+) -> None:  # fmt: skip
+    """Columns as wide as their texts. Where a terminal has less room, the column ``dropped`` goes, then cells are
+    wrapped between words, and where a word would not fit, each row becomes lines of ``head: cell``. ``left``: heads of
+    columns that are not of numbers; without heads, all are."""
+    console = console_of(width)
+    cells = [[printable(cell) for cell in row] for row in rows]
+    grid = [list(heads), *cells] if heads else cells
+    keep = list(range(max(map(len, grid), default=0)))
+    widths = _column_widths(grid, keep, console.width)
+    whole = sum(max(len(row[place]) for row in grid if place < len(row)) + GAP for place in keep) - GAP
+    if whole > console.width and dropped in heads:
+        keep.remove(list(heads).index(str(dropped)))
+        widths = _column_widths(grid, keep, console.width)
+    if widths is None:
+        _show_stacked(console, heads, cells)
+        return
+    for number, row in enumerate(grid):
+        is_head = bool(heads) and number == 0
+        columns = [wrapped(row[place], widths[place], 0) if place < len(row) else [""] for place in keep]
+        for line in range(max(map(len, columns))):
+            texts = []
+            for place, column in zip(keep, columns, strict=True):
+                text = column[line] if line < len(column) else ""
+                is_left = not heads or heads[place] in left
+                texts.append(text.ljust(widths[place]) if is_left else text.rjust(widths[place]))
+            shown = Text((" " * GAP).join(texts).rstrip(), style="italic" if is_head and bold else "")
+            if bold and not is_head:
+                shown.stylize("bold", 0, widths[keep[0]])
+            console.print(shown, soft_wrap=True)
+
+
+def _column_widths(grid: Sequence[Sequence[str]], keep: Sequence[int], room: int) -> dict[int, int] | None:
+    """Of the columns that are kept; ``None`` where their longest words do not fit beside each other."""
+    texts = {place: [row[place] for row in grid if place < len(row)] for place in keep}
+    wanted = {place: max(map(len, column), default=0) for place, column in texts.items()}
+    least = {
+        place: max((len(word) for text in column for word in text.split()), default=0)
+        for place, column in texts.items()
+    }
+    spare = room - GAP * (len(keep) - 1) - sum(least.values())
+    if spare < 0:
+        return None
+    # The columns that need least get it first: then few are left to wrap.
+    for number, place in enumerate(sorted(keep, key=lambda place: wanted[place] - least[place])):
+        extra = min(wanted[place] - least[place], spare // (len(keep) - number))
+        least[place] += extra
+        spare -= extra
+    return least
+
+
+def _show_stacked(console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in rows:
-        table.add_row(*(Text(printable(cell), style="" if column else "bold") for column, cell in enumerate(row)))
-    console_of(width).print(Text(title, style="bold underline"), table, "")
+        parts = [f"{heads[place]}: {cell}" if heads else cell for place, cell in enumerate(row) if cell and place]
+        lines = [*wrapped(row[0], console.width), *wrapped("  " + "; ".join(parts), console.width, 0)]
+        text = Text("\n".join(line for line in lines if line.strip()))
+        text.stylize("bold", 0, len(row[0]))
+        console.print(text, soft_wrap=True)
 
 
 class Display(RunListener):
@@ -128,7 +197,7 @@ class Display(RunListener):
         with self._lock:
             self._failed += 1
             self._close(label)
-            self.console.print(Text.assemble(("failed: ", "bold red"), f"{label}: {error}"), soft_wrap=True)
+            self._show(f"{label}: {error}", "failed: ")
 
     def _close(self, label: str) -> None:
         self._done += 1
@@ -145,7 +214,14 @@ class Display(RunListener):
         is_due = always or self._done == self._total or time_now - self._last_line >= QUIET
         if is_due and not self.console.is_terminal:
             self._last_line = time_now
-            self.console.print(Text(f"[{self._done}/{self._total}] {text}"), soft_wrap=True)
+            self._show(f"[{self._done}/{self._total}] {text}")
+
+    def _show(self, text: str, label: str = "") -> None:
+        whole = label + printable(text)
+        lines = wrapped(whole, self.console.width) if self.console.is_terminal else [whole]
+        shown = Text("\n".join(lines))
+        shown.stylize("bold red", 0, len(label))
+        self.console.print(shown, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

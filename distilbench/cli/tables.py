@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, completing
-from distilbench.cli.screen import show_rows
+from distilbench.cli.screen import say, show_rows
 from harness.errors import unknown_choice
 from reports.targets import TARGETS
 
@@ -129,13 +129,13 @@ def check_command(entry: str) -> Callable[..., None]:
         for checked_entry, finding in run_checks(f"{entry}s", name_or_file, overrides or [], plugins or []):
             if checked_entry.name not in names:  # a file may bring several entries: each has a heading
                 about = getattr(checked_entry, "paper", "") or getattr(checked_entry, "summary", "")
-                typer.echo(f"{checked_entry.name}: {about}")
+                say(f"{checked_entry.name}: {about}")
             names.add(checked_entry.name)
             failure_count += finding.problem is not None
             state = "ok    " if finding.problem is None else "FAILED"
-            typer.echo(f"{state} {finding.name:<14} {finding.problem or finding.detail}")
+            say(f"{state} {finding.name:<14} {finding.problem or finding.detail}")
         if failure_count:
-            typer.echo(f"{failure_count} failed: docs/add-a-{entry}.md says what the contract asks.", err=True)
+            say(f"{failure_count} failed: docs/add-a-{entry}.md says what the contract asks.", err=True)
             raise typer.Exit(1)
 
     article = "an" if entry[0] in "aeiou" else "a"

@@ -20,6 +20,7 @@ from distilbench.cli.options import (
     Seeds,
     takes,
 )
+from distilbench.cli.screen import say
 from harness.errors import UserError
 from harness.text import format_count
 
@@ -50,7 +51,7 @@ def view(
             raise
         raise UserError("view needs starlette and uvicorn: pip install 'distilbench[view]'.") from error
 
-    view_runs(words or (), runs, port, plugins or (), lambda text: typer.echo(text, err=True))
+    view_runs(words or (), runs, port, plugins or (), lambda text: say(text, err=True))
 
 
 @app.command(epilog="Example: distilbench verify pocket")
@@ -63,19 +64,19 @@ def verify(run: RunArgument = "pocket", runs: Runs = Path("runs"), plugins: Plug
     from results.run.find import find_run
 
     verification = verify_run(find_run(run, runs).path, plugins=plugins or ())
-    typer.echo(f"checksums of {format_count(verification.artifacts, 'artifact')} compared")
+    say(f"checksums of {format_count(verification.artifacts, 'artifact')} compared")
     gap = f" ({verification.without_reply} have no reply in the ledger)" if verification.without_reply else ""
-    typer.echo(f"{format_count(verification.judgments, 'judgment')} read again{gap}")
+    say(f"{format_count(verification.judgments, 'judgment')} read again{gap}")
     if verification.without_request:
-        typer.echo(f"requests of {verification.without_request} are not in the ledger, not compared")
-    typer.echo(f"{verification.equal} of {format_count(verification.scores, 'score')} recomputed, equal to 1e-9")
+        say(f"requests of {verification.without_request} are not in the ledger, not compared")
+    say(f"{verification.equal} of {format_count(verification.scores, 'score')} recomputed, equal to 1e-9")
     for table in verification.tables:
-        typer.echo(f"compared with {table}")
+        say(f"compared with {table}")
     if verification.missing:
         count, examples = format_count(len(verification.missing), "artifact"), ", ".join(verification.missing[:3])
-        typer.echo(f"{count} cleared away, not checked: {examples}")
+        say(f"{count} cleared away, not checked: {examples}")
     for problem in verification.problems:
-        typer.echo(f"DIFFERS {problem}", err=True)
+        say(f"DIFFERS {problem}", err=True)
     if verification.problems:
         raise typer.Exit(1)
 
@@ -91,14 +92,13 @@ def explain(
     plugins: Plugins = None,
 ) -> None:
     """Say where a number comes from: its judgments, answers and checkpoint, and with --question every verdict on it."""
-    from distilbench.cli.screen import printable
     from distilbench.workflows.verify import explain as explain_cell
     from results.run.find import find_run
 
     for part in explain_cell(find_run(run, runs).folder, target, row, metric, question=question, plugins=plugins or ()):
-        typer.echo(f"{row}, {metric}, seed {part.seed}")
+        say(f"{row}, {metric}, seed {part.seed}")
         for heading, text in part.lines:
-            typer.echo(f"  {heading}: {printable(text)}".replace("\n", "\n    "))
+            say(f"  {heading}: {text}".replace("\n", "\n    "))
 
 
 @pocket.callback()
@@ -117,19 +117,18 @@ def premises(
 
     The rows of Table 1 that they need are run, where they are missing.
     """
-    from distilbench.cli.screen import Display, console_of
+    from distilbench.cli.screen import Display
     from distilbench.premises import premises as measure
 
     with Display() as display:
         found = measure(recipe, force=force, listener=display, **options)
-    console = console_of()
     for premise in found:
         verdict = {True: "holds", False: "does not hold", None: "to know"}[premise.holds]
         bound = f" ({premise.bound})" if premise.bound else ""
-        console.print(f"{premise.name} {verdict}: {premise.claim}{bound}", highlight=False)
+        say(f"{premise.name} {verdict}: {premise.claim}{bound}")
         width = max(map(len, premise.numbers))
         for name, value in premise.numbers.items():
             shown = f"{value:.3f}" if isinstance(value, float) else str(value)
-            console.print(f"   {name:<{width}}  {shown}", highlight=False, markup=False)
+            say(f"   {name:<{width}}  {shown}")
     if out is not None:
         out.write_text(json.dumps([asdict(premise) for premise in found], indent=1) + "\n", encoding="utf-8")

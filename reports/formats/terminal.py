@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,19 +29,30 @@ class TerminalTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # Text, never str: rich would read brackets of an interval as markup
         yield Text(self.table.title, "bold")
-        grids = [self._grid(per_row, apart) for per_row, apart in ((1, 2), (2, 1), (2, 0), (3, 0))]
-        wide_options = options.update(max_width=10_000)
-        # measured on the texts, not on a guess per column: a table of two metrics has room for one line
-        fitting_grids = (
-            grid for grid in grids if Measurement.get(console, wide_options, grid).maximum <= options.max_width
-        )
-        grid = next(fitting_grids, grids[-1])
-        yield grid
+        grids = self._fitting_grids(console, options)
+        yield from grids
         # as wide as the table: a longer line is hard to read, and a narrow table would break the lines too often
-        width = min(options.max_width, max(80, Measurement.get(console, options, grid).maximum))
+        width = min(options.max_width, max(80, Measurement.get(console, options, grids[0]).maximum))
         for line in self._lines_below(console, width):
             line.rstrip()
             yield line
+
+    def _fitting_grids(self, console: Console, options: ConsoleOptions) -> list[RichTable]:
+        """The table as one grid; on a narrow terminal as several, one below the other, each with the rows' names."""
+        wide_options = options.update(max_width=10_000)
+        columns = range(1, len(self.table.columns))
+        grids: list[RichTable] = []
+        # measured on the texts, not on a guess per column: a table of two metrics has room for one line
+        for parts in range(1, max(2, len(columns) + 1)):
+            size = -(-len(columns) // parts)
+            chosen = [[0, *columns[start : start + size]] for start in range(0, len(columns) or 1, size or 1)]
+            for per_row, apart in ((1, 2), (2, 1), (2, 0), (3, 0)):
+                grids = [self._grid(per_row, apart, places) for places in chosen]
+                if all(Measurement.get(console, wide_options, grid).maximum <= options.max_width for grid in grids):
+                    return grids
+            if not any(column.numeric for column in self.table.columns[1:]):
+                break  # of texts: they are wrapped
+        return grids
 
     def _lines_below(self, console: Console, width: int) -> list[Text]:
         """The lines and the footnotes. Without notes at most ``LINES``: more run on as one paragraph, and what still is
@@ -62,21 +74,21 @@ class TerminalTable:
                 footnotes.pop(0) if footnotes else lines.pop()
         return texts
 
-    def _grid(self, per_row: int, apart: int) -> RichTable:
+    def _grid(self, per_row: int, apart: int, places: Sequence[int]) -> RichTable:
+        """With these of the columns."""
         # the box puts one space between columns of its own
         grid = RichTable(box=box.SIMPLE_HEAD, padding=(0, apart, 0, 0), pad_edge=False, show_edge=False)
-        groups = ["", *(column.group for column in self.table.columns)]
+        columns = [self.table.columns[place] for place in places]
+        groups = ["", *(column.group for column in columns)]
         # a table of plain text has no groups, and then no empty first heading line
         has_groups = any(groups)
-        for place, ((previous_group, group), column) in enumerate(
-            zip(pairwise(groups), self.table.columns, strict=True)
-        ):
+        for place, ((previous_group, group), column) in enumerate(zip(pairwise(groups), columns, strict=True)):
             heading = "" if previous_group == group else group  # a heading over several columns stands over the first
             title = f"{column.title}{superscript(column.marks)}"
             # where a terminal is too narrow, a row's name is broken and no number is
             grid.add_column(Text(f"{heading}\n{title}" if has_groups else title), no_wrap=place > 0 and column.numeric)
         for row in self.table.rows:
-            grid.add_row(*(self._cell(cell, per_row) for cell in row.cells))
+            grid.add_row(*(self._cell(row.cells[place], per_row) for place in places))
         return grid
 
     def _cell(self, cell: TableCell, per_row: int) -> Text:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from distilbench.cli.options import Overrides, Plugins, RunName, Runs
+from distilbench.cli.screen import say, show_files
 from harness.errors import UserError
 from harness.text import first_of_each_kind, format_count
 from results.run.record import has_record
@@ -45,23 +46,23 @@ def import_(
     )  # fmt: skip
     answers = report.answers
     for problem in first_of_each_kind(report.problems):
-        typer.echo(problem, err=True)
+        say(problem, err=True)
     count = f"{format_count(len(answers.answers), 'answer')}, {format_count(len(answers.judgments), 'judgment')}"
-    typer.echo(f"{answers.model}: {count} to {format_count(report.questions, 'question')} in {out}")
+    say(f"{answers.model}: {count} to {format_count(report.questions, 'question')} in {out}")
     for score in report.scores:
         value = "not scored" if score.value is None else f"{score.value:.2f}"
         interval = "" if score.low is None or score.high is None else f" [{score.low:.2f}, {score.high:.2f}]"
         note = f" ({score.note})" if score.note else ""
-        typer.echo(f"{score.metric} = {value}{interval}, n = {score.n}, unscored {score.unscored}{note}")
+        say(f"{score.metric} = {value}{interval}, n = {score.n}, unscored {score.unscored}{note}")
         for key, detail in score.detail.items():
-            typer.echo(f"    {key}: {detail if isinstance(detail, str) else format(detail, '.6g')}")
+            say(f"    {key}: {detail if isinstance(detail, str) else format(detail, '.6g')}")
     if report.scores:
         judge = report.card.official_judge or "none"
-        typer.echo(f"protocol: {report.card.version}; judge prompt {report.card.prompt_hash}; official judge {judge}")
+        say(f"protocol: {report.card.version}; judge prompt {report.card.prompt_hash}; official judge {judge}")
         for deviation in report.card.deviations:
-            typer.echo(f"  differs: {deviation}")
+            say(f"  differs: {deviation}")
     for note in report.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")
 
 
 @app.command(epilog="Example: distilbench export my-model --out official  (or: export pocket --row dpo -b gsm8k)")
@@ -90,8 +91,8 @@ def export(
         exported = read_import(folder)
     else:
         exported = answers_of_row(load(run or str(answers), runs=runs), row, benchmark, seed=seed, target=target)
-    for path in export_answers(exported, out, model=model, judge=judge, plugins=plugins or [], partial=partial):
-        typer.echo(str(path))
+    paths = export_answers(exported, out, model=model, judge=judge, plugins=plugins or [], partial=partial)
     if partial and (question_ids := missing_answers(exported, plugins or [])):
         examples = ", ".join(question_ids[:10]) + (", ..." if len(question_ids) > 10 else "")
-        typer.echo(f"left out, without an answer: {format_count(len(question_ids), 'question')} ({examples})", err=True)
+        say(f"left out, without an answer: {format_count(len(question_ids), 'question')} ({examples})", err=True)
+    show_files(paths)

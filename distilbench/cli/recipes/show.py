@@ -86,7 +86,7 @@ def check(recipe: RecipeArgument = "pocket", overrides: Overrides = None, plugin
         (checked_recipe.benchmarks, "benchmark"),
         (checked_recipe.seeds, "seed"),
     )
-    typer.echo(f"{recipe}: fine ({', '.join(format_count(len(part), noun) for part, noun in parts)})")
+    say(f"{recipe}: fine ({', '.join(format_count(len(part), noun) for part, noun in parts)})")
 
 
 def read_recipe(recipe: str, overrides: list[str] | None, plugins: list[str] | None) -> Recipe:
