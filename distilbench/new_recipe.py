@@ -121,8 +121,10 @@ def read_benchmarks(text: str, answers: Answers) -> None:
     for name in names:
         if name not in known:
             raise unknown_choice("benchmark", name, known)
-        if read_options(known[name].config, {}, ())[0] is None:
-            raise UserError(f"benchmark {name!r} needs options: add it to the recipe by hand (docs/recipe.md).")
+        _, problems = read_options(known[name].config, {"questions": answers.question_set}, ("benchmarks", name))
+        if problems:
+            words = " ".join(map(str, problems))
+            raise UserError(f"{words} What needs options of its own is added to the recipe by hand (docs/recipe.md).")
     if not names or len(set(names)) < len(names):
         raise UserError(f"benchmarks {text!r}: name at least one, each once.")
     answers.benchmarks = tuple(names)
@@ -220,7 +222,8 @@ def recipe_tree(name: str, answers: Answers) -> dict[str, Any]:
     """The sections, as YAML holds them. Models of pocket extend its recipe: its settings were searched for them."""
     known = answers.registry.benchmarks
     tree: dict[str, Any] = {"name": name, "title": f"{answers.teacher} teaches {answers.student}"}
-    if answers.in_pocket and answers.question_set == POCKET:
+    pocket = read_source(POCKET).tree
+    if answers.in_pocket and answers.question_set == POCKET and pocket["benchmarks"].keys() >= {*answers.benchmarks}:
         models = {"teacher": answers.teacher, "student": answers.student}
         family = {"name": POCKET if models == _POCKET_MODELS else name, **models}
         tree = {"extends": POCKET, **tree, "family": family, "prompts": {"n": POCKET_PROMPTS, **answers.source}}
@@ -228,6 +231,8 @@ def recipe_tree(name: str, answers: Answers) -> dict[str, Any]:
         tree["benchmarks"] = [*answers.benchmarks]
     else:
         tree |= _own_models(name, answers)
+        if answers.in_pocket:
+            tree |= {section: pocket[section] for section in ("sampling", "reward", "train", "methods")}
         judged = {True: {"judge": JUDGE}, False: {}}
         tree["benchmarks"] = {
             each: {"questions": answers.question_set, **judged[known[each].needs_judge]} for each in answers.benchmarks
@@ -290,7 +295,7 @@ def recipe_text(file: str, tree: Mapping[str, Any], registry: Registry) -> str:
         lines += ["", *_comment(_HEADINGS[key], ""), f"{key}:"]
         for name, inner in value.items():
             text = str(sentences.get(key, {}).get(name, {}).get("description", ""))
-            if key == "prompts" and not text:
+            if "source" in value and not text:  # an option of the source itself
                 text = str(properties(registry.sources[value["source"]].config).get(name, {}).get("description", ""))
             lines += _entry(name, inner, text, "  ")
     return "\n".join(lines) + "\n"

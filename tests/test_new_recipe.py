@@ -45,7 +45,7 @@ def answered(path: Path, questions: str | None = None, **given: str) -> new_reci
 
 MODELS = ("pocket", "./big,./small", "./big ./big", "pocket:teacher-large,pocket:student")
 DATA = ("pocket", "golden.jsonl", "./bare.jsonl")
-BENCHMARKS = ("alpaca_eval,arena_hard,mt_bench,gsm8k", "gsm8k", "mt_bench, arena_hard_v2", "alpaca_eval")
+BENCHMARKS = ("alpaca_eval,arena_hard,mt_bench,gsm8k", "gsm8k", "mt_bench, mt_bench_pairwise", "alpaca_eval")
 BUDGETS = ("none", "5")
 
 
@@ -68,7 +68,7 @@ def passes_its_plan(models: str, data: str, benchmarks: str, budget: str) -> Non
 @pytest.mark.parametrize(
     ("models", "data", "benchmarks", "budget"),
     [
-        ("pocket", "golden.jsonl", "mt_bench, arena_hard_v2", "5"),
+        ("pocket", "golden.jsonl", "mt_bench, mt_bench_pairwise", "5"),
         ("./big,./small", "./bare.jsonl", "alpaca_eval", "none"),
     ],
 )
@@ -111,6 +111,7 @@ WRONG = (
     ("data", "broken.jsonl", "broken.jsonl, line 1"),
     ("benchmarks", "gsm9k", "Did you mean 'gsm8k'"),
     ("benchmarks", "gsm8k,gsm8k", "each once"),
+    ("benchmarks", "arena_hard_v2", "questions must be official"),
     ("benchmarks", "", "at least one"),
     ("judge", "gpt-9", "unknown judge 'gpt-9'"),
     ("judge", "{kind: openai, modle: x}", "Did you mean 'model'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 import threading
 import time
@@ -66,9 +67,8 @@ def wrapped(text: str, width: int, hang: int = 2) -> list[str]:
 
 def show_files(paths: Sequence[Path]) -> None:
     """The last line of a command: what it wrote."""
-    folders = list(dict.fromkeys(path.parent for path in paths))
-    texts = [f"{folder}/ ({', '.join(path.name for path in paths if path.parent == folder)})" for folder in folders]
-    say(f"files: {'; '.join(texts) or 'none'}", err=True)
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    say(f"files: {folder}/ ({', '.join(str(path.relative_to(folder)) for path in paths)})", err=True)
 
 
 GAP = 2  # blanks between two columns

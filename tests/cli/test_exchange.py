@@ -41,9 +41,10 @@ def test_in_scored_and_out_again(annotations: Path, tmp_path: Path, capsys: pyte
     note = json.loads((tmp_path / "mine/import.json").read_text())
     assert (note["model"], note["baseline"], note["problems"]) == ("mine", "base", [])
     export(tmp_path / "mine", tmp_path / "out", model="renamed")
-    written = [Path(line) for line in capsys.readouterr().out.split()]
-    assert [path.name for path in written] == ["model_outputs.json", "annotations.json"]
-    before, after = json.loads(annotations.read_text()), json.loads(written[1].read_text())
+    said = capsys.readouterr().err
+    assert said == f"files: {tmp_path}/out/renamed/ (model_outputs.json, gpt/annotations.json)\n"
+    written = tmp_path / "out" / "renamed" / "gpt" / "annotations.json"
+    before, after = json.loads(annotations.read_text()), json.loads(written.read_text())
     assert [row["preference"] for row in after] == pytest.approx([row["preference"] for row in before])
     assert {(row["generator_2"], row["annotator"], row["generator_1"]) for row in after} == {("renamed", "gpt", "base")}
 

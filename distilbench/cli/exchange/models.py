@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.options import Plugins, RunName, Runs
+from distilbench.cli.screen import say
 from harness.text import format_count
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def export_model(
 
     model = export(run, row, out, seed=seed, adapter=adapter, runs=runs, plugins=plugins or ())
     size = sum((model.folder / name).stat().st_size for name in model.files)
-    typer.echo(f"{model.folder}: {format_count(len(model.files), 'file')}, {size / 1e6:,.1f} MB; the card is README.md")
+    say(f"{model.folder}: {format_count(len(model.files), 'file')}, {size / 1e6:,.1f} MB; the card is README.md")
     show_remarks(model)
 
 
@@ -62,10 +63,10 @@ def push(
     from distilbench.sharing.hub import push as push_model
 
     pushed = push_model(run, row, repo, seed=seed, adapter=adapter, public=public, runs=runs, plugins=plugins or ())
-    typer.echo(f"{pushed.url} ({'private' if pushed.private else 'public'})")
+    say(f"{pushed.url} ({'private' if pushed.private else 'public'})")
     show_remarks(pushed.model)
 
 
 def show_remarks(model: ExportedModel) -> None:
     for remark in model.remarks:
-        typer.echo(f"note: {remark}", err=True)
+        say(f"note: {remark}", err=True)
