@@ -44,6 +44,8 @@ GIB = 1 << 30
 HUB_SECONDS = 3.0  # doctor is run when something is broken: it must not hang on a dead proxy
 # Pocket's table with all its seeds takes about 1 GiB; below 0.3 GiB one seed does not fit.
 ENOUGH_DISK, LEAST_DISK = 2 * GIB, 0.3 * GIB
+FILES = (".jsonl", ".json", ".csv", ".parquet", ".txt", ".sqlite", ".yaml")
+LONGEST_NAME = 4096
 ENOUGH_MEMORY = 3 * GIB  # a worker that trains a pocket model needs about 1 GiB, and there are two of them
 
 
@@ -60,14 +62,15 @@ def examine(
     """The checks, one after the other. One that cannot be made is a finding: whoever asks has something broken."""
     yield from (folders(), python(), packages(), torch(), disk(runs), memory(), questions())
     try:
-        work = plan(recipe=recipe, set=changes, plugins=plugins, runs=runs)
+        with assets.asked_for() as asked:
+            work = plan(recipe=recipe, set=changes, plugins=plugins, runs=runs)
         problems = [finding.text for finding in work.findings if finding.problem]
     except (UserError, ImportError) as error:
         remedy = f"Fix the recipe; see `distilbench recipe check {recipe}`."
         yield MachineFinding("fail", f"recipe {recipe}: {error}", remedy)
         return
     said = []
-    for finding in parts(work.first.graph):
+    for finding in (*files(work.first.recipe, asked), *parts(work.first.graph)):
         yield finding
         said += [finding.text] if finding.state == "fail" else []
     # What the plan says of a part that failed stands above.
@@ -76,6 +79,35 @@ def examine(
         yield MachineFinding("fail", f"recipe {recipe}: {text}")
     if not problems:
         yield MachineFinding("ok", f"recipe {recipe}: fine")
+
+
+def files(recipe: Recipe, asked: Mapping[str, assets.AssetStatus]) -> Iterator[MachineFinding]:
+    """Those that this recipe needs: pinned ones, by what the plan looked for, and those that it names."""
+    for name, status in asked.items():
+        if status.state == "ok":
+            yield MachineFinding("ok", f"file {name}: found at {status.path}")
+        else:
+            yield MachineFinding(
+                "fail", f"file {name}: {status.message}", "Further files of its set may be missing too."
+            )
+    for path, value in leaves(recipe.to_tree()):
+        place = Path(value).expanduser()
+        if "/" in value and len(value) < LONGEST_NAME and os.path.exists(place):  # noqa: PTH110, a Path's own raises
+            noun = "folder" if place.is_dir() else "file"
+            yield MachineFinding("ok", f"{noun} {value} ({path}): found")
+        elif value.endswith(FILES) and len(value) < LONGEST_NAME:
+            state: Literal["ok", "fail"] = "ok" if place.is_file() else "fail"
+            remedy = "" if place.is_file() else f"Put it there, or change {path}; paths are relative to this folder."
+            yield MachineFinding(state, f"file {value} ({path}): {'found' if place.is_file() else 'missing'}", remedy)
+
+
+def leaves(tree: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """The texts of a recipe, under their dotted paths."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from leaves(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(tree, str) and path != "title":
+        yield path, tree
 
 
 def parts(graph: StageGraph) -> Iterator[MachineFinding]:

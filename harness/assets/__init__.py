@@ -6,7 +6,8 @@ Looked for in ``DISTILBENCH_ASSETS``, then in the user's cache.
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -84,8 +85,29 @@ def _remedy(pin: Asset) -> str:
     )
 
 
+_records: list[dict[str, AssetStatus]] = []
+
+
+@contextmanager
+def asked_for() -> Iterator[dict[str, AssetStatus]]:
+    """The files that are looked for meanwhile, in this order."""
+    record: dict[str, AssetStatus] = {}
+    _records.append(record)
+    try:
+        yield record
+    finally:
+        _records.remove(record)
+
+
 def check_asset(name: str) -> AssetStatus:
     """Whether it is there and is the pinned one. The first folder that has it decides."""
+    status = _check(name)
+    for record in _records:
+        record[name] = status
+    return status
+
+
+def _check(name: str) -> AssetStatus:
     pin = asset(name)
     for folder in folders():
         path = folder / pin.file

@@ -61,3 +61,19 @@ def test_a_quantised_checkpoint_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": "gptq"}}))
     (text,) = failures(tmp_path, f"family.student={folder}")
     assert "quantised" in text
+
+
+def test_the_files_that_this_recipe_needs_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found and missing ones, with the remedy: pinned files of official questions, and files that the recipe names."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DISTILBENCH_ASSETS", str(tmp_path / "assets"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "mine.jsonl").write_text('{"prompt": "What is 1 plus 1?", "golden": "2"}\n' * 1, encoding="utf-8")
+    changes = ["prompts={source: jsonl, path: mine.jsonl, n: 1}", "benchmarks.gsm8k.questions=official"]
+    found = {one.text: one for one in examine(changes=changes, runs=tmp_path)}
+    assert found["file mine.jsonl (prompts.path): found"].state == "ok"
+    (missing,) = [one for text, one in found.items() if text.startswith("file gsm8k/test.jsonl: ")]
+    assert missing.state == "fail" and "run `distilbench assets pull`" in missing.text
+    assert not [text for text in found if "alpaca_eval/" in text]  # pocket's questions need no file
+    # said once
+    assert sum("gsm8k/test.jsonl" in text for text in found) == 1
