@@ -1,32 +1,30 @@
-"""Source ``jsonl``: a user's own JSON-lines file, checked line by line before anything runs."""
+"""Source ``jsonl``: a user's own file (JSON lines, CSV, Parquet), checked line by line before anything runs."""
 
-import hashlib
-import json
 import random
 from collections.abc import Mapping
-from pathlib import Path
 
 from harness.contracts.options import PathText, options
 from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
 from harness.prompts.layouts import to_prompt_row
-from harness.text import replace_in_json
+from harness.rows import read_rows
+from harness.text import first_of_each_kind
 from harness.types import Json, Message, Prompt
 
 RULE = 'one JSON object with "prompt" (text, or messages ending in a user turn), "golden", "rejected", "id" (text)'
-CONVERSION = "in pandas, frame.to_json('prompts.jsonl', orient='records', lines=True)"
 ROLES = ("system", "user", "assistant")
 
 
 @options
 class JsonlOptions:
     path: PathText
-    """The file: one ``{"prompt": ..., "golden": ..., "rejected": ..., "id": ...}`` a line."""
+    """The file: one ``{"prompt": ..., "golden": ..., "rejected": ..., "id": ...}`` a line; or a CSV, TSV or Parquet
+    table with these columns."""
 
 
 class JsonlPrompts(PromptSource[JsonlOptions]):
     name = "jsonl"
-    summary = "your own JSON-lines file, prompts.path"
+    summary = "your own file, prompts.path: JSON lines, CSV, TSV or Parquet"
     config = JsonlOptions
 
     def pin(self, config: JsonlOptions) -> Pin:
@@ -48,49 +46,30 @@ SOURCE = JsonlPrompts()
 
 
 def read_file(path: str) -> tuple[str, list[Prompt]]:
-    """sha256, and the prompts in the lines. Raises UserError with file and line."""
-    try:
-        content = Path(path).expanduser().read_bytes()
-    except OSError as error:
-        reason = f"is not a file that can be read ({error.strerror}). Give the path of a JSON-lines file."
-        raise UserError(f"prompts.path = {path!r} {reason}") from error
-    lines: dict[str, int] = {}
+    """sha256, and the prompts in the rows. Raises UserError with file and line."""
+    file = read_rows(path, "prompts.path")
+    lines: dict[str, str] = {}
     prompts = []
-    if content.startswith(b"PAR1") or Path(path).suffix == ".csv":
-        kind = "a Parquet file" if content.startswith(b"PAR1") else "a CSV table"
-        raise UserError(f"prompts.path = {path!r} is {kind}; JSON lines are needed: {CONVERSION}.")
-    for number, line in enumerate(_rows(content.removeprefix(b"\xef\xbb\xbf")), 1):
-        if not line.strip():
-            continue
+    problems = list(file.problems)
+    for place, row in file.rows:
         try:
-            prompt = _prompt(path, number, json.loads(line.decode("utf-8")))
+            prompt = _prompt(path, place.rpartition(" ")[2], row)
             if prompt.id in lines:
-                raise ValueError(f"id {prompt.id!r} is that of line {lines[prompt.id]} too")  # noqa: TRY301, reported below
-        except UnicodeDecodeError as error:
-            at = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
-            raise UserError(f"{path}, line {number}: not UTF-8 ({at}). Save the file as UTF-8.") from error
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}, line {number}: {error}. Each line must be {RULE}.") from error
-        lines[prompt.id] = number
+                raise ValueError(f"id {prompt.id!r} is that of {lines[prompt.id]} too")  # noqa: TRY301, reported below
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+            continue
+        lines[prompt.id] = place
         prompts.append(prompt)
-    return hashlib.sha256(content).hexdigest(), prompts
+    if problems:
+        more = [f"  {line}" for line in first_of_each_kind(problems[1:])]
+        text = "\n".join([f"{path}, {problems[0].removesuffix('.')}. Each line must be {RULE}.", *more])
+        raise UserError(text)
+    return file.digest, prompts
 
 
-def _rows(content: bytes) -> list[bytes]:
-    """The lines, or the elements of one JSON array."""
-    if content.lstrip().startswith(b"["):
-        try:
-            return [json.dumps(row).encode() for row in json.loads(content)]
-        except (ValueError, RecursionError):
-            pass  # the line says what is wrong
-    # Bytes are split, not text: a JSON string may hold U+2028, which ends a line for str.splitlines.
-    return content.split(b"\n")
-
-
-def _prompt(path: str, number: int, row: Json) -> Prompt:
-    if not isinstance(row, dict):
-        raise ValueError(f"a {type(row).__name__}, not an object")  # noqa: TRY004, all mistakes are reported alike
-    row = to_prompt_row(replace_in_json(row))
+def _prompt(path: str, number: str, row: Mapping[str, Json]) -> Prompt:
+    row = to_prompt_row(row)
     if "prompt" not in row:
         raise ValueError('there is no "prompt"')
     texts: dict[str, str | None] = {}

@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.plan.preflight import check
 from harness.prompts import SOURCES, gsm8k_train, load_prompts, resolve_source, ultrafeedback
 from harness.prompts.jsonl import SOURCE, JsonlOptions, read_file
+from harness.types import Prompt
 from tests.harness.test_plan import changed, checkpoint, plan
 from tests.workflows.test_plan_rows import job
 
@@ -218,11 +219,14 @@ def test_a_pair_about_two_prompts_is_refused(row: dict, tmp_path: Path) -> None:
         read_file(str(tmp_path / "mine.jsonl"))
 
 
-@pytest.mark.parametrize(("name", "start", "kind"), [("a.csv", b"prompt\n", "a CSV"), ("a", b"PAR1", "a Parquet")])
-def test_tables_are_refused_by_name(name: str, start: bytes, kind: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_bytes(start)
-    with pytest.raises(UserError, match=f"is {kind}.*to_json"):
-        read_file(str(tmp_path / name))
+def test_tables_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,golden,rejected\na?,b,c\n", encoding="utf-8")
+    assert read_file(str(tmp_path / "a.csv"))[1] == [
+        Prompt("line-2", ({"role": "user", "content": "a?"},), "b", "c", str(tmp_path / "a.csv"))
+    ]
+    (tmp_path / "a").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match="Parquet file that cannot be read"):
+        read_file(str(tmp_path / "a"))
 
 
 def test_golden_answers_that_a_method_needs_are_looked_for_in_the_plan(tmp_path: Path) -> None:
