@@ -172,7 +172,7 @@ def test_humans_are_the_reference(runs: Path, tmp_path: Path) -> None:
         (["main"], {"benchmarks": ["mt_bench"]}, "no judged benchmark mt_bench; it has: alpaca_eval"),
         (["main"], {"own_rows": {"x": ["weak"]}}, "no judge 'x' is compared"),
         (["main"], {"own_rows": {"main": ["none"]}}, "no row 'none' is compared; there are: weak"),
-        (["main"], {"run": "none"}, "run the recipe first"),
+        (["main"], {"run": "none"}, "there is no run 'none'"),
         (["new={kind: pocket, seed: 9}"], {"humans": Path("none.json")}, r"none\.json cannot be read"),
         (["priced=gpt-4.1-2025-04-14"], {"max_cost": 0.0}, r"is estimated at \$.*--max-cost allows \$0"),
     ],

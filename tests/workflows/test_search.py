@@ -492,10 +492,12 @@ def test_a_table_made_with_the_recipe_says_what_was_searched(tmp_path: Path, run
     # other budgets, none, and other values than those that were found
     changed = notes(file, "methods.simpo.searched.trials=8")
     assert "DIFFERENT BUDGETS: 4 trials each on dev, 2 seeds" in changed and "8 trials each" in changed
-    assert "not searched (pro)" in notes(file, rows=("dpo", "simpo", "pro"))
+    plain = "methods.plain={method: pro}"
+    assert "not searched (plain)" in notes(file, plain, rows=("dpo", "simpo", "plain"))
+    assert "16 trials each on dev, 2 seeds, tpe (pro)" in notes(file, rows=("dpo", "simpo", "pro"))  # the recipe's own
     moved = notes(file, "methods.simpo.beta=3")
     assert "not searched (simpo)" in moved and "Not with the searched values: simpo." in moved
-    assert notes("pocket") == ""
+    assert notes("pocket") == "Options searched: 16 trials each on dev, 2 seeds, tpe."
 
 
 def test_a_plan_of_a_searched_recipe_trains_what_the_search_trained(tmp_path: Path, runner: Runner) -> None:
@@ -552,12 +554,12 @@ def test_few_choices_are_fewer_settings_than_trials(tmp_path: Path, runner: Runn
 
 
 def test_rows_of_one_method_are_no_search(tmp_path: Path) -> None:
-    rows = "methods={dpo: {}, dpo-sharp: {method: dpo, beta: 1.0}, simpo: {}}"
-    text = notes("pocket", rows, rows=("dpo", "dpo-sharp", "simpo"))
+    rows = ["methods.dpo.searched=null", "methods.simpo.searched=null", "methods.dpo-sharp={method: dpo, beta: 1.0}"]
+    text = notes("pocket", *rows, rows=("dpo", "dpo-sharp", "simpo"))
     assert text == (
         "Several rows are DPO with other options: who chooses among them by these columns chooses on test questions."
     )
-    assert notes("pocket", rows, rows=("dpo", "simpo")) == ""
+    assert notes("pocket", *rows, rows=("dpo", "simpo")) == ""
 
 
 # In full
