@@ -10,7 +10,7 @@ import typer
 
 from distilbench.cli.options import Force, Listed, MaxCost, Plugins, RunName, Runs, words
 from distilbench.cli.plan import show_plan
-from distilbench.cli.screen import Display, console_of
+from distilbench.cli.screen import Display, console_of, spending
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def compare_judges(
         work = workflow.plan_judge_comparison(run or "pocket", names, **options)
         show_plan(work, "judges", workflow.stored_calls(work))
         return
-    with Display() as display:
+    with Display(spent=spending(runs)) as display:
         show(workflow.compare_judges(run or "pocket", names, force=force, listener=display, **options))
 
 

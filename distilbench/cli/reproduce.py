@@ -27,7 +27,7 @@ from distilbench.cli.options import (
     words,
 )
 from distilbench.cli.plan import cost_line, shared_line, show_plan, show_unfit
-from distilbench.cli.screen import Display, console_of, duration, say
+from distilbench.cli.screen import Display, console_of, duration, say, spending
 from harness.errors import PERMANENT, UserError
 from harness.text import format_count
 
@@ -90,7 +90,7 @@ def run(recipe: RecipeName = "pocket", force: Force = False, **options: Unpack[R
     """
     from distilbench.workflows.reproduce import run as run_recipe
 
-    with Display() as display:
+    with Display(spent=spending(options["runs"])) as display:
         finished_run = run_recipe(recipe, force=force, listener=display, **options)
     show_run(finished_run)
 
@@ -111,7 +111,7 @@ def reproduce(
     """
     from distilbench.workflows.reproduce import reproduce as reproduce_targets
 
-    with Display() as display:
+    with Display(spent=spending(options["runs"])) as display:
         finished_run = reproduce_targets(
             target, recipe, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
         )
@@ -138,7 +138,7 @@ def evaluate(
     if plan_only:
         show_plan(workflow.plan_evaluation(models, judge, **options))
         return
-    with Display() as display:
+    with Display(spent=spending(options["runs"])) as display:
         finished_run = workflow.evaluate(
             models, judge, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
         )
@@ -174,7 +174,7 @@ def search(
         say(f"note: {note}", err=True)
     if work.pending_stages:
         say(f"to do: {cost_line(work.cost(work.pending_stages), 0)}", err=True)
-    with Display() as display:
+    with Display(spent=spending(options["runs"])) as display:
         finished = run_search(searching, force=force, listener=display)
     show_trials(finished)
 

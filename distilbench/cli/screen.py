@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.text import Text
 
 from harness.contracts.stage import RunListener
+from harness.errors import UserError
 
 STAGES = "[bold]stages"  # the bar over all stages
 QUIET = 10.0  # seconds between two lines of progress where there is no terminal
@@ -144,15 +145,23 @@ def _show_stacked(console: Console, heads: Sequence[str], rows: Sequence[Sequenc
 
 
 class Display(RunListener):
-    """Draws bars on a terminal, and elsewhere prints a line now and then. A context manager."""
+    """Draws bars on a terminal, and elsewhere prints a line now and then: stage, rate, time left, what judging has
+    cost. ``spent``: dollars since the begin. A context manager."""
 
-    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        spent: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self.console = console or Console(stderr=True)
         self._clock = clock
         self._lock = threading.RLock()  # the executor's thread reports progress, the main one results
         self._tasks: dict[str, TaskID] = {}
         self._total = self._done = self._failed = 0
         self._last_line = float("-inf")
+        self._spent, self._begin, self._cached = spent, clock(), 0
+        self._firsts: dict[str, tuple[float, int]] = {}  # of each stage under way: when it was first heard of, how far
         bars = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
         times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[info]}", style="dim"))
         # Transient: the table is what stays on the screen.
@@ -168,7 +177,7 @@ class Display(RunListener):
 
     def on_plan(self, total: int, cached: int) -> None:
         with self._lock:
-            self._total, self._done = total, cached
+            self._total, self._done, self._cached, self._begin = total, cached, cached, self._clock()
             if total > cached:
                 self._line(f"{total} stages, {cached} of them done already", always=True)
                 self._tasks[STAGES] = self._progress.add_task(STAGES, total=total, completed=cached, info="")
@@ -181,7 +190,9 @@ class Display(RunListener):
     def on_progress(self, label: str, done: int, total: int, info: str) -> None:
         with self._lock:
             self.on_start(label)
-            self._progress.update(self._tasks[label], completed=done, total=total, info=escape(info))
+            first = self._firsts.setdefault(label, (self._clock(), done))
+            shown = ", ".join(filter(None, (rate_text(done - first[1], self._clock() - first[0]), info)))
+            self._progress.update(self._tasks[label], completed=done, total=total, info=escape(shown))
 
     def on_finish(self, label: str, seconds: float) -> None:
         with self._lock:
@@ -201,11 +212,12 @@ class Display(RunListener):
 
     def _close(self, label: str) -> None:
         self._done += 1
+        self._firsts.pop(label, None)
         task = self._tasks.pop(label, None)
         if task is not None:
             self._progress.remove_task(task)
         if STAGES in self._tasks:
-            info = f"{self._failed} failed" if self._failed else ""
+            info = ", ".join(filter(None, (f"{self._failed} failed" if self._failed else "", self._cost())))
             self._progress.update(self._tasks[STAGES], completed=self._done, info=info)
 
     def _line(self, text: str, always: bool = False) -> None:
@@ -214,7 +226,17 @@ class Display(RunListener):
         is_due = always or self._done == self._total or time_now - self._last_line >= QUIET
         if is_due and not self.console.is_terminal:
             self._last_line = time_now
-            self._show(f"[{self._done}/{self._total}] {text}")
+            further = ", ".join(filter(None, (self._time_left(time_now), self._cost())))
+            self._show(f"[{self._done}/{self._total}] {text}" + (f"; {further}" if further else ""))
+
+    def _time_left(self, time_now: float) -> str:
+        """About, as if the stages to come took as long as those that are over."""
+        over, left = self._done - self._cached, self._total - self._done
+        return f"about {duration((time_now - self._begin) / over * left)} left" if over > 0 and left > 0 else ""
+
+    def _cost(self) -> str:
+        dollars = self._spent()
+        return f"judging ${dollars:,.2f} so far" if dollars else ""
 
     def _show(self, text: str, label: str = "") -> None:
         whole = label + printable(text)
@@ -222,6 +244,32 @@ class Display(RunListener):
         shown = Text("\n".join(lines))
         shown.stylize("bold red", 0, len(label))
         self.console.print(shown, soft_wrap=True)
+
+
+def spending(runs: str | Path) -> Callable[[], float]:
+    """What judging has cost since now, by the ledger of these runs: of all commands that ask there."""
+    from judges.ledger.ledger import Ledger
+
+    begin, file = time.time(), Path(runs) / "ledger.sqlite"
+
+    def dollars() -> float:
+        if not file.is_file():
+            return 0.0
+        try:
+            with Ledger(file, create=False) as ledger:
+                return ledger.spending(begin)[0]
+        except UserError:  # locked for a moment, or damaged, which the run itself reports
+            return 0.0
+
+    return dollars
+
+
+def rate_text(items: int, seconds: float) -> str:
+    """``12/s``, ``3.5/min``; empty where nothing is known yet."""
+    if items <= 0 or seconds <= 0:
+        return ""
+    rate = items / seconds
+    return f"{rate:,.3g}/s" if rate >= 1 else f"{rate * 60:,.3g}/min"
 
 
 def duration(seconds: float) -> str:

@@ -117,10 +117,10 @@ def premises(
 
     The rows of Table 1 that they need are run, where they are missing.
     """
-    from distilbench.cli.screen import Display
+    from distilbench.cli.screen import Display, spending
     from distilbench.premises import premises as measure
 
-    with Display() as display:
+    with Display(spent=spending(options["runs"])) as display:
         found = measure(recipe, force=force, listener=display, **options)
     for premise in found:
         verdict = {True: "holds", False: "does not hold", None: "to know"}[premise.holds]

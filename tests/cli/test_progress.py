@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from distilbench.cli.screen import QUIET, Display, duration
+from distilbench.cli.screen import QUIET, Display, duration, rate_text
 
 
 class Clock:
@@ -45,6 +45,21 @@ def test_the_last_stage_and_every_failure_are_always_told() -> None:
         display.on_failure("train kd", "it [broke]")
         display.on_finish("train dpo", 61.0)
     assert stream.getvalue().splitlines()[1:] == ["failed: train kd: it [broke]", "[2/2] train dpo (1 min 1 s)"]
+
+
+def test_a_line_says_how_long_it_will_take_and_what_it_has_cost() -> None:
+    """One of four stages was there, one took 30 s: two more take about a minute."""
+    stream, clock, dollars = io.StringIO(), Clock(), [0.0]
+    display = Display(Console(file=stream, width=120), clock=clock, spent=lambda: dollars[0])
+    with display:
+        display.on_plan(total=4, cached=1)
+        clock.now, dollars[0] = 30.0, 1.5
+        display.on_finish("judge gsm8k", 30.0)
+    assert stream.getvalue().splitlines()[1] == "[2/4] judge gsm8k (30.0 s); about 1 min 0 s left, judging $1.50 so far"
+
+
+def test_rates_read_as_people_say_them() -> None:
+    assert [rate_text(*pair) for pair in ((120, 10.0), (7, 120.0), (0, 5.0), (3, 0.0))] == ["12/s", "3.5/min", "", ""]
 
 
 def test_a_finished_run_says_nothing() -> None:
