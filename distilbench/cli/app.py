@@ -19,6 +19,7 @@ EXAMPLES = (
     ("what would run, and what it costs", "plan table1"),
     ("the main table on the embedded default, in minutes", "reproduce table1"),
     ("one row changes: only that row is trained again", "reproduce table1 --set methods.dpo.beta=0.05"),
+    ("a recipe of your own from six questions", "init mine.yaml"),
     ("your recipe, your method", "reproduce table1 --recipe mine.yaml --plugin my_method.py"),
     ("judge a model as it is", "eval --model NAME@http://127.0.0.1:8000/v1 --judge gpt-4.1-2025-04-14"),
     ("what this machine has and lacks", "doctor"),

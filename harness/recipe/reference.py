@@ -36,6 +36,7 @@ Every option of a recipe: its type, its default, and what it does. This page is 
 program, by `distilbench recipe reference`; a test keeps the two equal.
 
 ```sh
+distilbench init mine.yaml                        # a recipe from six questions, or from options
 distilbench recipe show gemma2 --explain          # each value of one recipe, and where it was set
 distilbench recipe check mine.yaml                # all mistakes at once, each with its line
 distilbench recipe reference --plugin my_method.py   # this page, with the options of a plug-in
@@ -59,9 +60,9 @@ extends: pocket
 Editors with a YAML language server (VS Code with the YAML extension, Neovim, Helix, Emacs) then
 complete names, show the sentences of this page, and mark mistakes while you type. The path is
 relative to the recipe, so it holds in a clone and in an installed package. For your own recipes,
-write the schema beside them with the last command above, and copy the line. With `--plugin`, the
-schema knows your methods, benchmarks and judges. It sees one file, without the recipe that it
-extends; `recipe check` sees all.
+write the schema beside them with the last command above, and copy the line; `distilbench init` does
+both. With `--plugin`, the schema knows your methods, benchmarks and judges. It sees one file,
+without the recipe that it extends; `recipe check` sees all.
 """
 METHODS: Final = """\
 The rows of the tables. A row is a method's name, or a name of your own with `method`. Every row has
