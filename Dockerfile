@@ -8,7 +8,7 @@ ENV PIP_NO_CACHE_DIR=1 \
     PIP_EXTRA_INDEX_URL=${TORCH_INDEX} \
     PYTHONUNBUFFERED=1
 
-WORKDIR /opt/distilbench
+WORKDIR /distilbench
 COPY . .
 RUN python -m pip install -c constraints.txt ".[view]"
 

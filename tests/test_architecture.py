@@ -343,7 +343,7 @@ def test_no_branch_on_a_name_outside_its_own_file() -> None:
 
 def test_every_third_party_import_is_a_stated_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    names = ("deepspeed", "gguf", "ray", "search", "slurm", "tiktoken", "view")
+    names = ("deepspeed", "gguf", "ray", "search", "slurm", "tiktoken", "trl", "view")
     extras = [one for name in names for one in project["optional-dependencies"][name]]
     stated = {re.split(r"[<>=!~\[; ]", text)[0].lower().replace("_", "-") for text in project["dependencies"] + extras}
     owners = packages_distributions()

@@ -48,7 +48,7 @@ HEAVY = ("torch", "transformers", "datasets", "trl", "lm_eval", "matplotlib")
 @pytest.mark.parametrize(
     ("words", "heavy"),
     [
-        (["--help"], (*HEAVY, "pandas", "numpy")),
+        (["--help"], (*HEAVY, "pandas", "numpy", "pydantic")),
         (["reproduce", "--help"], (*HEAVY, "pandas", "numpy")),
         (["list"], HEAVY),
         (["judge", "list"], HEAVY),

@@ -114,6 +114,9 @@ def test_what_is_missing_is_said_before_anything_trains(tmp_path: Path, monkeypa
     assert problems() == []
     (text,) = problems("train.report_to=[trackio]")
     assert text.startswith("train.report_to: the package trackio is not installed: pip install 'distilbench[trackio]'")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == "trl" else object())
+    (text,) = problems("methods.dpo.train.backend=trl")
+    assert "the package trl is not installed: pip install 'distilbench[trl]'" in text
     (text,) = problems("methods.dpo.train.report_to=[wandb]")
     assert "set WANDB_API_KEY, or WANDB_MODE=offline" in text
     monkeypatch.setenv("WANDB_MODE", "offline")

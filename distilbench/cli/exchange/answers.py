@@ -11,7 +11,6 @@ from distilbench.cli.options import Overrides, Plugins, RunName, Runs
 from distilbench.cli.screen import say, show_files
 from harness.errors import UserError
 from harness.text import first_of_each_kind, format_count
-from results.run.record import has_record
 
 app = typer.Typer()
 _BENCHMARK = "alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants."
@@ -83,6 +82,7 @@ def export(
     """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept."""
     from distilbench.workflows.answers import answers_of_row, export_answers, missing_answers, read_import
     from distilbench.workflows.finished_run import load
+    from results.run.record import has_record
 
     if (answers is None) == (run is None):
         raise UserError("name either a folder that `distilbench import` wrote, or a run with --row and --benchmark.")

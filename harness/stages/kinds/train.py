@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -112,6 +113,9 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
+    if any(train_options(stage).with_trl for stage in stages) and importlib.util.find_spec("trl") is None:
+        text = "train.backend = trl: the package trl is not installed: pip install 'distilbench[trl]', or leave it out"
+        yield PlanIssue(True, text, forceable=False)
     trackers = {name: None for stage in stages for name in train_options(stage).report_to}
     if problem := tracking_problem(list(trackers)):
         yield PlanIssue(True, f"train.report_to: {problem}", forceable=False)
