@@ -1,7 +1,7 @@
 """What pocket says about each claim of the PAD paper: ``docs/claims.md``, from finished runs.
 
-    distilbench reproduce all --seeds 0,1,2
-    distilbench reproduce table1,figure5 --recipe studies/pocket_paper.yaml --seeds 0,1,2
+    distilbench reproduce all --seeds 0,1,2,3,4
+    distilbench reproduce table1,figure5 --recipe studies/pocket_paper.yaml --seeds 0,1,2,3,4
     python -m studies.pocket_claims --out studies/pocket_claims.json --figures docs --page docs/methods.md
     python -m studies.pocket_verdicts --out studies/pocket_verdicts.json --page docs/claims.md
 
