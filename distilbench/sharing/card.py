@@ -73,7 +73,7 @@ def model_card(student: TrainedStudent, options: CardOptions) -> str:
 
 def front_matter(student: TrainedStudent, options: CardOptions) -> ModelCardData:
     run, licence = student.run, licence_of(student.run.family.student)
-    known = {"license": licence} if licence else {}
+    known: dict[str, Any] = {"license": licence} if licence else {}
     known |= {"base_model": hub_id(run.family.student)} if on_hub(run.family.student) else {}
     source = OURS["sources"].get(str(section(run.recipe, "prompts").get("source", "")))
     known |= {"datasets": [source.hub]} if source is not None and source.hub else {}
