@@ -250,7 +250,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", default="pocket", help="or studies/pocket_paper.yaml: the paper's options")
     parser.add_argument("--out", type=Path, default=Path("studies/pocket_claims.json"))
-    parser.add_argument("--figures", type=Path, default=Path("docs"), help="folder for the two PNG files")
+    parser.add_argument("--figures", type=Path, help="folder for the two PNG files; without it none are drawn")
     parser.add_argument("--page", type=Path, help="a Markdown page whose tables are to be replaced: docs/methods.md")
     parser.add_argument("--redraw", action="store_true", help="figures and tables from --out again, measure nothing")
     parser.add_argument(
@@ -279,7 +279,8 @@ def main(words: Sequence[str] | None = None) -> None:
         options.out.write_text(json.dumps(measurements, indent=1) + "\n", encoding="utf-8")
         show(measurements)
     measurements = json.loads(options.out.read_text(encoding="utf-8"))
-    draw(measurements, options.figures)
+    if options.figures is not None:
+        draw(measurements, options.figures)
     if options.page is not None:
         write_page(options.page, measurements)
 

@@ -3,6 +3,7 @@
     distilbench reproduce all --seeds 0,1,2,3,4
     distilbench reproduce table1,figure5 --recipe studies/pocket_paper.yaml --seeds 0,1,2,3,4
     python -m studies.pocket_claims --out studies/pocket_claims.json --figures docs --page docs/methods.md
+    python -m studies.pocket_claims --recipe studies/pocket_paper.yaml --out studies/pocket_claims_paper.json
     python -m studies.pocket_verdicts --out studies/pocket_verdicts.json --page docs/claims.md
 
 A claim is a list of differences that must be above 0 (one row of a table less another), or not below minus ``MARGIN``
@@ -139,16 +140,42 @@ CLAIMS = (
     ),
 )  # fmt: skip
 
-# Of studies/pocket_claims.json: contrast, measure, and the sign that the paper expects.
+REWARD, MARGINS = "reward", "contrasts"
 MEASURED = (
-    ("pad-ppd, end less start", "jsd", -1, "the divergence falls on held-out prompts"),
-    ("pad-ppd, end less start", "correlation", 1, "the student's margins come closer to the teacher's"),
-    ("pad-ppd, end less start", "size", 1, "and so do their sizes"),
-    ("pad-ppd less pad-vpd, end", "correlation", 1, "closer than with VPD"),
-    ("pad-ppd less pad-vpd, end", "size", 1, "sizes closer than with VPD"),
-    ("pad-ppd less dpo, end", "correlation", 1, "closer than with DPO"),
-    ("pad-ppd less simpo, end", "correlation", 1, "closer than with SimPO"),
+    (
+        "The calibrated reward orders responses better than the log-likelihood alone, and than the question alone",
+        "section 4.1 (miscalibration) and Eq. 9",
+        REWARD,
+        (
+            ("spearman_calibrated_less_likelihood", 1, "alpha 0.8 less alpha 0, Spearman"),
+            ("spearman_calibrated_less_mcq", 1, "alpha 0.8 less alpha 1, Spearman"),
+            ("regret_calibrated_less_likelihood", -1, "alpha 0.8 less alpha 0, regret (lower is better)"),
+            ("regret_calibrated_less_mcq", -1, "alpha 0.8 less alpha 1, regret (lower is better)"),
+        ),
+    ),
+    (
+        "A student of PPD takes over the teacher's preferences, and their sizes",
+        "section 4.3, Eqs. 11 and 12",
+        MARGINS,
+        (
+            ("pad-ppd, end less start/jsd", -1, "divergence on held-out prompts, end less start (lower is better)"),
+            ("pad-ppd, end less start/correlation", 1, "correlation of margins with the teacher's, end less start"),
+            ("pad-ppd, end less start/size", 1, "correlation of their sizes, end less start"),
+        ),
+    ),
+    (
+        "It follows the teacher's margins more closely than students of other methods",
+        "section 5.2 (nuanced signals)",
+        MARGINS,
+        tuple(
+            (f"pad-ppd less {row}, end/{measure}", 1, f"{text}, PPD less {title}")
+            for row, title in (("pad-vpd", "VPD"), ("dpo", "DPO"), ("simpo", "SimPO"))
+            for measure, text in (("correlation", "correlation of margins"), ("size", "of their sizes"))
+        ),
+    ),
 )
+"""Of ``studies/pocket_claims.json``: claim, place, part of the file, and for each number its name, the sign that the
+paper expects, and what it is."""
 
 
 @dataclass(frozen=True)
@@ -221,14 +248,16 @@ class Runs:
 
 
 def measured(claims: Mapping[str, Any]) -> dict[str, list[Finding]]:
-    """What ``studies/pocket_claims.py`` measured, as claims; without p-values, so by the intervals alone."""
-    found = []
-    for name, measure, sign, label in MEASURED:
-        value, low, high = claims["contrasts"][name][measure]
-        above, below = (low > 0, high < 0) if sign > 0 else (high < 0, low > 0)
-        mark = CONFIRMED if above else REFUTED if below else UNDECIDED
-        found.append(Finding(f"{label} ({name}: {measure})", value, low, high, None, None, mark))
-    return {"The student takes over the teacher's preferences, and their sizes": found}
+    """What ``studies/pocket_claims.py`` measured, by claim; without p-values, so by the intervals alone."""
+    findings: dict[str, list[Finding]] = {}
+    for title, _, part, numbers in MEASURED:
+        for name, sign, label in numbers:
+            contrast_name, _, measure = name.partition("/")
+            value, low, high = claims[part][contrast_name][measure] if measure else claims[part][name]
+            above, below = (low > 0, high < 0) if sign > 0 else (high < 0, low > 0)
+            mark = CONFIRMED if above else REFUTED if below else UNDECIDED
+            findings.setdefault(title, []).append(Finding(label, value, low, high, None, None, mark))
+    return findings
 
 
 def overall(findings: Sequence[Finding]) -> str:
@@ -238,14 +267,14 @@ def overall(findings: Sequence[Finding]) -> str:
     return present[0] if len(present) == 1 else ", ".join(f"{counts[mark]} {mark}" for mark in present)
 
 
-def gather(runs: Mapping[str, Runs], claims: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def gather(runs: Mapping[str, Runs], claims: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """All claims as plain data: title, place, and under each option set the differences and the verdict."""
     measurements = [
         (claim.title, claim.place, {name: run.measure(claim) for name, run in runs.items()}) for claim in CLAIMS
     ]
-    if claims is not None:
-        first = next(iter(runs))
-        measurements += [(title, "sections 3 and 4", {first: found}) for title, found in measured(claims).items()]
+    by_options = {name: measured(found) for name, found in claims.items()}
+    for title, place, *_ in MEASURED:
+        measurements.append((title, place, {name: found[title] for name, found in by_options.items()}))
     return [
         {
             "title": title,
@@ -296,12 +325,14 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, default=Path("runs/pocket"), help="the run with searched options")
     parser.add_argument("--paper-run", type=Path, default=Path("runs/pocket-paper"), help="with the paper's options")
     parser.add_argument("--claims", type=Path, default=Path("studies/pocket_claims.json"))
+    parser.add_argument("--paper-claims", type=Path, default=Path("studies/pocket_claims_paper.json"))
     parser.add_argument("--out", type=Path, default=Path("studies/pocket_verdicts.json"))
     parser.add_argument("--page", type=Path, help="a Markdown page with the two marks: docs/claims.md")
     options = parser.parse_args(words)
     folders = {"searched": options.run, "the paper's": options.paper_run}
     runs = {name: Runs(distilbench.load(folder)) for name, folder in folders.items() if folder.is_dir()}
-    claims = json.loads(options.claims.read_text(encoding="utf-8")) if options.claims.is_file() else None
+    files = dict(zip(folders, (options.claims, options.paper_claims), strict=True))
+    claims = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.is_file()}
     entries = gather(runs, claims)
     options.out.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     print(page_text(entries))
