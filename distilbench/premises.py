@@ -93,8 +93,13 @@ def premises(
     check_recipe(base)
     rate = base.methods["kd"].train.learning_rate
     path, row = f"methods.{SFT}", f"{{method: kd, weight: 0, train: {{learning_rate: {rate}}}}}"
-    changes = options.get("set", ())
-    settings = {**changes, path: yaml.safe_load(row)} if isinstance(changes, Mapping) else [*changes, f"{path}={row}"]
+    # A run of its own: else ``runs/pocket`` would have this table, with these rows, in place of its Table 1.
+    name, changes = f"{base.name}-premises", options.get("set", ())
+    settings = (
+        {**changes, path: yaml.safe_load(row), "name": name}
+        if isinstance(changes, Mapping)
+        else [*changes, f"{path}={row}", f"name={name}"]
+    )
     needed = {**options, "set": settings, "methods": list(ROWS)}
     work = plan("table1", recipe, **cast("RunOptions", needed))
     check_questions(work.first)

@@ -111,7 +111,7 @@ CLAIMS = (
         tuple(Difference("figure4", "pad-ppd-round3", f"{row}-round3") for row in ITERATED[:-1]),
     ),
     Claim(
-        "The calibrated reward teaches more than the log-likelihood alone, and more than the question alone",
+        "The calibrated reward teaches more than either of its parts alone",
         "section 5.3, Figure 5 (best at alpha 0.8)",
         (
             Difference("figure5", "pad-ppd-alpha0.8", "pad-ppd-alpha0.0"),
@@ -143,7 +143,7 @@ CLAIMS = (
 REWARD, MARGINS = "reward", "contrasts"
 MEASURED = (
     (
-        "The calibrated reward orders responses better than the log-likelihood alone, and than the question alone",
+        "The calibrated reward orders responses better than either of its parts alone",
         "section 4.1 (miscalibration) and Eq. 9",
         REWARD,
         (

@@ -98,7 +98,7 @@ def test_the_recipe_explains_itself(place: Path, monkeypatch: pytest.MonkeyPatch
     assert text.startswith("# yaml-language-server: $schema=recipe.schema.json\n")
     lines = text.splitlines()
     assert lines[lines.index("  batch_size: 32") - 1] == "  # Prompts per optimiser step, over all processes."
-    assert lines[lines.index("  path: golden.jsonl") - 1].startswith("  # The file: one")
+    assert lines[lines.index("  path: golden.jsonl") - 1] == "  # or Parquet table with these columns."
     assert max(map(len, lines)) <= 110
 
 

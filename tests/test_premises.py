@@ -132,5 +132,7 @@ def test_the_command_measures_all_seven_and_runs_nothing_twice(tmp_path: Path) -
     assert first.exit_code == 0, first.output
     rows = json.loads((tmp_path / "premises.json").read_text(encoding="utf-8"))
     assert [row["name"] for row in rows] == ["P1", "P2", "P3", "P4", "P5", "P6", "P7"]
+    # a record of its own: that of a finished Table 1 stays as it is
+    assert sorted(folder.name for folder in (tmp_path / "runs").glob("*/")) == ["pocket-premises", "store"]
     again = CliRunner().invoke(app, ["pocket", "premises", *options])
     assert again.stdout == first.stdout and "train" not in again.stderr

@@ -209,8 +209,12 @@ class Summary:
     absent: tuple[str, ...] = ()  # rows and columns of the target that this run does not have
     steps: Mapping[str, int] = field(default_factory=dict)  # by trained row, the fewest over seeds
 
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        return {spec.id: spec.title for spec in self.rows}
+
     def title(self, row: str) -> str:
-        return next((spec.title for spec in self.rows if spec.id == row), row)
+        return self._titles.get(row, row)
 
     @property
     def benchmarks(self) -> dict[str, list[ColumnSummary]]:

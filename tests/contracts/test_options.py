@@ -93,7 +93,7 @@ def test_options_of_a_base_class_keep_their_explanations() -> None:
     assert explanations(Further) == {"scale": "Factor.", "more": "Whether."}
 
 
-NUMBERS = 174
+NUMBERS = 202
 """Options that are numbers, or lists of them. Who adds one raises it: what nobody finds here is not tested."""
 SECTIONS = (
     Heading, TrainOptions, AskOptions, sections.Family, sections.Prompts, sections.SamplingOptions,

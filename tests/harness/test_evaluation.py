@@ -25,7 +25,7 @@ from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import load
 from distilbench.workflows.specs import candidate, judge_entry, server_options
 from harness.contracts.backend import Services
-from harness.contracts.benchmark import against
+from harness.contracts.benchmark import ConfiguredBenchmark, against
 from harness.contracts.model import GeneratesText, Sampling
 from harness.contracts.options import RecipeError
 from harness.contracts.stage import Stage
@@ -202,7 +202,8 @@ def test_a_baseline_without_answers_is_listed() -> None:
         against(questions, answers, "x")
     (changed,) = against(questions[:1], answers, "x")
     assert (changed.baseline, changed.meta["baseline"]) == (("mine",), "x")
-    score = add_note(Score("alpaca_eval.wr", 50.0, None, None, 1, 0, note="from text"), "x")
+    official = ConfiguredBenchmark(BENCHMARKS["alpaca_eval"], BENCHMARKS["alpaca_eval"].config(), questions)
+    score = add_note(Score("alpaca_eval.wr", 50.0, None, None, 1, 0, note="from text"), "x", official)
     assert score.note == "not official: against the answers of x; from text"
 
 

@@ -102,7 +102,7 @@ def make_stage(place: Path, method: str, hidden: int = 16, **options: Any) -> tu
         reference = Stage("reference_logps", {})
         store.write(reference, lambda folder: (folder / "reference.json").write_text(json.dumps(logps)) and {})
         inputs["reference"] = reference.ref
-    local = {"device": "cpu", "trust_remote_code": False, "models": models, "train": {"micro_batch": 2}}
+    local = {"device": "cpu", "project": "p", "trust_remote_code": False, "models": models, "train": {"micro_batch": 2}}
     stage = Stage("train", params, inputs, local=local)
     return stage, StageContext(registry, store, place / "ledger", place / "out", lambda *_: None, setup)
 

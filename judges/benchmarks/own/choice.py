@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 
 from harness.contracts.benchmark import Card, Entrant, Metric
 from harness.contracts.model import Capability, TooLong
-from harness.contracts.options import Seed, options
+from harness.contracts.options import Seed, Tokens, options
 from harness.errors import UserError
 from harness.text import first_of_each_kind, format_count
 from harness.types import Answer, Judgment, Message, Question, Score
@@ -47,7 +47,7 @@ class ChoiceConfig(OwnConfig):
     """With ``order: shuffled``."""
     instruction: str = ASK
     """What stands below the choices; empty: nothing."""
-    max_new_tokens: int = 64
+    max_new_tokens: Tokens = 64
     """Longest answer, tokens."""
 
 
