@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -296,12 +296,15 @@ def test_the_command_serves_until_it_is_stopped(runs: Path) -> None:
     words = command("view", "made-up", "--runs", str(runs), "--port", str(port))
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment()) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == f"made-up: http://127.0.0.1:{port}/ (this machine only; Ctrl-C ends it)\n"
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) in (0, 130)
+        try:
+            line = process.stderr.readline()
+            assert line == f"made-up: http://127.0.0.1:{port}/ (this machine only; Ctrl-C ends it)\n"
+            # a reply, not an open port: only a server that replies has its handler of Ctrl-C (where a parent ignores
+            # that signal, a child does too until it says otherwise)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as reply:
+                assert reply.status == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) in (0, 130)
+        finally:
+            process.kill()
         assert "Traceback" not in process.stderr.read()
