@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from reports.page.widgets import FOLDER, visible
 from results.run.results import judged_benchmarks
 from tests.browsers import SECONDS, browser
 from tests.reports.shelves import HOSTILE, REFUSAL, books, rows, the_page, write
+
+expect.set_options(timeout=SECONDS)
 
 __all__ = ["browser"]
 
@@ -439,11 +443,11 @@ def test_without_a_script_the_tables_are_still_there(browser: Any, path: Path) -
 def test_a_cell_leads_to_its_verdicts_requests_and_thinking(page: OpenPage) -> None:
     """DPO's cell of the first benchmark: the row on the left, another one on the right, compared by its share."""
     page.page.locator("#table-1 tbody td a").nth(-2).click()
-    page.page.wait_for_function("document.querySelector('#q-a').selectedOptions[0].textContent === 'DPO, seed 0'")
+    expect(page.page.locator("#q-a option:checked")).to_have_text("DPO, seed 0")
     page.settle()
     assert page.page.locator("#q-measure option:checked").inner_text() == "share in WR"
     page.page.locator("#q-list li").nth(1).click()
-    page.page.wait_for_function("document.querySelector('#q-detail h3').textContent.startsWith('q1')")
+    expect(page.page.locator("#q-detail h3").first).to_have_text(re.compile("^q1"))
     page.settle()
     summaries = page.page.locator("#q-detail details summary").all_inner_texts()
     assert sum(text.startswith("Thinking, set apart") for text in summaries) == 2 + 4  # answers, and replies to games
@@ -514,7 +518,7 @@ def test_nothing_is_cut_without_a_sign(page: OpenPage) -> None:
                 name = box.locator("tbody th").first
                 x = name.bounding_box()["x"]
                 box.evaluate("(box) => { box.scrollLeft = 9999; }")
-                window.wait_for_function("(box) => !box.hasAttribute('data-more')", arg=box.element_handle())
+                expect(box).not_to_have_attribute("data-more", re.compile(""))
                 assert name.bounding_box()["x"] == pytest.approx(x, abs=1)
                 box.evaluate("(box) => { box.scrollLeft = 0; }")
         assert [one for one in window.evaluate(CUT) if not one.startswith(("IMG", "SPAN snippet"))] == []
