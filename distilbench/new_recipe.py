@@ -256,10 +256,11 @@ def _own_models(name: str, answers: Answers) -> dict[str, Any]:
     response = min(500, (context - FRAME - prompt) // RESPONSES - 14)
     dtype = "bfloat16" if answers.gpus else "float32"
     length = min(2048, context)
+    count = POCKET_PROMPTS if answers.in_pocket else PROMPTS
     return {
         "title": f"{answers.teacher} teaches {answers.student}",
         "family": {"name": name, "teacher": answers.teacher, "student": answers.student, "dtype": dtype},
-        "prompts": {"n": PROMPTS, **answers.source, "max_prompt_tokens": prompt},
+        "prompts": {"n": count, **answers.source, "max_prompt_tokens": prompt},
         "sampling": {"n": RESPONSES, "temperature": 0.8, "max_new_tokens": min(512, context // 4)},
         "reward": {"max_response_tokens": max(response, 16)},
         "train": {
