@@ -53,6 +53,7 @@ from harness.training.trainer import LoadedTraining
 from harness.types import Group, Prompt
 from methods import METHODS, ranking
 from scripts.pocket.measure import correlation, ranks
+from studies.marked_page import put_between
 from studies.pocket_claims_figures import draw
 from studies.pocket_claims_statistics import ALPHAS, MEASURES, Array, Claims, moments
 
@@ -235,16 +236,6 @@ def tables(measurements: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_page(page: Path, measurements: Mapping[str, Any]) -> None:
-    """Put the tables between the page's two marks. Raises ValueError where it has none."""
-    text = page.read_text(encoding="utf-8")
-    head, begin, tail = text.partition(BEGIN)
-    _, end, tail_text = tail.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN} ... {END}")
-    page.write_text(f"{head}{BEGIN}\n{tables(measurements)}\n{END}{tail_text}", encoding="utf-8")
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print, write the numbers and the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -282,7 +273,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if options.figures is not None:
         draw(measurements, options.figures)
     if options.page is not None:
-        write_page(options.page, measurements)
+        put_between(options.page, BEGIN, END, tables(measurements))
 
 
 if __name__ == "__main__":

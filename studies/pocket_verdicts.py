@@ -32,6 +32,7 @@ from harness.errors import UserError
 from harness.stats import Estimate, contrast, detectable, holm, seed_noise
 from reports.tables.summary import Summary, summarise
 from reports.targets import find_target
+from studies.marked_page import put_between
 
 LC, ARENA, MT = "alpaca_eval.lc", "arena_hard.wr", "mt_bench.score"
 MARGIN = 2.0
@@ -310,15 +311,6 @@ def page_text(entries: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(page: Path, entries: Sequence[Mapping[str, Any]]) -> None:
-    """Put the tables between the page's two marks. Raises ValueError where it has none."""
-    head, begin, tail = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, tail_text = tail.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no {BEGIN} ... {END}")
-    page.write_text(f"{head}{BEGIN}\n{page_text(entries)}\n{END}{tail_text}", encoding="utf-8")
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Read the runs, test the differences, write the numbers and the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -337,7 +329,7 @@ def main(words: Sequence[str] | None = None) -> None:
     options.out.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     print(page_text(entries))
     if options.page is not None:
-        write_page(options.page, entries)
+        put_between(options.page, BEGIN, END, page_text(entries))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from methods import METHODS
 from reports.tables.summary import summarise
 from reports.targets import find_target
 from studies import pocket_verdicts
+from studies.marked_page import put_between
 from studies.pocket_verdicts import (
     ARENA,
     CLAIMS,
@@ -90,11 +91,11 @@ def test_page_has_every_claim(tmp_path: Path) -> None:
     ]
     page = tmp_path / "claims.md"
     page.write_text(f"a\n{pocket_verdicts.BEGIN}\nold\n{pocket_verdicts.END}\nb\n", encoding="utf-8")
-    pocket_verdicts.write_page(page, entries)
+    put_between(page, pocket_verdicts.BEGIN, pocket_verdicts.END, pocket_verdicts.page_text(entries))
     text = page.read_text(encoding="utf-8")
     assert text.startswith("a\n") and text.endswith("\nb\n") and "old" not in text
     assert "| A is better | confirmed |" in text and "| B is better | not run |" in text
     assert "| searched | a less b | +1.00 [+0.50, +1.50] | 2.0 | confirmed |" in text
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="verdicts: begin"):
-        pocket_verdicts.write_page(page, entries)
+        put_between(page, pocket_verdicts.BEGIN, pocket_verdicts.END, pocket_verdicts.page_text(entries))
