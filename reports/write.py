@@ -19,7 +19,7 @@ from reports.formats.markdown import markdown
 from reports.tables.published import hyperparameter_table
 from reports.tables.score_table import score_table
 from reports.tables.search import RowSearch, search_table
-from reports.tables.summary import MIN_COVERAGE, Summary, summarise
+from reports.tables.summary import Summary, least_coverage, summarise
 from reports.tables.table import Drawing, Table
 from reports.targets import find_target
 from results.run.results import Results, with_costs
@@ -62,9 +62,8 @@ def make_table(results: Results, target: str = "table1", min_coverage: float | N
     cell is refused, by default the recipe's; below 98% cells show coverage and bounds. Raises UserError for an unknown
     target and for scores that do not fit together."""
     grid = find_target(target)
-    if min_coverage is None:
-        min_coverage = results.run.recipe.get("statistics", {}).get("min_coverage", MIN_COVERAGE)
-    return BUILDERS[grid.layout](results, grid, min_coverage)
+    coverage = least_coverage(results.run) if min_coverage is None else min_coverage
+    return BUILDERS[grid.layout](results, grid, coverage)
 
 
 def make_search_table(search: RowSearch) -> Table:

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from harness.contracts.benchmark import Metric
-from harness.stats import FEW_QUESTIONS
 from harness.text import clean, format_count
 from reports.tables.summary import CellSummary, ColumnSummary, Comparison, Summary
 
@@ -58,11 +57,7 @@ def _lead(summary: Summary, column: ColumnSummary) -> str:
     other = next((cell for cell in ranked if cell is not first), None)
     if other is None:
         return f"{clean(first.row.title)} has {first.value:.{column.metric.digits}f} on {where}{_interval(first)}."
-    if is_focus:
-        significance = _significance(other.focus)
-    else:  # the tests against the best row: ``tied`` is what they did not tell apart
-        few = min(first.n, other.n) < FEW_QUESTIONS or first.draws is None or other.draws is None
-        significance = "not significant" if other.tied else "not tested" if few or not trained else "significant"
+    significance = _significance(other.focus if is_focus else other.to_best)
     role = f"the best other {noun}" if first is not ranked[0] else f"the next best {noun}"
     text = difference((first.value or 0.0) - (other.value or 0.0), column.metric)
     return f"{clean(first.row.title)} is {text} {clean(other.row.title)}, {role}, on {where}: {significance}."

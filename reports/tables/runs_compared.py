@@ -2,7 +2,8 @@
 
 Where both runs scored the same set of questions, their bootstrap replicates resample it alike, and the change is tested
 as within one run (``stats.contrast``). Where the sets differ, the questions with the same ids are paired. Without any,
-the two values are independent, and their intervals are all that is known. Holm's correction is over a column."""
+the two values are independent, and their intervals are all that is known. Holm's correction is over a column. What the
+table of either run refuses is not compared, nor are columns of different scales."""
 
 from __future__ import annotations
 
@@ -13,18 +14,22 @@ from statistics import NormalDist
 import numpy as np
 
 from harness.contracts.benchmark import Metric
+from harness.contracts.stage import Ref
 from harness.contracts.target import Target
 from harness.errors import UserError
 from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, holm, resamples, seed_noise, seed_of
 from harness.text import clean, format_count
 from reports.tables.headline import name
 from reports.tables.score_table import cell_link, coarse_digits, metric_title, p_text
-from reports.tables.summary import CellSummary, Comparison, Summary, summarise
+from reports.tables.summary import CellSummary, Comparison, Summary, least_coverage, summarise
 from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter, text_table
+from results.run.lineage import ScoreSource
+from results.run.record import section
 from results.run.results import Results
 
 REPLICATES = 1000
 SAME, NO_TEST = "the same answers and judgments in both runs", "not tested: fewer than 30 questions, or no replicates"
+SAME_JUDGMENTS = f"{SAME}, scored beside other rows or with other settings"
 NOT_PAIRED = "not paired: the two runs share no question; the test takes them as independent"
 SETTINGS = 80  # differing settings that are listed
 
@@ -50,34 +55,49 @@ class ComparedRuns:
     other: str
     summary: Summary  # of ``first``
     changes: Mapping[tuple[str, str], CellChange]  # by row and metric
-    apart: tuple[str, ...]  # what only one of them has
+    missing: Mapping[tuple[str, str], str]  # cells that cannot be compared, and why
+    remarks: tuple[str, ...]  # what only one of them has, and what else differs than the students
 
 
 def compare_runs(names: tuple[str, str], first: Results, other: Results, target: Target) -> ComparedRuns:
     """Rows and columns are the same where their ids are."""
-    summaries = summarise(first, target, 0.0), summarise(other, target, 0.0)
+    both = first, other
+    summaries = [summarise(results, target, least_coverage(results.run)) for results in both]
     rows, metrics = ([[row.id for row in one.rows] for one in summaries], [_metrics(one) for one in summaries])
     changes: dict[tuple[str, str], CellChange] = {}
+    missing: dict[tuple[str, str], str] = {}
+    remarks: list[str] = []
     for metric in (metric for metric in metrics[0] if metric in metrics[1]):
-        draws = [cell.draws for one in summaries for cell in one.column(metric) if cell.draws is not None]
-        noise = seed_noise(draws)
+        units = [_metric(one, metric).unit for one in summaries]
+        if units[0] != units[1]:
+            places = " and ".join(f"{unit} in {clean(run)}" for unit, run in zip(units, names, strict=True))
+            remarks.append(
+                f"{name(summaries[0], _metric(summaries[0], metric))} is not compared: its scale is {places}."
+            )
+            continue
+        noise = seed_noise(_draws_of_column(summaries, both, metric))
         column: dict[tuple[str, str], CellChange] = {}
         for row in (row for row in rows[0] if row in rows[1]):
             cells = summaries[0].cells[row, metric], summaries[1].cells[row, metric]
-            if cells[0].value is not None and cells[1].value is not None:
-                column[row, metric] = _change(cells, (first, other), noise)
+            if lacking := [
+                f"{clean(run)}: {_lack(cell)}" for run, cell in zip(names, cells, strict=True) if cell.value is None
+            ]:
+                missing[row, metric] = "; ".join(lacking)
+            else:
+                column[row, metric] = _change(cells, both, noise)
         corrected = holm({row: one.change.p for (row, _), one in column.items() if one.change.p is not None})
         changes |= {
             place: replace(one, change=replace(one.change, p_holm=corrected.get(place[0])))
             for place, one in column.items()
         }
-    apart = []
     for place, run in enumerate(names):
         titles = [row.title for row in summaries[place].rows if row.id not in rows[1 - place]]
         titles += [name(summaries[place], _metric(summaries[place], one)) for one in metrics[place]
                    if one not in metrics[1 - place]]  # fmt: skip
-        apart += [f"Only in {clean(run)}: {', '.join(map(clean, titles))}."] if titles else []
-    return ComparedRuns(*names, summaries[0], changes, tuple(apart))
+        remarks += [f"Only in {clean(run)}: {', '.join(map(clean, titles))}."] if titles else []
+    compared_metrics = [_metric(summaries[0], metric) for metric in dict.fromkeys(metric for _, metric in changes)]
+    remarks += _other_protocols(names, both, compared_metrics)
+    return ComparedRuns(*names, summaries[0], changes, missing, tuple(remarks))
 
 
 def _metrics(summary: Summary) -> list[str]:
@@ -88,31 +108,77 @@ def _metric(summary: Summary, identity: str) -> Metric:
     return next(column.metric for column in summary.columns if column.metric.id == identity)
 
 
+def _lack(cell: CellSummary) -> str:
+    return "refused, too few verdicts" if cell.refused else clean("; ".join(cell.notes)) or "no value"
+
+
+def _other_protocols(names: tuple[str, str], both: tuple[Results, Results], metrics: Sequence[Metric]) -> list[str]:
+    """Benchmarks that the two runs did not judge alike: a change says something of the protocol too."""
+    remarks = []
+    for benchmark, group in {metric.id.partition(".")[0]: clean(metric.group) for metric in metrics}.items():
+        judges = [clean(results.run.judges.get(benchmark, "")) for results in both]
+        if judges[0] != judges[1]:
+            places = ", ".join(f"by {judge} in {clean(run)}" for judge, run in zip(judges, names, strict=True))
+            remarks.append(f"{group} was judged {places}: its changes may come from that.")
+        elif _protocol(both[0], benchmark) != _protocol(both[1], benchmark):
+            remarks.append(
+                f"{group} has other settings, judge or baseline in the two runs: its changes may come from that."
+            )
+    return remarks
+
+
+def _protocol(results: Results, benchmark: str) -> tuple[object, ...]:
+    options = section(results.run.recipe, "benchmarks", benchmark)
+    judge = section(results.run.recipe, "judges", str(options.get("judge")))
+    cards = [card for card in results.run.cards if card.benchmark == benchmark]
+    return options, judge, cards, {one.baseline for one in results.sources.values() if one.benchmark == benchmark}
+
+
+def _sources(cell: CellSummary, results: Results) -> list[ScoreSource | None]:
+    """By seed with a value; ``None``: not known."""
+    return [results.sources.get((cell.row.id, cell.metric.id, seed)) for seed in cell.values]
+
+
+def _made_from(sources: Sequence[ScoreSource | None]) -> set[tuple[Ref, Ref]]:
+    return {(source.answers, source.judgments) for source in sources if source}
+
+
+def _draws_of_column(summaries: Sequence[Summary], both: tuple[Results, Results], metric: str) -> list[Draws]:
+    """Of all rows of both runs, each student once: a row that both share must not count as twice as many seeds."""
+    found: list[Draws] = []
+    by_row: dict[str, list[tuple[set[tuple[Ref, Ref]], Draws]]] = {}
+    for summary, results in zip(summaries, both, strict=True):
+        for cell in summary.column(metric):
+            if cell.draws is not None:
+                by_row.setdefault(cell.row.id, []).append((_made_from(_sources(cell, results)), cell.draws))
+    for sides in by_row.values():
+        shared = set.intersection(*(made for made, _ in sides)) if len(sides) > 1 else set()
+        draws = sorted((one for _, one in sides), key=lambda one: -one.seeds)
+        found += draws[:1] if shared else draws
+    return found
+
+
 def _change(
     cells: tuple[CellSummary, CellSummary], results: tuple[Results, Results], noise: SeedNoise | None
 ) -> CellChange:
-    sources = [
-        [result.sources.get((cell.row.id, cell.metric.id, seed)) for seed in cell.values]
-        for cell, result in zip(cells, results, strict=True)
-    ]
-    made = [{(source.answers, source.judgments) for source in side if source} for side in sources]
+    sources = [_sources(cell, result) for cell, result in zip(cells, results, strict=True)]
+    made = [_made_from(side) for side in sources]
     delta = (cells[1].value or 0.0) - (cells[0].value or 0.0)
     if made[0] == made[1] and made[0]:
-        return CellChange(*cells, Comparison(delta), SAME)
+        return CellChange(*cells, Comparison(delta), SAME if delta == 0 else SAME_JUDGMENTS)
     draws, note = [cells[0].draws, cells[1].draws], ""
     questions = {source.questions if source else "" for side in sources for source in side}
+    is_same_set = len(questions) == 1 and "" not in questions
     count = min(cells[0].n, cells[1].n)
     if draws[0] is None or draws[1] is None:
         return CellChange(*cells, Comparison(delta), NO_TEST)
-    if len(questions) > 1 or "" in questions or draws[0].grid.shape[1] != draws[1].grid.shape[1]:
+    if not is_same_set or draws[0].grid.shape[1] != draws[1].grid.shape[1]:
         shared = _shared_questions(cells)
         if not shared:
             return CellChange(*cells, _independent(cells, delta), NOT_PAIRED)
         draws, count = [_draws_on(shared, cell) for cell in cells], len(shared)
-        note = (
-            f"paired on the {format_count(count, 'question')} with the same id, of which the two values are; the runs "
-            "were asked different sets"
-        )
+        why = "the runs have different numbers of replicates" if is_same_set else "the runs were asked different sets"
+        note = f"paired on the {format_count(count, 'question')} with the same id, of which the two values are; {why}"
     if count < FEW_QUESTIONS or draws[0] is None or draws[1] is None:
         return CellChange(*cells, Comparison(delta), "; ".join(filter(None, (note, NO_TEST))))
     estimate = contrast(draws[1], draws[0], count, noise)
@@ -154,6 +220,8 @@ def headline_of_change(compared: ComparedRuns) -> tuple[str, ...]:
     names = f"{clean(compared.other)} against {clean(compared.first)}"
     tested = [one for one in compared.changes.values() if one.change.p is not None]
     significant = [one for one in tested if one.change.significant]
+    if not compared.changes:
+        return (f"{names}: no cell has a value in both.",)
     if not tested:
         equal = compared.changes and all(one.note == SAME for one in compared.changes.values())
         return (f"{names}: {'all cells are the same artifacts' if equal else 'no cell could be tested'}.",)
@@ -195,7 +263,7 @@ def change_table(compared: ComparedRuns, page: str = "") -> Table:
         for metric_id in metrics:
             one = compared.changes.get((row.id, metric_id))
             if one is None:
-                cells.append(TableCell("n/a", tips=("one of the runs has no value",)))
+                cells.append(TableCell("n/a", tips=(compared.missing.get((row.id, metric_id), "not compared"),)))
                 continue
             marks = (letters.setdefault(one.note, letter(len(letters))),) if one.note else ()
             cells.append(replace(_cell(one, compared, page), marks=marks))
@@ -207,7 +275,7 @@ def change_table(compared: ComparedRuns, page: str = "") -> Table:
     label = f"{compared.summary.target.label}: {clean(compared.other)} against {clean(compared.first)}"
     return Table(
         f"{compared.summary.target.name}-changes", "changes of its cells", tuple(columns), tuple(rows),
-        (legend, *compared.apart), tuple((mark, text) for text, mark in letters.items()), label,
+        (legend, *compared.remarks), tuple((mark, text) for text, mark in letters.items()), label,
         data={"first": compared.first, "other": compared.other, "cells": _records(compared)},
         records=_records(compared), summary=headline_of_change(compared),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from harness.recipe.space import Space
 from harness.stats import percentile_interval
 from harness.text import clean, format_count
 from harness.types import Score
-from reports.tables.summary import CellSummary, ColumnSummary, Summary, scale, summarise
+from reports.tables.summary import CellSummary, ColumnSummary, Summary, least_coverage, scale, summarise
 from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter
 from results.run.results import Results
 
@@ -113,8 +113,7 @@ class RowSearch:
             f"search-{self.row}", "Search", f"{self.title}: {self.budget}", tuple(trial.name for trial in self.trials),
             (SCORE.id,), reference=self.trials[0].name,
         )  # fmt: skip
-        coverage = self.results.run.recipe.get("statistics", {}).get("min_coverage")
-        return summarise(self.results, target, *([] if coverage is None else [coverage]))
+        return summarise(self.results, target, least_coverage(self.results.run))
 
     @property
     def column(self) -> ColumnSummary:

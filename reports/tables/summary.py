@@ -21,7 +21,7 @@ from harness.text import format_count
 from harness.types import Score
 from reports.tables.published import PublishedComparison, compare_with_paper, published_values
 from results.run.lineage import CellKey
-from results.run.record import RowSpec
+from results.run.record import RowSpec, Run, section
 from results.run.results import Results
 
 ALPHA = 0.05
@@ -64,8 +64,8 @@ class CellSummary:
     high: float | None = None
     pooled: bool = False  # the interval has the trained rows' pooled variance of seeds
     best: bool = False
-    tied: bool = False  # not significantly different from the best trained row, and not that row
     change: Comparison = NOT_COMPARED
+    to_best: Comparison = NOT_COMPARED  # this row minus the best trained one
     focus: Comparison = NOT_COMPARED  # focus row minus this one
     paper: PublishedComparison | None = None
 
@@ -182,6 +182,12 @@ class CellSummary:
         }  # fmt: skip
 
     @property
+    def tied(self) -> bool:
+        """Not significantly different from the best trained row, and not that row. An untested row is not called tied:
+        nothing is known of the difference."""
+        return not self.best and self.to_best.p is not None and not self.to_best.significant
+
+    @property
     def verdict(self) -> str:
         return self.paper.verdict if self.paper is not None and self.value is not None else ""
 
@@ -226,6 +232,11 @@ class Summary:
 
     def column(self, metric: str) -> list[CellSummary]:
         return [self.cells[row.id, metric] for row in self.rows]
+
+
+def least_coverage(run: Run) -> float:
+    """Smallest scored share of a cell, by the run's recipe."""
+    return float(section(run.recipe, "statistics").get("min_coverage", MIN_COVERAGE))  # type: ignore[arg-type]
 
 
 def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERAGE) -> Summary:
@@ -316,9 +327,7 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
     for name, cell in cells.items():
         cell.set_interval(noise)
         cell.best = name in best
-        change_to_best = below_best.get(name, NOT_COMPARED)
-        # an untested row is not called tied: nothing is known of the difference
-        cell.tied = not cell.best and change_to_best.p is not None and not change_to_best.significant
+        cell.to_best = below_best.get(name, NOT_COMPARED)
         if name in changes:
             cell.change = changes[name]
         elif name in values and base is not None and name != target.reference:

@@ -104,6 +104,23 @@ def test_one_trained_row_stands_against_the_reference() -> None:
     assert said(results({LC: rows}))[0] == "DPO is 2.0 points above Student on AlpacaEval 2: significant."
 
 
+def test_rows_that_print_the_same_value_are_level_and_not_significant() -> None:
+    """Both are the best of the column, so neither is marked as tied with the best."""
+    rows = {"student": (40.0, BASE), "kd": (42.0, BASE + NEAR), "dpo": (42.0, BASE - NEAR)}
+    first, *_ = said(results({LC: rows}))
+    assert first == "Standard KD is level with DPO, the next best trained row, on AlpacaEval 2: not significant."
+
+
+def test_without_the_reference_one_trained_row_was_compared_with_nothing() -> None:
+    teacher = {"dpo": (42.0, BASE), "teacher": (60.0, BASE + APART)}
+    of = results({LC: {"dpo": teacher["dpo"], "student": teacher["teacher"]}})
+    specs = (RowSpec("dpo", "DPO"), RowSpec("teacher", "Teacher", True))
+    cells = tuple(Cell(row.id, LC.id, 0, "k", "e") for row in specs)
+    scores = {("dpo", LC.id, 0): of.scores["dpo", LC.id, 0], ("teacher", LC.id, 0): of.scores["student", LC.id, 0]}
+    first, *_ = said(Results(replace(of.run, rows=specs, cells=cells), scores))
+    assert first == "Teacher is 18.0 points above DPO, the next best row, on AlpacaEval 2: not tested."
+
+
 def test_one_row_is_a_value_and_no_row_is_nothing() -> None:
     alone = results({LC: {"student": (40.123, BASE)}})
     assert said(alone)[0] == "Student has 40.12 on AlpacaEval 2 [35.12, 45.12]."

@@ -14,6 +14,7 @@ from reports.tables.runs_compared import (
     NO_TEST,
     NOT_PAIRED,
     SAME,
+    SAME_JUDGMENTS,
     change_table,
     compare_runs,
     headline_of_change,
@@ -118,11 +119,80 @@ def test_no_cell_differs_and_rows_of_one_run_are_named() -> None:
     first = run_of({"dpo": (40, BASE), "kd": (40, BASE)}, "a")
     other = run_of({"dpo": (40.5, BASE + np.resize([-1.0, 0.0, 1.0], 205)), "pro": (40, BASE)}, "b")
     compared = compare_runs(("a", "b"), first, other, TABLE1)
-    assert compared.apart == ("Only in a: KD.", "Only in b: PRO.")
+    assert compared.remarks == ("Only in a: KD.", "Only in b: PRO.")
     assert headline_of_change(compared)[0] == "b against a: none of 1 cell differs significantly."
     assert [row.cells[0].text for row in change_table(compared).rows] == ["DPO"]
     missing = replace(other, scores={}, missing_scores=dict.fromkeys(other.scores, "failed"))
-    assert compare_runs(("a", "b"), first, missing, TABLE1).changes == {}
+    compared = compare_runs(("a", "b"), first, missing, TABLE1)
+    assert (compared.changes, compared.missing) == ({}, {("dpo", "gsm8k.acc"): "b: failed"})
+    assert headline_of_change(compared) == ("b against a: no cell has a value in both.",)
+
+
+def test_what_a_table_refuses_is_not_compared() -> None:
+    """90 of 100 questions have a verdict: below the 98% of the default, not below the 80% that a recipe may ask for."""
+    first, other = run_of({"dpo": (40, BASE)}, "a"), run_of({"dpo": (46, BASE + APART)}, "b", n=90)
+    score = replace(other.scores["dpo", METRIC.id, 0], unscored=10)
+    other = replace(other, scores={("dpo", METRIC.id, 0): score})
+    compared = compare_runs(("a", "b"), first, other, TABLE1)
+    assert (compared.changes, compared.missing) == ({}, {("dpo", METRIC.id): "b: refused, too few verdicts"})
+    other = replace(other, run=replace(other.run, recipe={"statistics": {"min_coverage": 0.8}}))
+    assert ("dpo", METRIC.id) in compare_runs(("a", "b"), first, other, TABLE1).changes
+
+
+def test_columns_of_different_scales_are_not_compared() -> None:
+    """An own benchmark's grades, 1-5 in one run and 1-10 in the other: 4 and 8 are no change of 4."""
+    first, other = run_of({"dpo": (4, BASE)}, "a"), run_of({"dpo": (8, BASE + APART)}, "b")
+    first, other = (
+        replace(one, run=replace(one.run, columns=(replace(METRIC, unit=unit),)))
+        for one, unit in ((first, "1-5"), (other, "1-10"))
+    )
+    compared = compare_runs(("a", "b"), first, other, TABLE1)
+    assert compared.changes == {}
+    assert compared.remarks == ("GSM8K is not compared: its scale is 1-5 in a and 1-10 in b.",)
+
+
+def test_another_judge_is_named_beside_the_changes() -> None:
+    first, other = run_of({"dpo": (40, BASE)}, "a"), run_of({"dpo": (46, BASE + APART)}, "b")
+    first, second = (
+        replace(one, run=replace(one.run, judges={"gsm8k": judge})) for one, judge in ((first, "x"), (other, "y"))
+    )
+    compared = compare_runs(("a", "b"), first, second, TABLE1)
+    assert compared.remarks == ("GSM8K was judged by x in a, by y in b: its changes may come from that.",)
+    assert compared.remarks[0] in change_table(compared).lines
+    settings = {"benchmarks": {"gsm8k": {"judge": "x"}}, "judges": {"x": {"temperature": 1}}}
+    warmer = replace(first, run=replace(first.run, recipe=settings))
+    (remark,) = compare_runs(("a", "b"), first, warmer, TABLE1).remarks
+    assert remark.startswith("GSM8K has other settings, judge or baseline")
+
+
+def test_a_student_of_both_runs_counts_once_in_the_noise_of_seeds() -> None:
+    """Three seeds of kd in both runs, the same artifacts, and one of dpo: 3 - 1 = 2 degrees of freedom, not 4."""
+    seeds = {0: 39.0, 1: 40.0, 2: 41.0}
+    runs = []
+    for name in ("a", "b"):
+        one = run_of({"kd": (40, BASE), "dpo": (40 if name == "a" else 46, BASE)}, name)
+        kd, source = one.scores["kd", METRIC.id, 0], one.sources["kd", METRIC.id, 0]
+        made = {
+            seed: replace(source, answers=Ref("answer", f"k{seed}"), judgments=Ref("judge", f"k{seed}"))
+            for seed in seeds
+        }
+        runs.append(replace(
+            one,
+            scores=one.scores | {("kd", METRIC.id, seed): replace(kd, value=value) for seed, value in seeds.items()},
+            sources=one.sources | {("kd", METRIC.id, seed): made[seed] for seed in seeds},
+        ))  # fmt: skip
+    compared = compare_runs(("a", "b"), *runs, TABLE1)
+    assert compared.changes["kd", METRIC.id].note == SAME
+    # replicates do not vary between the runs: all of the error is the seeds', whose variance 1 counts for either run
+    change = compared.changes["dpo", METRIC.id].change
+    assert (change.error, change.freedom) == pytest.approx((2**0.5, 2))
+
+
+def test_the_same_judgments_scored_otherwise_are_said() -> None:
+    """Length control fits all rows of a run together: other rows beside it, another value from the same judgments."""
+    first = run_of({"dpo": (40, BASE)}, "a")
+    other = replace(first, scores={place: replace(score, value=41) for place, score in first.scores.items()})
+    assert compare_runs(("a", "b"), first, other, TABLE1).changes["dpo", METRIC.id].note == SAME_JUDGMENTS
 
 
 def test_the_settings_that_differ() -> None:
