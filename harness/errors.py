@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import textwrap
 from collections.abc import Iterable
 from typing import Final
 
@@ -26,6 +27,23 @@ def unknown_choice(noun: str, value: str, choices: Iterable[str], remedy: str = 
     more = f" and {len(names) - MOST_CHOICES:,} more" if len(names) > MOST_CHOICES else ""
     listed = ", ".join(names[:MOST_CHOICES]) or "none"
     return UserError(f"unknown {noun} {value!r}.{hint} Choices: {listed}{more}. {remedy}".rstrip())
+
+
+_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "status_alloc_failed")
+
+
+def memory_error(error: BaseException) -> str | None:
+    """Where memory ran out, in a message with a remedy. Torch's errors are known by their names and words, because
+    torch is not imported here."""
+    lines = [line for line in str(error).splitlines() if any(sign in line.lower() for sign in _NO_MEMORY)]
+    if not lines and not isinstance(error, MemoryError):
+        return None
+    text = textwrap.shorten((lines or [type(error).__name__])[0], _SHOWN_CHARACTERS, placeholder=" ...")
+    return (
+        f"memory ran out ({text}). Everything finished is kept. "
+        "Training takes less with a smaller train.micro_batch, train.gradient_checkpointing=true or train.lora, other "
+        "stages with a smaller compute.batch_tokens; with compute.workers=1 nothing runs beside them."
+    )
 
 
 UNWRITABLE: Final = (errno.EROFS, errno.EACCES, errno.EPERM)

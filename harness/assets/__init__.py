@@ -163,7 +163,8 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
             raise UserError(f"{pin.url} gave sha256 {digest.hexdigest()}, pinned is {pin.sha256}: nothing was stored.")
         partial.replace(path)
     except (OSError, ValueError) as error:  # urllib's own error is an OSError
-        raise UserError(f"cannot pull {pin.file!r} from {pin.url}: {error}") from error
+        place = f"Try again, or place it by hand at {path}."
+        raise UserError(f"cannot pull {pin.file!r} from {pin.url}: {error}. {place}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -73,7 +73,10 @@ def download(checkpoint: Checkpoint, trust: bool = False) -> Checkpoint:
     try:
         folder = snapshot_download(checkpoint.location, revision=checkpoint.revision, allow_patterns=patterns)
     except Exception as error:  # no network, gated, removed: the hub client has a class for each
-        raise UserError(f"model {checkpoint.name!r} could not be fetched from the hub: {error}") from error
+        raise UserError(
+            f"model {checkpoint.name!r} could not be fetched from the hub: {error}. Try again, or give a local folder "
+            "instead."
+        ) from error
     return replace(checkpoint, location=folder)
 
 

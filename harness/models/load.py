@@ -203,7 +203,10 @@ def _check_head(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> N
     ours = ours[:, : theirs.shape[1]]
     theirs = theirs.where(ours > NO_TOKEN, ours)
     if not theirs.isfinite().all():
-        raise UserError(f"{model.name_or_path!r} gives logits that are no numbers in {model.dtype}: damaged weights?")
+        raise UserError(
+            f"{model.name_or_path!r} gives logits that are no numbers in {model.dtype}: its weights are damaged, or "
+            "too large for that number format (try float32)."
+        )
     if not torch.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * float(theirs.abs().max())):
         raise UserError(
             f"{type(model).__name__} transforms its logits in a way that distilbench does not know (largest "

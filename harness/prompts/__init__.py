@@ -75,7 +75,10 @@ def load_prompts(
         return prompts
     if refused:
         name, reason = next(iter(refused.items()))
-        raise UserError(f"prompts.n = {n}, but {len(refused)} of {prompt_count} prompts are refused: {name}: {reason}")
+        raise UserError(
+            f"prompts.n = {n}, but {len(refused)} of {prompt_count} prompts are refused: {name}: {reason}. Set a "
+            "smaller prompts.n, or choose other prompts."
+        )
     raise UserError(
         f"prompts.n = {n}, but source {source.name!r} has only {len(prompts)} prompts of at most "
         f"prompts.max_prompt_tokens ({prompt_count} in all). Set prompts.n to at most that."

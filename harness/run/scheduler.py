@@ -16,7 +16,7 @@ from harness.contracts.executor import Copies, Executor, RunStage, StageResult
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener, Stage, Store
-from harness.errors import UserError
+from harness.errors import UserError, memory_error
 from harness.journal import Journal
 from harness.models.engines.local import LocalEngines
 from harness.plan.plan import Plan
@@ -207,8 +207,8 @@ def stage_runner(
         except UserError as problem:
             error = str(problem)
         # a fault of ours, whose traceback the report needs; or a plug-in's ``sys.exit()``
-        except (Exception, SystemExit, GeneratorExit, CancelledError):  # noqa: BLE001
-            error = traceback.format_exc()
+        except (Exception, SystemExit, GeneratorExit, CancelledError) as problem:  # noqa: BLE001
+            error = memory_error(problem) or traceback.format_exc()
         seconds = time.monotonic() - begin
         log.info("failed %s after %.1f s" if error else "end %s: %.1f s", name, seconds)
         return StageResult(stage, seconds, error, elsewhere)

@@ -11,7 +11,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import UserError, memory_error
 from harness.stages.kind import StageContext
 from harness.stages.kinds.train import train_here
 from harness.training.launch import PROGRESS
@@ -32,8 +32,11 @@ def main(folder: Path) -> int:
     registry, store = task.setup()
     try:
         report = train_here(task.stage, StageContext(registry, store, task.ledger, task.folder, progress, task.setup))
-    except UserError as error:
-        (folder / f"error-{rank}").write_text(str(error), encoding="utf-8")
+    except Exception as error:
+        text = str(error) if isinstance(error, UserError) else memory_error(error)
+        if text is None:
+            raise
+        (folder / f"error-{rank}").write_text(text, encoding="utf-8")
         return 1
     if rank == 0:
         (folder / "report.json").write_text(json.dumps(asdict(report)), encoding="utf-8")

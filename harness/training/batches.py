@@ -95,7 +95,11 @@ def prepare(training: Training, tokenizer: PreTrainedTokenizerBase) -> tuple[lis
             examples.append(example)
     if not examples:
         reasons = ", ".join(f"{reason}: {count}" for reason, count in dropped_counts.most_common()) or "there are none"
-        raise UserError(f"{method.name}: none of {len(groups)} prompts can be trained on ({reasons}).")
+        raise UserError(
+            f"{method.name}: none of {len(groups)} prompts can be trained on ({reasons}). Raise train.max_length for "
+            "rows that are too long, sampling.max_new_tokens for unfinished answers, sampling.temperature for "
+            "identical ones; else take other prompts."
+        )
     sizes = sorted({len(example.rows) for example in examples})
     if len(sizes) > 1:
         raise UserError(f"{method.name}: prompts differ in their number of responses ({sizes}); sample n for each.")

@@ -167,7 +167,8 @@ class Asking:
                 async with asyncio.timeout(self.options.timeout):
                     outcome: CallOutcome = await self.judge.complete(self.requests[key])
             except TimeoutError:
-                outcome = JudgeError("timeout", f"no reply within {self.options.timeout:g} s")
+                remedy = "raise ask.timeout, or lower ask.concurrency and ask.max_concurrency"
+                outcome = JudgeError("timeout", f"no reply within {self.options.timeout:g} s", remedy=remedy)
             except JudgeError as error:
                 outcome = error
             return self._settle(key, outcome, start_time)

@@ -242,7 +242,8 @@ def test_a_call_that_is_cancelled_in_a_pause_gives_its_place_back():
 def test_a_request_that_takes_too_long_is_a_timeout(tmp_path):
     judge = ScriptedJudge(seconds=5)
     outcomes = run(judge, 1, tmp_path, timeout=0.05, retries=0)
-    assert (outcomes[0].kind, str(outcomes[0])) == ("timeout", "no reply within 0.05 s")
+    assert (outcomes[0].kind, outcomes[0].message) == ("timeout", "no reply within 0.05 s")
+    assert outcomes[0].remedy.startswith("raise ask.timeout")
 
 
 def test_a_broken_judge_or_ledger_is_not_hidden(tmp_path):
