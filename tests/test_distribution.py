@@ -104,15 +104,18 @@ def test_constraints_allow_every_dependency() -> None:
 
 
 def test_workflows_call_what_is_here_and_publish_without_a_password() -> None:
-    ci, release = workflow("ci.yml"), workflow("release.yml")
-    steps = [step for job in (*ci["jobs"].values(), *release["jobs"].values()) for step in job["steps"]]
+    names = ("ci.yml", "docs.yml", "release.yml")
+    ci, docs, release = map(workflow, names)
+    steps = [step for each in (ci, docs, release) for job in each["jobs"].values() for step in job["steps"]]
     assert {"run": ".ci/run"} in steps and os.access(ROOT / ".ci" / "run", os.X_OK)
     assert all(re.fullmatch(r"[\w-]+/[\w.-]+@[\w./-]+", step["uses"]) for step in steps if "uses" in step)
-    assert ci["permissions"] == release["permissions"] == {"contents": "read"}
+    assert ci["permissions"] == docs["permissions"] == release["permissions"] == {"contents": "read"}
+    # what is published is what `tox -e docs` writes (site/)
+    assert {"run": "tox -e docs"} in steps and docs["jobs"]["build"]["steps"][-1]["with"] == {"path": "site"}
     publish = release["jobs"]["publish"]
     assert publish["permissions"] == {"id-token": "write"} and publish["needs"] == "build"
     assert publish["steps"][-1] == {"uses": "pypa/gh-action-pypi-publish@release/v1"}
-    texts = [(ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8") for name in ("ci.yml", "release.yml")]
+    texts = [(ROOT / ".github" / "workflows" / name).read_text(encoding="utf-8") for name in names]
     assert not any(re.search("secrets|password:|token:(?! write)", text) for text in texts)
 
 
