@@ -17,11 +17,14 @@ from reports.targets import find_target
 
 def comparison_page(runs: Sequence[ViewedRun], links: Sequence[tuple[str, str]]) -> str:
     """The first run against every other one."""
-    finished = {run.name: run.finished() for run in runs}
-    first, *others = finished
+    finished, said, sections = dict[str, FinishedRun](), list[tuple[str, tuple[str, ...]]](), list[Section]()
+    for run in runs:
+        try:
+            finished[run.name] = with_tables(run)
+        except UserError as error:  # of one run: the others can be compared
+            sections.append(Section(f"{run.name}: not compared", warning(str(error))))
+    first, *others = list(finished) or [""]
     addresses = {run.name: run.address for run in runs}
-    said: list[tuple[str, tuple[str, ...]]] = []
-    sections: list[Section] = []
     for other in others:
         try:
             address = f"{addresses[other]}/report"
@@ -35,6 +38,13 @@ def comparison_page(runs: Sequence[ViewedRun], links: Sequence[tuple[str, str]])
     facts = [(name, about(run)) for name, run in finished.items()]
     top = render("top.html.jinja", said=said, facts=facts)
     return page("distilbench: runs side by side", sections, Frame(top, links))
+
+
+def with_tables(run: ViewedRun) -> FinishedRun:
+    finished = run.finished()
+    if not finished.score_tables:
+        raise UserError(f"{run.name} has no table of scores yet.")
+    return finished
 
 
 def compared(
@@ -56,9 +66,7 @@ def settings(names: tuple[str, str], first: FinishedRun, other: FinishedRun) -> 
 
 
 def about(run: FinishedRun) -> str:
-    record = next(iter(run.records.values()), None)
-    if record is None:
-        return "has no table yet"
+    record = next(iter(run.records.values()))
     seeds = ", ".join(map(str, record.seeds))
     judges = ", ".join(dict.fromkeys(record.judges.values()))
     state = "" if record.finished else ", not finished"

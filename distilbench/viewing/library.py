@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,13 @@ from urllib.parse import quote
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.finished_run import FinishedRun
-from distilbench.workflows.page import page_of_run, price_of, questions_of
+from distilbench.workflows.page import page_of_run, price_of, questions_of, search_files, searches_of
 from harness.contracts.registry import Registry
 from harness.errors import UserError, unknown_choice
 from judges.ledger.ledger import Ledger
 from reports.page.live import JudgeCalls, JudgeReply, LiveRun, state
 from reports.page.page import Frame, page
-from reports.page.widgets import Section, render
+from reports.page.widgets import Section, render, slug
 from results.run.find import find_run, run_names
 from results.run.progress import newest_progress
 from results.run.record import Run, check_runs, read_run, recorded_targets
@@ -37,6 +37,7 @@ class ViewedRun:
     runs: str = ""  # --runs, as the commands on the page repeat it; empty: the usual folder
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _page: tuple[object, str] | None = None
+    _records: tuple[object, dict[str, Run]] = (None, {})
     _live: LiveRun | None = None
     _questions: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -49,7 +50,12 @@ class ViewedRun:
         return self.folder.parent / "ledger.sqlite"
 
     def records(self) -> dict[str, Run]:
-        return {name: read_run(self.folder / name / "run.json") for name in recorded_targets(self.folder)}
+        """Read anew once they have changed: a live page asks every second, for the price of every stage."""
+        stamp = stamp_of(self.folder.glob("*/run.json"))
+        if self._records[0] != stamp:
+            names = recorded_targets(self.folder)
+            self._records = stamp, {name: read_run(self.folder / name / "run.json") for name in names}
+        return self._records[1]
 
     def finished(self) -> FinishedRun:
         store = ArtifactStore(self.folder.parent / "store", sweep=False)
@@ -57,19 +63,24 @@ class ViewedRun:
 
     def about(self) -> tuple[str, str]:
         """Its state, and which tables it has from when."""
-        progress = self.live().progress()
-        records = {} if (progress and progress.alive) else self.records()
-        tables = ", ".join(f"{name} of {record.created[:10]}" for name, record in records.items())
-        if progress is not None and self.is_live():
+        try:
+            progress = self.live().progress()
+            records = {} if (progress and progress.alive) else self.records()
+            is_live = progress is not None and self.is_live()
+        except (UserError, OSError) as error:  # of one run: the others can be looked at
+            return f"cannot be read: {error}", ""
+        searches = ["search"] if search_files(self.folder) else []
+        tables = ", ".join([*(f"{name} of {record.created[:10]}" for name, record in records.items()), *searches])
+        if progress is not None and is_live:
             return str(state(progress)["word"]).rstrip(".").lower(), tables
         return "finished" if all(record.finished for record in records.values()) else "not finished", tables
 
     def is_live(self) -> bool:
         """Whether a command runs, or ended so early that there is nothing else to show."""
         progress = self.live().progress()
-        if progress is None:
-            return False
-        return progress.alive or progress.was_killed or bool(progress.problem) or not recorded_targets(self.folder)
+        return progress is not None and (
+            progress.alive or progress.was_killed or bool(progress.problem) or not has_tables(self.folder)
+        )
 
     def live(self) -> LiveRun:
         if self._live is None:
@@ -91,7 +102,7 @@ class ViewedRun:
 
     def live_page(self, links: Sequence[tuple[str, str]]) -> str:
         with self._lock:
-            sections = self.live().sections()
+            sections = [*self.live().sections(), *searches_of(self.folder)]
         attributes = {"events": f"{self.address}/events", "report": f"{self.address}/report"}
         if recorded_targets(self.folder):
             links = [*links, (f"{self.address}/report", "Tables so far")]
@@ -99,6 +110,10 @@ class ViewedRun:
 
     def report_page(self, links: Sequence[tuple[str, str]]) -> str:
         """Raises UserError where no table can be made."""
+        if not recorded_targets(self.folder):  # a search has tables of its own
+            with self._lock:
+                sections = [*searches_of(self.folder), *self.live().sections()]
+            return page(f"distilbench: {self.name}", sections, Frame(links=links))
         with self._lock:
             stamp = (tuple(links), self._stamp())
             if self._page is None or self._page[0] != stamp:
@@ -108,9 +123,8 @@ class ViewedRun:
 
     def _stamp(self) -> object:
         """Changes when the page would: the records name all scores, and an unfinished run gets more of them."""
-        files = [*self.folder.glob("*/run.json"), *self.folder.glob("*/judges/*.json")]
-        scores = self.folder.parent / "store" / "score"
-        return [(str(file), file.stat().st_mtime_ns) for file in [*sorted(files), *sorted(scores.glob("??"))]]
+        files = [*self.folder.glob("*/run.json"), *self.folder.glob("*/judges/*.json"), *search_files(self.folder)]
+        return stamp_of([*files, *(self.folder.parent / "store" / "score").glob("??")])
 
     def _price(self, registry: Registry, benchmark: str, read: int, written: int) -> float | None:
         for record in self.records().values():
@@ -119,12 +133,9 @@ class ViewedRun:
 
     def _question(self, registry: Registry, benchmark: str, name: str) -> str:
         if benchmark not in self._questions:
-            texts: Mapping[str, object] = {}
-            for record in self.records().values():
-                texts = texts or questions_of(record, registry)
-            questions = texts.get(benchmark)
-            known = questions if isinstance(questions, Sequence) and not isinstance(questions, str) else ()
-            self._questions[benchmark] = {question.id: "\n\n".join(question.turns) for question in known}
+            texts = [questions_of(record, registry).get(benchmark, "") for record in self.records().values()]
+            questions = next((one for one in texts if not isinstance(one, str)), ())
+            self._questions[benchmark] = {question.id: "\n\n".join(question.turns) for question in questions}
         return self._questions[benchmark].get(name, "")
 
     def _calls(self, since: float) -> JudgeCalls | None:
@@ -132,9 +143,14 @@ class ViewedRun:
             return None
         try:
             with Ledger(self.ledger, create=False) as ledger:
-                found = ledger.get(ledger.latest(REPLIES, since))
-                replies = tuple(JudgeReply(reply.model, reply.text, key) for key, reply in found.items())
-                return JudgeCalls(*ledger.spending(since), replies)
+                newest = ledger.latest(REPLIES, since)
+                found, requests = ledger.get(newest), ledger.requests(newest)
+                replies = [
+                    JudgeReply(found[key].model, requests[key]["messages"][-1]["content"], found[key].text, key)
+                    for key in newest
+                    if key in found and key in requests
+                ]
+                return JudgeCalls(*ledger.spending(since), tuple(replies))
         except UserError:  # locked for a moment, or damaged, which the run itself reports
             return None
 
@@ -175,9 +191,9 @@ class Library:
         with self._lock:
             for folder in self._chosen or [one.absolute() for one in run_folders(self._runs)]:
                 if folder not in self._viewed:
-                    names = {run.name for run in self._viewed.values()}
-                    options = (folder.name, *(f"{folder.name}-{number}" for number in range(2, len(names) + 3)))
-                    name = next(name for name in options if name not in names)
+                    ids = {slug(run.name) for run in self._viewed.values()}  # of sections of a page with several
+                    options = (folder.name, *(f"{folder.name}-{number}" for number in range(2, len(ids) + 3)))
+                    name = next(name for name in options if slug(name) not in ids)
                     self._viewed[folder] = ViewedRun(name, folder, self._plugins, self._place(folder))
             return {run.name: run for run in self._viewed.values()}
 
@@ -195,8 +211,16 @@ class Library:
         return page("distilbench: runs", [Section("Runs", html)], Frame())
 
 
+def stamp_of(files: Iterable[Path]) -> list[tuple[str, int]]:
+    return [(str(file), file.stat().st_mtime_ns) for file in sorted(files)]
+
+
+def has_tables(folder: Path) -> bool:
+    return bool(recorded_targets(folder) or search_files(folder))
+
+
 def is_run(folder: Path) -> bool:
-    return bool(recorded_targets(folder)) or newest_progress(folder) is not None
+    return has_tables(folder) or newest_progress(folder) is not None
 
 
 def run_folders(runs: Path) -> list[Path]:

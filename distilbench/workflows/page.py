@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +29,8 @@ from reports.page.question_browser import RequestsFunction
 from reports.page.run_card import JudgePrompt
 from reports.page.widgets import Section, figure, warning
 from reports.page.widgets import table as table_html
+from reports.tables.search import trials_table
+from reports.targets import SEARCH
 from results.run.record import Run, recorded_targets
 from results.store.locks import write_atomic
 
@@ -62,11 +66,29 @@ def page_of_run(
         parts.append(page.PageTarget(table, results, questions, price, requests, prompts, runs))
     if not parts and finished.problems:
         raise UserError("\n".join(finished.problems.values()))
-    target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections = [Section(f"{name}: not shown", warning(text)) for name, text in finished.problems.items()]
+    target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
+    sections += searches_of(finished.folder)
     sections += [section for folder in target_folders if (section := judges_of(folder))]
     names = {key: name for folder in target_folders for key, name in judge_names(folder, finished.store).items()}
     return page.page_of(parts, finished.store, sections, names, frame)
+
+
+def searches_of(folder: Path) -> list[Section]:
+    """The trials of each row that was searched, as ``distilbench search`` prints them."""
+    sections = []
+    for file in search_files(folder):
+        title = f"Search, {file.stem.removeprefix('search-')}"
+        try:
+            content = trials_table(json.loads(file.read_bytes()))
+            sections.append(page.table_section(replace(content, label=title)))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            sections.append(Section(title, warning(f"{file} cannot be read: {error}")))
+    return sections
+
+
+def search_files(folder: Path) -> list[Path]:
+    return sorted((folder / SEARCH.name).glob("search-*.json"))
 
 
 def judges_of(folder: Path) -> Section | None:

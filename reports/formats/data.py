@@ -11,7 +11,7 @@ from reports.tables.table import Table
 
 
 def to_csv(table: Table) -> str:
-    """One line per cell, numbers to six decimals, missing numbers empty."""
+    """One line per cell, missing numbers empty."""
     out = io.StringIO()
     if table.records:
         writer = csv.DictWriter(out, list(table.records[0]), lineterminator="\n")
@@ -24,21 +24,26 @@ def _field(value: object) -> object:
     if value is None:
         return ""
     if isinstance(value, float):
-        return repr(round(value, 6))
+        return repr(rounded(value))
     # before the numbers would be reached: in Python True is an int, and CSV readers want 1
     if isinstance(value, bool):
         return int(value)
     return escape_formula(clean(value)) if isinstance(value, str) else value
 
 
+def rounded(value: float) -> float:
+    """To six decimals; a small number, a learning rate or a p-value, to six digits."""
+    return round(value, 6) if abs(value) >= 0.1 else float(f"{value:.6g}")
+
+
 def to_json(table: Table) -> str:
-    """One object with keys in a fixed order; floats to six decimals, text without control characters."""
+    """One object with keys in a fixed order; floats as ``rounded``, text without control characters."""
     return json.dumps(_round_floats(table.data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _round_floats(value: object) -> object:
     if isinstance(value, float):
-        return round(value, 6)
+        return rounded(value)
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):

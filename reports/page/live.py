@@ -50,6 +50,7 @@ TITLES: Final = {
 @dataclass(frozen=True)
 class JudgeReply:
     model: str
+    asked: str
     text: str
     key: str
 
@@ -78,6 +79,7 @@ class LiveRun:
     _samples: dict[str, dict[str, Any]] = field(default_factory=dict)
     _markers: dict[str, ArtifactMarker] = field(default_factory=dict)
     _files: dict[tuple[str, str], Path | None] = field(default_factory=dict)
+    _curves: dict[str, dict[str, object]] = field(default_factory=dict)
 
     def progress(self) -> CommandProgress | None:
         """``None``: no command has left a progress file."""
@@ -105,10 +107,11 @@ class LiveRun:
         return {f"live-{name}": str(html) for name, html in parts.items()}
 
     def sections(self) -> list[Section]:
-        parts = self.parts()
+        if not (parts := self.parts()):
+            return []
         box = Markup('<div id="live-{}">{}</div>')
         return [
-            Section(title, box.format(name, Markup(parts.get(f"live-{name}", ""))))  # noqa: S704  (autoescape made it)
+            Section(title, box.format(name, Markup(parts[f"live-{name}"])))  # noqa: S704  (autoescape made it)
             for name, title in TITLES.items()
         ]
 
@@ -119,17 +122,27 @@ class LiveRun:
             if (log := self._file(stage, "model/training.jsonl"))
         ]
         logs.sort(key=lambda item: (item[0].state != RUNNING, -item[0].ended))
-        curves = [_curve(stage, losses) for stage, log in logs[:CURVES] if (losses := read_losses(log))]
+        curves = [curve for stage, log in logs[:CURVES] if (curve := self._curve(stage, log))]
         rest = len(logs) - CURVES
         return curves, f"{format_count(rest, 'earlier training')} not shown." if rest > 0 else ""
+
+    def _curve(self, stage: StageProgress, log: Path) -> dict[str, object]:
+        if stage.key in self._curves:
+            return self._curves[stage.key]
+        losses = read_losses(log)
+        curve = _curve(stage, losses) if losses else {}
+        if stage.state != RUNNING:  # it grows no more
+            self._curves[stage.key] = curve
+        return curve
 
     def _file(self, stage: StageProgress, name: str) -> Path | None:
         """A file of a finished stage, or of one in the making; ``None``: it has none (yet)."""
         if (stage.key, name) in self._files:
             return self._files[stage.key, name]
         if stage.state == RUNNING:  # a stage that was killed leaves its folder behind, and the newest one counts
-            made = [folder / name for folder in self.store.unfinished(stage.key) if (folder / name).is_file()]
-            return made[-1] if made else None
+            return next(
+                (folder / name for folder in self.store.unfinished(stage.key) if (folder / name).is_file()), None
+            )
         file = None
         with suppress(KeyError, UserError):
             file = self.store.path(stage.kind, stage.key) / name
@@ -148,7 +161,12 @@ class LiveRun:
         samples = [sample for stage in newest[: 2 * SAMPLES] if (sample := self._sample(stage))][:SAMPLES]
         means = [mean for stage in judged if (mean := self._sample(stage)) and mean["count"]]
         replies = [
-            {"model": reply.model, "text": cut(reply.text, 120), "link": self.link(reply.key)}
+            {
+                "model": reply.model,
+                "asked": cut(reply.asked, 2000),
+                "text": cut(reply.text, 120),
+                "link": self.link(reply.key),
+            }
             for reply in (calls.replies if calls else ())
         ]
         return samples, means, replies
@@ -172,14 +190,14 @@ class LiveRun:
     ) -> dict[str, Any]:
         verdicts = [judgment.verdict for calls in judgments.values() for judgment in calls]
         values = [verdict for verdict in verdicts if verdict is not None]
-        name = next(iter(answers))
+        name, answer = next(iter(answers.items()), ("", None))
         return {
             "label": stage.label.partition(" ")[2],
             "count": len(verdicts),
             "mean": f"{sum(values) / len(values):.3f}" if values else "none",
             "unscored": len(verdicts) - len(values),
             "question": cut(self.question(stage.benchmark, name)),
-            "answer": cut(answers[name].turns[0]),
+            "answer": cut("\n\n".join(answer.turns)) if answer else "",
             "verdicts": [
                 {
                     "part": one.part,

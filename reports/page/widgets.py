@@ -41,8 +41,8 @@ def warning(text: str) -> Markup:
 
 
 def slug(text: str) -> str:
-    """``text`` as an HTML id: lower-case letters, digits and hyphens, never empty."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "section"
+    """``text`` as an HTML id: lower-case letters (of any script), digits and hyphens, never empty."""
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-") or "section"
 
 
 def visible(text: str) -> str:

@@ -339,5 +339,5 @@ def check_shared(first: Sequence[str], other: Sequence[str], names: tuple[str, s
     """Targets that both have. Raises UserError where there are none."""
     shared = [target for target in first if target in other]
     if not shared:
-        raise UserError(f"{names[0]} has {', '.join(first)}, {names[1]} has {', '.join(other)}: nothing to compare.")
+        raise UserError(f"{names[0]} has {', '.join(first)}, {names[1]} has {', '.join(other)}: no table in common.")
     return shared

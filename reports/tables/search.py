@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from harness.recipe.space import Space
 from harness.stats import percentile_interval
 from harness.text import clean, format_count
 from harness.types import Score
-from reports.tables.summary import CellSummary, ColumnSummary, Summary, least_coverage, scale, summarise
+from reports.tables.summary import ALPHA, CellSummary, ColumnSummary, Summary, least_coverage, scale, summarise
 from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter
 from results.run.results import Results
 
@@ -86,7 +86,7 @@ class SearchBudget:
     """What every row of a search had."""
 
     trials: int
-    seeds: tuple[int, ...]
+    seeds: Sequence[int]
     on: str
     """The questions, in words."""
     sampler: str
@@ -166,58 +166,53 @@ def values_text(values: Mapping[str, object]) -> str:
 
 
 def search_table(search: RowSearch) -> Table:
-    """All trials of a row, the best first."""
-    knobs, seeds = list(search.space), search.budget.seeds
-    columns = [TableColumn("Trial", numeric=False), *(TableColumn(knob) for knob in knobs), TableColumn("Score %")]
-    columns += [TableColumn(f"seed {seed}") for seed in seeds] if len(seeds) > 1 else []
-    rows = tuple(TableRow(tuple(_cells(search, trial, knobs))) for trial in search.ranked)
-    name = f"search-{search.row}"
     lines = (*_score_lines(search), *_best_lines(search), *search.border_lines(), *map(clean, search.results.run.notes))
-    caption = f"{clean(search.title)} on {clean(search.results.run.name)}: {search.budget}"
-    footnotes = tuple(_failures(search).items())
+    return replace(trials_table(_data(search, lines)), newest=search.results.newest)
+
+
+def trials_table(data: Mapping[str, Any]) -> Table:
+    """All trials of a row, the best first, of what its JSON holds."""
+    knobs, budget, trials = list(data["space"]), SearchBudget(**data["budget"]), data["trials"]
+    columns = [TableColumn("Trial", numeric=False), *(TableColumn(knob) for knob in knobs), TableColumn("Score %")]
+    columns += [TableColumn(f"seed {seed}") for seed in budget.seeds] if len(budget.seeds) > 1 else []
+    reasons = dict.fromkeys(trial["reason"] for trial in trials if trial["reason"])
+    letters = {reason: letter(place) for place, reason in enumerate(reasons)}
+    ranked = sorted(trials, key=lambda trial: (trial["score"] is None, -(trial["score"] or 0.0), trial["trial"]))
+    rows = tuple(TableRow(tuple(_cells(trial, knobs, budget, letters))) for trial in ranked)
+    caption = f"{clean(data['title'])} on {clean(data['run'])}: {budget}"
+    footnotes = tuple((mark, reason) for reason, mark in letters.items())
     return Table(
-        name, caption, tuple(columns), rows, lines, footnotes, "Search", data=_data(search, (*lines,)),
-        records=[_record(search, trial) for trial in search.trials], newest=search.results.newest,
+        f"search-{data['row']}", caption, tuple(columns), rows, tuple(data["lines"]), footnotes, "Search", data=data,
+        records=trials,
     )  # fmt: skip
 
 
-def _cells(search: RowSearch, trial: Trial, knobs: Sequence[str]) -> list[TableCell]:
-    cell, value = search.cell(trial), search.value(trial)
-    is_best, is_own = trial == search.best, trial.number == 0
-    title = f"{trial.number}{' (as in the recipe)' if is_own else ''}"
-    texts = [value_text(trial.values[knob]) for knob in knobs]
-    cells = [TableCell(title, sort=float(trial.number), best=is_best)]
-    cells += [TableCell(text, best=is_best) for text in texts]
+def _cells(
+    trial: Mapping[str, Any], knobs: Sequence[str], budget: SearchBudget, letters: Mapping[str, str]
+) -> Iterator[TableCell]:
+    value, delta, is_best = trial["score"], trial["change"], trial["best"]
+    title = f"{trial['trial']}{' (as in the recipe)' if trial['trial'] == 0 else ''}"
+    yield TableCell(title, sort=float(trial["trial"]), best=is_best)
+    for knob in knobs:
+        number = trial[knob] if isinstance(trial[knob], int | float) else None
+        yield TableCell(value_text(trial[knob]), sort=number, best=is_best)
     if value is None:
-        marks = tuple(mark for mark, text in _failures(search).items() if text == _reason(cell))
-        return [*cells, TableCell("n/a", marks=marks), *_seed_cells(search, cell)]
-    change, tone = "", ""
-    if cell.change.delta is not None:
-        change = f"({cell.change.delta:+.1f})"
-        tone = "good" if cell.change.delta > 0 else "bad"
-    interval = () if cell.low is None or cell.high is None else (f"[{cell.low:.1f}, {cell.high:.1f}]",)
-    sign = "*" if cell.change.significant else ""
-    cells.append(TableCell(f"{value:.2f}", change, sign, lines=interval, sort=value, best=is_best, tone=tone))
-    return [*cells, *_seed_cells(search, cell)]
-
-
-def _seed_cells(search: RowSearch, cell: CellSummary) -> list[TableCell]:
-    if len(search.budget.seeds) < 2:
-        return []
-    values = [cell.values.get(seed) for seed in search.budget.seeds]
-    return [TableCell("n/a" if value is None else f"{value:.1f}", sort=value) for value in values]
+        yield TableCell("n/a", marks=(letters[trial["reason"]],))
+    else:
+        change = "" if delta is None else f"({delta:+.1f})"
+        tone = "" if delta is None else "good" if delta > 0 else "bad"
+        interval = () if trial["low"] is None else (f"[{trial['low']:.1f}, {trial['high']:.1f}]",)
+        sign = "*" if trial["p_holm"] is not None and trial["p_holm"] < ALPHA else ""
+        yield TableCell(f"{value:.2f}", change, sign, lines=interval, sort=value, best=is_best, tone=tone)
+    for seed in budget.seeds if len(budget.seeds) > 1 else ():
+        one = trial[f"seed_{seed}"]
+        yield TableCell("n/a" if one is None else f"{one:.1f}", sort=one)
 
 
 def _reason(cell: CellSummary) -> str:
     if cell.refused and cell.coverage is not None:
         return f"only {100 * cell.coverage:.3g}% of the questions are scored"
     return clean("; ".join(cell.notes)) or "not every seed has a score"
-
-
-def _failures(search: RowSearch) -> dict[str, str]:
-    """Letter to the reason of trials without a score."""
-    reasons = [_reason(search.cell(trial)) for trial in search.trials if search.value(trial) is None]
-    return {letter(place): reason for place, reason in enumerate(dict.fromkeys(reasons))}
 
 
 def _score_lines(search: RowSearch) -> list[str]:

@@ -225,11 +225,12 @@ class ProgressReader:
             for values in line["stages"]:
                 state = WAITING if values["todo"] else BEFORE
                 stage = StageProgress(**{name: value for name, value in values.items() if name != "todo"}, state=state)
-                self._add(stage)
+                progress.stages.append(stage)
+                self._by_label.setdefault(stage.label, []).append(stage)
         elif event == "end":
             progress.ended, progress.problem = now, str(line["problem"])
-        else:
-            self._change(self._stage(str(line["label"])), event, now, line)
+        elif (stage := self._stage(str(line["label"]))) is not None:
+            self._change(stage, event, now, line)
 
     def _change(self, stage: StageProgress, event: str, now: float, line: Mapping[str, Any]) -> None:
         if event in ("start", "progress"):
@@ -243,18 +244,10 @@ class ProgressReader:
         stage.state = {"finish": DONE, "elsewhere": ELSEWHERE}.get(event, FAILED)
         stage.error = str(line.get("error", ""))
 
-    def _add(self, stage: StageProgress) -> StageProgress:
-        self.progress.stages.append(stage)
-        self._by_label.setdefault(stage.label, []).append(stage)
-        return stage
-
-    def _stage(self, label: str) -> StageProgress:
+    def _stage(self, label: str) -> StageProgress | None:
         """Two tables may have stages of one label: the first that is not over is meant."""
-        for stage in self._by_label.get(label, ()):
-            if stage.state in (WAITING, RUNNING):
-                return stage
-        kind = label.partition(" ")[0]
-        return next(iter(self._by_label.get(label, ())), None) or self._add(StageProgress("", kind, label))
+        stages = self._by_label.get(label, [])
+        return next((one for one in stages if one.state in (WAITING, RUNNING)), stages[0] if stages else None)
 
 
 def newest_progress(folder: Path) -> Path | None:

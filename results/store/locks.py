@@ -88,9 +88,12 @@ def sync(path: Path) -> None:
 
 def hold_file(path: Path) -> int:
     """Make a file and hold its lock until the returned handle is closed, or its owner dies. Raises OSError."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    # It gets its name with the lock: nobody finds a file that is not held yet.
+    draft = path.with_name(f"{path.name}.new")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
     with suppress(OSError):  # a file system without locks: readers then go by the file's age
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    draft.rename(path)
     return handle
 
 

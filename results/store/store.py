@@ -130,8 +130,12 @@ class ArtifactStore:
         return folder
 
     def unfinished(self, key: str) -> list[Path]:
-        """Folders in which a stage is being made, or was when its process was killed."""
-        return sorted((self.root / "tmp").glob(f"{key}.*"))
+        """Folders in which a stage is being made, or was when its process was killed; the newest first."""
+        times: dict[Path, float] = {}
+        for folder in (self.root / "tmp").glob(f"{key}.*"):
+            with suppress(FileNotFoundError):  # moved into its place at this moment
+                times[folder] = folder.stat().st_mtime
+        return sorted(times, key=lambda folder: -times[folder])
 
     def list(self, kind: str = "*") -> tuple[Ref, ...]:
         """Finished artifacts, of one kind or all, sorted by kind and key."""

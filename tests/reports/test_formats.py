@@ -315,6 +315,13 @@ def test_json_has_every_number_of_the_csv() -> None:
     assert (column["margin"], column["tests_against_reference"], column["tests_of_focus"]) == (2.0, 8, 7)
 
 
+def test_small_numbers_keep_their_digits() -> None:
+    """A learning rate of 2.5e-7 is not 0, nor is a p-value of 1e-9."""
+    table = Table("t", "c", (), (), data={"rate": 2.5e-7, "value": 41.12345678, "zero": 0.0}, records=({"p": 1e-9},))
+    assert json.loads(to_json(table)) == {"rate": 2.5e-7, "value": 41.123457, "zero": 0.0}
+    assert to_csv(table) == "p\n1e-09\n"
+
+
 def test_json_counts_unscored_questions_and_withholds_what_is_refused() -> None:
     categories: dict[str, float | str] = {"category:math": 5.0, "category:writing": 7.0}
     results = world.with_score(world.make(seeds=(0,)), ("pro", "mt_bench.score", 0), n=136, unscored=14)

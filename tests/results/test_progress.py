@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from results.run.progress import (
     newest_progress,
     recorded,
 )
+from results.store.store import ArtifactStore
 from tests.command import ROOT
 
 STAGES = [Stage("train", {"n": number}, row=f"row{number}", seed=0) for number in range(4)]
@@ -41,6 +43,22 @@ def read(folder: Path) -> CommandProgress:
 
 def states(progress: CommandProgress) -> list[str]:
     return [stage.state for stage in progress.stages]
+
+
+def test_a_stage_that_the_command_did_not_name_is_passed_over(tmp_path: Path) -> None:
+    with recorded(tmp_path, STAGES, [STAGES[0].key], RunListener()) as listener:
+        listener.on_start("train nobody seed 7")
+        assert [stage.label for stage in read(tmp_path).stages] == LABELS
+
+
+def test_of_the_folders_of_one_stage_the_newest_comes_first(tmp_path: Path) -> None:
+    """Their names are random: a killed command's folder must not stand for the one that is written now."""
+    store = ArtifactStore(tmp_path)
+    for name, time in (("aa", 300.0), ("bb", 100.0), ("cc", 200.0)):
+        folder = tmp_path / "tmp" / f"{STAGES[0].key}.{name}"
+        folder.mkdir(parents=True)
+        os.utime(folder, (time, time))
+    assert [folder.suffix for folder in store.unfinished(STAGES[0].key)] == [".aa", ".cc", ".bb"]
 
 
 def test_a_running_command_can_be_followed(tmp_path: Path) -> None:

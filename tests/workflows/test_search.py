@@ -25,9 +25,10 @@ from distilbench.cli.reproduce import show_search, show_trials
 from distilbench.plugins import load_registry
 from distilbench.searching import FinishedSearch, plan_search, search
 from distilbench.searching.run import command_of
+from distilbench.viewing.library import Library
 from distilbench.workflows.plan import plan
 from harness.contracts.benchmark import Metric
-from harness.errors import UserError
+from harness.errors import NOT_FINITE, UserError
 from harness.plan.plan import Plan
 from harness.plan.trials import Trial
 from harness.recipe.recipe import load_recipe
@@ -37,7 +38,7 @@ from harness.run.scheduler import RunOutcome, pending_stages
 from harness.types import Score
 from reports.figures.style import figure_style
 from reports.formats.terminal import TerminalTable
-from reports.tables.search import percent, with_objective
+from reports.tables.search import percent, trials_table, with_objective
 from reports.tables.summary import scale
 from results.run.record import read_run
 from results.run.results import Results
@@ -174,6 +175,23 @@ def test_every_row_has_the_same_budget_and_all_are_the_recipes(tmp_path: Path) -
     assert len(work.first.rows) == rows * 3 and known == 3
     assert len({(row.row, row.seed) for row in work.first.entrants if row.judgments}) == rows * 3 * 2
     assert len(work.first.scores) == 4 * rows * 3, "each row is scored alone, with its seeds"
+
+
+def test_view_shows_the_trials_of_a_finished_search(tmp_path: Path, runner: Runner) -> None:
+    """From the JSON beside the recipe, with the words that are printed; one trial has no score, and its reason."""
+    runner.failures = {("dpo-trial-02", 1): f"{NOT_FINITE} loss"}
+    finished = run(tmp_path, trials=3)
+    (table,) = finished.tables
+    stored = trials_table(json.loads((finished.search.folder / "search-dpo.json").read_text(encoding="utf-8")))
+    assert (stored.title, stored.footnotes, stored.lines) == (table.title, table.footnotes, table.lines)
+    texts = [[(cell.text, cell.change, cell.lines, cell.marks) for cell in row.cells] for row in stored.rows]
+    assert texts == [[(cell.text, cell.change, cell.lines, cell.marks) for cell in row.cells] for row in table.rows]
+    viewed = Library(tmp_path).run("pocket")
+    page = viewed.report_page([])
+    assert not viewed.is_live() and viewed.about() == ("finished", "search")
+    assert 'id="search-dpo"' in page and "0 (as in the recipe)" in page and "Finished" in page
+    (finished.search.folder / "search-dpo.json").write_text("{", encoding="utf-8")
+    assert "search-dpo.json cannot be read" in viewed.report_page([])
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])

@@ -22,6 +22,7 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from distilbench.cli import verify
+from distilbench.viewing.comparison import comparison_page
 from distilbench.viewing.library import Library
 from distilbench.viewing.server import application, follow, open_socket
 from harness.contracts.stage import RunListener, Stage
@@ -142,6 +143,31 @@ def test_two_runs_side_by_side(client: TestClient) -> None:
     assert "again against made-up" in client.get("/compare?first=made-up").text
 
 
+def test_a_damaged_run_and_one_without_tables_leave_the_others(runs: Path, tmp_path: Path) -> None:
+    for name in ("store", "again", "made-up", "ledger.sqlite"):
+        (tmp_path / name).symlink_to(runs / name)
+    (tmp_path / "broken" / "table1").mkdir(parents=True)
+    (tmp_path / "broken" / "table1" / "run.json").write_text("{", encoding="utf-8")
+    with going_on(tmp_path):
+        client = TestClient(application(Library(tmp_path)), base_url="http://127.0.0.1")
+        index = client.get("/")
+        assert index.status_code == 200 and "broken" in index.text and "cannot be read" in index.text
+        assert 'href="/runs/again"' in index.text
+        page = client.get("/compare").text
+    assert "broken: not compared" in page and "new has no table of scores yet" in page
+    assert "made-up against again: all cells are the same artifacts." in page
+
+
+def test_names_that_differ_in_a_sign_are_different_runs(runs: Path, tmp_path: Path) -> None:
+    """Sections of a page are called after runs: ids of two must not be one."""
+    (tmp_path / "store").symlink_to(runs / "store")
+    for name in ("a.b", "a-b", "\u4e00", "\u4e8c"):
+        (tmp_path / name).symlink_to(runs / "again")
+    library = Library(tmp_path)
+    assert list(library.all()) == ["a-b", "a.b-2", "\u4e00", "\u4e8c"]
+    assert "a.b-2 against a-b: all cells" in comparison_page(list(library.all().values()), [])
+
+
 def test_a_run_is_named_as_elsewhere(runs: Path, tmp_path: Path) -> None:
     for word in ("made-up", str(runs / "made-up"), str(runs / "made-up" / "table1")):
         assert list(Library(runs, [word]).all()) == ["made-up"]
@@ -195,6 +221,23 @@ def test_a_run_that_goes_on_is_live(tmp_path: Path) -> None:
         assert "boom &lt;/script&gt;" in failed and "<img" not in failed
     assert "Finished with failures." in library.run("new").parts()["live-state"]
     assert log.is_file(), "what a run leaves behind is not ours to clear away"
+
+
+def test_the_newest_replies_of_judges_are_shown_with_what_they_were_asked(tmp_path: Path) -> None:
+    """While a judge is asked no judgment is in the store; the question and the answer stand in its request."""
+    with going_on(tmp_path):
+        page = library_page(tmp_path)
+        assert "No answers yet: they come when" in page and "What it was asked" not in page
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            ledger.note_requests([ASKED], "http://judge/v1", "judge-a")
+            ledger.put(key(), "http://judge/v1", "judge-a", Reply(f"[[A]] {HOSTILE}", "stop", "judge-a", 9, 3))
+        page = library_page(tmp_path)
+    assert "Which is better? &lt;" in page and "[[A]]" in page and "<script>window.hacked" not in page
+    assert f'href="/runs/new/requests/{key()}"' in page
+
+
+def library_page(runs: Path) -> str:
+    return TestClient(application(Library(runs)), base_url="http://127.0.0.1").get("/runs/new").text
 
 
 def test_a_killed_run_says_so_and_what_it_was_doing(tmp_path: Path) -> None:
