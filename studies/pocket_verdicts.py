@@ -216,9 +216,15 @@ class Runs:
         return self._summaries[target]
 
     def measure(self, claim: Claim) -> list[Finding]:
-        """Its differences; none where this run has not all of its targets."""
-        names = {name for each in claim.differences for name in (each.target, each.other_target) if name}
-        if not names <= set(self.run.targets):
+        """Its differences; none where this run has not all of its targets and rows."""
+        rows = [
+            (target, row, each.metric)
+            for each in claim.differences
+            for target, row in ((each.target, each.row), (each.other_target or each.target, each.other))
+        ]
+        if not {target for target, *_ in rows} <= set(self.run.targets):
+            return []
+        if any((row, metric) not in self.summary(target).cells for target, row, metric in rows):
             return []
         estimates = {each: self._estimate(each) for each in claim.differences}
         corrected = holm({str(at): estimate.p for at, (_, estimate) in enumerate(estimates.values())})

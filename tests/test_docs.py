@@ -1,11 +1,12 @@
-"""What README and docs say is true: files and links exist, commands parse and run, the worked example is a row."""
+"""What README and docs say is true: files and links exist, commands parse, the worked example holds.
+
+Commands and snippets are run by ``test_docs_commands.py``.
+"""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib
-import itertools
 import re
 import shlex
 import subprocess
@@ -20,48 +21,11 @@ import yaml
 from distilbench.plugins import load_registry
 from harness.contracts.method import DroppedPrompt, Method
 from harness.recipe.recipe import load_recipe
-from tests.command import ROOT, SMALL, distilbench, environment, settings
+from tests.command import ROOT, environment
+from tests.pages import PAGES, block, blocks, commands
 from tests.tiny import tiny_batch, tiny_group
 
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 FOLDERS = "distilbench|harness|methods|judges|results|reports|recipes|docs|tests|scripts|studies|examples"
-CHEAP = ("plan", "list", "recipe", "doctor", "assets status", "--version", "--help")
-"""Commands that look around and run nothing."""
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """Contents of a page's code blocks in this language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-
-
-def block(name: str, language: str, number: int = 0) -> str:
-    return blocks(ROOT / "docs" / name, language)[number]
-
-
-def first_command(line: str) -> list[str]:
-    """The words of a shell line up to its comment, or the pipe or redirection after the first command."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    return list(itertools.takewhile(lambda word: not word or set(word) - set("();<>|&"), lexer))
-
-
-def commands() -> list[tuple[str, str]]:
-    """(page, command line): lines of shell blocks that start with ``distilbench``, and what running text has of them.
-
-    Lines that end in a backslash are joined, variables before a command are left out.
-    """
-    lines = []
-    for page in PAGES:
-        for text in blocks(page, "sh"):
-            for line in text.replace("\\\n", " ").splitlines():
-                words = first_command(line)
-                while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
-                    del words[0]
-                if words[:1] == ["distilbench"]:
-                    lines.append((page.name, shlex.join(words)))
-        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-        lines += [(page.name, text) for text in re.findall(r"`(distilbench [^`]+)`", prose)]
-    return list(dict.fromkeys(lines))
 
 
 def parse(line: str) -> None:
@@ -80,7 +44,7 @@ def parse(line: str) -> None:
 
 
 def test_commands_parse() -> None:
-    assert {page for page, _ in commands()} >= {"README.md", "add-a-method.md"}
+    assert {page for page, _ in commands()} >= {"README.md", "docs/add-a-method.md"}
     for _, line in commands():
         parse(line)
 
@@ -129,12 +93,6 @@ def test_environments_of_tox_exist(page: Path) -> None:
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """``my_method.py`` as the page shows it, away from the repository."""
-    for page in (ROOT / "docs").glob("add-a*.md"):  # the commands of all these pages run beside their examples
-        name = page.stem.rpartition("-")[2]
-        (tmp_path / f"my_{name}.py").write_text(block(page.name, "python"), encoding="utf-8")
-    (tmp_path / "prompts.csv").write_text(
-        "prompt,chosen,rejected\n" + "".join(f"{n}?,yes {n},no\n" for n in range(3000)), encoding="utf-8"
-    )
     file = tmp_path / "my_method.py"
     file.write_text(block("add-a-method.md", "python"), encoding="utf-8")
     return file
@@ -212,36 +170,6 @@ def test_recipes_on_the_pages_are_recipes(example: Path, tmp_path: Path) -> None
         assert isinstance(yaml.safe_load(text), dict), page
         (tmp_path / f"mine{number}.yaml").write_text(text, encoding="utf-8")
         load_recipe(str(tmp_path / f"mine{number}.yaml"), (), registry)
-
-
-@pytest.mark.slow
-def test_the_example_gives_a_row(example: Path) -> None:
-    words = ["reproduce", "table1", "--plugin", "my_method.py", "--methods", "dpo,rrhf"]
-    done = distilbench(*words, *settings(*SMALL), cwd=example.parent)
-    assert done.returncode == 0, done.stderr
-    with open(example.parent / "runs" / "pocket" / "report" / "table1.csv", encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["row"] == "rrhf" and row["metric"] == "mt_bench.score"]
-    assert [row["title"] for row in rows] == ["RRHF"]
-    assert 1 <= float(rows[0]["value"]) <= 10
-    assert "RRHF" in done.stdout
-
-
-def cheap() -> list[str]:
-    """Commands of the pages that only look around, and need neither a hub nor files that do not ship."""
-    lines = {line for _, line in commands() if line.removeprefix("distilbench ").startswith(CHEAP)}
-    return sorted(line for line in lines if "smollm2" not in line)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("line", cheap())
-def test_a_command_that_only_looks_around_runs(example: Path, line: str) -> None:
-    recipe = next(text for text in blocks(ROOT / "README.md", "yaml") if text.startswith("extends: pocket"))
-    (example.parent / "mine.yaml").write_text(recipe, encoding="utf-8")
-    done = distilbench(*shlex.split(line)[1:], cwd=example.parent)
-    # 1: this machine lacks something, and the command says what
-    allowed = (0, 1) if "doctor" in line or "--recipe gemma2" in line else (0,)
-    assert done.returncode in allowed, done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_every_option_of_every_method_is_explained() -> None:

@@ -12,8 +12,8 @@ import distilbench
 from distilbench.workflows.check import check
 from distilbench.workflows.verify import verify
 from harness.errors import UserError
-from tests.test_docs import ROOT as REPOSITORY
-from tests.test_docs import block, blocks
+from tests.command import ROOT
+from tests.pages import block, blocks
 
 PAGE = "add-a-benchmark.md"
 COLUMNS = {"compare.yaml": ("helpful", "headon"), "grade.yaml": ("support",), "sums.yaml": ("sums",)}
@@ -23,7 +23,7 @@ COLUMNS = {"compare.yaml": ("helpful", "headon"), "grade.yaml": ("support",), "s
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files of the page."""
     monkeypatch.chdir(tmp_path)
-    texts = blocks(REPOSITORY / "docs" / PAGE, "yaml")
+    texts = blocks(ROOT / "docs" / PAGE, "yaml")
     for text in texts:
         (tmp_path / text.split(":")[0].removeprefix("# ")).write_text(text, encoding="utf-8")
     (tmp_path / "questions.jsonl").write_text(block(PAGE, "jsonl"), encoding="utf-8")

@@ -13,7 +13,7 @@ from distilbench.workflows.check import check
 from harness.errors import UserError
 from harness.recipe.recipe import load_recipe
 from tests.command import ROOT, distilbench
-from tests.test_docs import block
+from tests.pages import block
 
 EXAMPLES = {
     "methods": ("add-a-method.md", "rrhf", ()),

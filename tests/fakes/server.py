@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -146,6 +147,11 @@ class _FakeHandler(Handler):
     """Plays one fault or none per call. The standard library makes an object of it per connection."""
 
     fake: ClassVar[FakeServer]
+
+    @property
+    def route(self) -> str:
+        """An address of Azure's older kind, which names a deployment, is served too."""
+        return re.sub(r"^/openai/deployments/[^/]+", "/v1", super().route)
 
     def do_GET(self) -> None:  # noqa: N802, the name that http.server calls
         if not self.fake.batches.get(self):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shlex
 import signal
 import subprocess
@@ -43,7 +42,7 @@ from reports.tables.summary import scale
 from results.run.record import read_run
 from results.run.results import Results
 from results.run.search_notes import search_notes
-from tests.command import ROOT, SMALL, command, distilbench, environment, settings
+from tests.command import SMALL, command, distilbench, environment, settings
 
 REGISTRY = load_registry()
 Rule = Callable[[MethodEntry, int], float]
@@ -616,19 +615,3 @@ def test_a_search_that_is_killed_and_finished(tmp_path: Path) -> None:
     assert "Options searched: 2 trials each on dev, 1 seed" in " ".join(table.stdout.split())
     record = read_run(tmp_path / "runs" / "pocket-searched" / "table1" / "run.json")
     assert record.choices[0].startswith("Options searched")
-
-
-@pytest.mark.slow
-def test_every_command_of_the_page_runs(tmp_path: Path) -> None:
-    """As they stand in docs/search.md, on a small recipe with two trials; ``all`` is planned."""
-    text = (ROOT / "docs" / "search.md").read_text(encoding="utf-8")
-    shell = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    lines = [shlex.split(line, comments=True) for block in shell for line in block.splitlines()]
-    assert len(lines) == 5 and all(line[0] == "distilbench" for line in lines)
-    changes = settings(*(text for text in SMALL if "seeds" not in text))
-    for words in lines:
-        fewer = ["--trials", "2", "--seeds", "0"] if words[1] == "search" else ["--methods", "dpo", "--seeds", "0"]
-        planned = ["--plan"] if "all" in words else []
-        done = distilbench(*words[1:], *fewer, *planned, *changes, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-    assert "Options searched: 2 trials each on dev, 1 seed" in " ".join(done.stdout.split())
