@@ -6,7 +6,7 @@ A new command on a page goes into one of these, whatever its page:
 - ``SCENES``: run as it stands on the page, in a folder with what the page presupposes, with ``more`` words at its end
   that make it small;
 - ``ELSEWHERE``: ``file::function`` of the test that runs it (a snippet: ``ELSEWHERE_SNIPPETS``);
-- ``SAME``: a command that it is when its names are filled in, or the same work is left out;
+- ``SAME``: a command of these that it equals when names are filled in, or but for options that are tested elsewhere;
 - ``NOT_RUN``: the plain reason why no test can run it.
 """
 
@@ -126,6 +126,11 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
                 shows=["Humans: people.json"],
                 files=["runs/pocket/table1/judges/human-votes.csv"],
             ),
+            Step(
+                "distilbench explain table1 dpo mt_bench.score --question ID",
+                instead={"ID": "mt_bench-test-3"},
+                shows=["reply of pocket-judge-1: "],
+            ),
         ],
     ],
     # What trains or judges further.
@@ -142,12 +147,42 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
             Step("distilbench reproduce table1 --set methods.dpo.beta=0.05", SMALL_RUN, shows=["0 ran now"]),
             Step(
                 "distilbench reproduce table1 --methods dpo,ipo",
-                [*SMALL_RUN[:-1], "dpo,ipo", "--set", "name=ipo"],
+                [*ONE, "--seeds", "0", "--set", "name=ipo"],
                 shows=["IPO"],
             ),
         ],
-        [Step("distilbench reproduce table5", SMALL_RUN, shows=["noise-8"])],
-        [Step("distilbench report table5", shows=["noise-8"])],
+        # the tour, whose rows are trained already but for PAD w/ PPD
+        [
+            Step(
+                "distilbench reproduce table1 --methods dpo,pad-ppd --set name=tour",
+                settings(*SMALL),
+                shows=["PAD w/ PPD", "Run tour"],
+            ),
+            Step("distilbench reproduce table5", SMALL_RUN, shows=["noise-8"]),
+        ],
+        [
+            Step("distilbench report table1 --run tour --html", files=["runs/tour/report/report.html"]),
+            Step(
+                "distilbench explain table1 dpo alpaca_eval.lc --run tour --question alpaca_eval-test-5",
+                instead={"alpaca_eval-test-5": "alpaca_eval-test-7"},
+                shows=["question, turn 1:", "answer, turn 1:", "verdict preference:", "request: exactly as it was sent to",
+                       "reply of pocket-judge-1: "],
+            ),
+            Step("distilbench verify tour", shows=["artifacts compared", "recomputed, equal to 1e-9"]),
+            Step("distilbench report table5", shows=["noise-8"]),
+        ],
+        [
+            Step(
+                "distilbench compare-judges --run tour "
+                '--judges "main,noisy={kind: pocket, noise: 3.0, grade_noise: 2, seed: 1}"',
+                shows=["AlpacaEval 2 WR (%) by judge", "Rank. value [95%]"],
+            ),
+            Step(
+                "distilbench reproduce table1 --methods dpo,pad-ppd --set name=tour --set methods.dpo.beta=0.05",
+                settings(*SMALL),
+                shows=["1 ran now"],
+            ),
+        ],
         [
             Step(
                 "distilbench reproduce all",
@@ -179,14 +214,14 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
         [
             Step(
                 "distilbench reproduce table1 --plugin my_method.py --methods dpo,rrhf",
-                settings(*SMALL),
+                [*ONE, "--seeds", "0"],
                 shows=["RRHF", "DPO"],
             )
         ],
         [
             Step(
                 "distilbench reproduce table1 --plugin my_method.py --methods dpo,rrhf --set methods.rrhf.sft_weight=0.1",
-                settings(*SMALL),
+                [*ONE, "--seeds", "0"],
                 shows=["RRHF"],
             ),
             Step("distilbench check-benchmark compare.yaml --set 'benchmarks=[helpful]'", shows=["ok", "replies"]),
@@ -194,17 +229,43 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
         [
             Step(
                 "distilbench reproduce table1 --recipe mine.yaml --plugin my_method.py",
-                ["--methods", "dpo,rrhf", *settings(*SMALL)],
+                ["--methods", "dpo,rrhf", "--seeds", "0", *ONE],
                 shows=["RRHF"],
             ),
         ],
     ],
     "a recipe of one's own": [
         [
-            Step("distilbench init mine.yaml", ["--yes"], shows=["its plan has no problem"], files=["mine.yaml"]),
+            Step(
+                "distilbench init mine.yaml",
+                ["--yes"],
+                shows=["its plan has no problem", "Next: distilbench plan table1 --recipe mine.yaml"],
+                files=["mine.yaml", "recipe.schema.json"],
+            ),
             Step("python scripts/install_size.py", shows=["packages", "MB", "torch", "distilbench --help:"]),
         ],
-        [Step("python -X importtime -m distilbench --help", shows=["import time:", "Usage: "])],
+        [
+            Step(
+                "distilbench init pocket-mine.yaml --models pocket --benchmarks alpaca_eval,gsm8k --yes",
+                shows=["its plan has no problem"],
+                files=["pocket-mine.yaml"],
+            ),
+            Step("python -X importtime -m distilbench --help", shows=["import time:", "Usage: "]),
+        ],
+        [
+            Step(
+                "distilbench reproduce table1 --recipe mine.yaml --set prompts.n=64 --set name=trial",
+                [*ONE, "--methods", "dpo", "--seeds", "0"],
+                shows=["Run trial", "DPO"],
+            ),
+        ],
+        [
+            Step(
+                "distilbench reproduce table1 --recipe mine.yaml",
+                [*ONE, "--methods", "dpo", "--seeds", "0"],
+                shows=["Run mine", "0 ran now"],
+            ),
+        ],
     ],
     "files of the official tools": [
         [
@@ -363,13 +424,9 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
     "speed": [
         [
             Step(f"{TRAINING} --only training", TINY, {MODEL: STUDENT}, ["dpo: ours over TRL's"]),
-            Step(f"{TRAINING} --only training --dtype float32 --repeats 2", TINY, {MODEL: STUDENT}, ["dpo: ours over TRL's"]),
-        ],
-        [
             Step(
                 f"{TRAINING} --only products profile live --prompts 8 --repeats 1", TINY, {MODEL: STUDENT}, ["rollouts"]
             ),
-            Step(f"{TRAINING} --only memory", TINY, {MODEL: STUDENT}, ["peak memory: ours over TRL's"]),
         ],
     ],
     "search": [
@@ -470,6 +527,7 @@ ELSEWHERE: Mapping[str, str] = {
     + "test_the_pocket_judge_serves_and_has_its_canary",
     "distilbench assets pull": "tests/harness/test_assets.py::test_pull_checks_and_moves_in_whole",
     "python -m studies.pocket_claims --figures docs --page docs/methods.md": "tests/test_pocket_claims.py::test_a_small_run",
+    "tox -e docs": "tests/test_site.py::test_the_reference_has_all_commands_and_functions",
     "python -m studies.gpu --out gpu.json": "tests/test_gpu_study.py::test_a_part_runs_small",
     "python -m studies.second_world --student models/smollm2": "tests/test_second_world.py::test_the_whole_study_with_a_tiny_student",
     "python -m scripts.pocket.build": "tests/harness/test_pocket_build.py::test_the_script_builds_a_checkpoint_that_loads",
@@ -481,6 +539,8 @@ ELSEWHERE: Mapping[str, str] = {
 
 SAME: Mapping[str, str] = {
     "distilbench report TARGET --html": "distilbench report table1 --html",
+    "distilbench search all --trials 16": "distilbench search all --seeds 0,1 --sampler tpe",
+    f"{TRAINING} --only training --dtype float32 --repeats 2": f"{TRAINING} --only training",
     "distilbench reproduce table2": "distilbench reproduce table2,figure6",
     "distilbench reproduce table1 --recipe smollm2": SCENES["a real model"][0][0].line,
 }
@@ -496,6 +556,7 @@ NOT_RUN: Mapping[str, str] = {
     "pip install tox && tox -e reproduce": INSTALLS,
     "pip install tox && tox": INSTALLS,
     "pip install -c constraints.txt -e .": INSTALLS,
+    'pip install -c constraints.txt -e ".[docs]"': INSTALLS,
     'pip install -c constraints.txt -e ".[view,search]"': INSTALLS,
     "pip install 'distilbench[ray]'": INSTALLS,
     "pip install 'distilbench[slurm]'": INSTALLS,
@@ -523,6 +584,7 @@ NOT_RUN: Mapping[str, str] = {
     "tox -e slow": TESTS,
     "python scripts/llama_judge.py models/smollm2.gguf --port 8000": LLAMA,
     "python scripts/llama_judge.py models/smollm2.gguf --port 8765": LLAMA,
+    f"{TRAINING} --only memory": "a minute at the smallest size: each number is the peak of a process of its own",
     "python -m studies.scale": MINUTES,
     "python studies/simulate.py measure --out rates.json": MINUTES,
     "python studies/simulate.py check --rates rates.json": MINUTES,
@@ -546,6 +608,7 @@ ELSEWHERE_SNIPPETS: Mapping[tuple[str, str], str] = {
     ("docs/add-a-method.md", "import torch"): "tests/test_docs.py::test_the_test_on_the_page_passes",
     ("docs/add-a-source.md", '"""Source csv'): EXAMPLES,
     ("docs/add-an-executor.md", '"""Executor threads'): EXAMPLES,
+    ("docs/own-models.md", '{"prompt": "Name two rivers'): THIS + "test_prompts_of_ones_own",
     ("docs/python.md", "import distilbench"): PYTHON_PAGE,
     ("docs/python.md", "scores = run.frame()"): PYTHON_PAGE,
     ("docs/python.md", 'run = distilbench.load("runs/pocket")'): PYTHON_PAGE,

@@ -27,6 +27,7 @@ from pathlib import Path
 import pytest
 
 import distilbench
+from harness.prompts import SOURCES
 from judges.kinds.pocket import MODEL, PocketJudge
 from tests.command import ROOT, command, environment
 from tests.command import distilbench as distilbench_command
@@ -128,7 +129,7 @@ def test_how_many_there_are() -> None:
     """Whoever adds a command that no test can run sees it here."""
     lines = {line for _, line in shell_lines()}
     counts = Counter(name for line in lines for name in classes(line))
-    assert counts["not run"] == len(NOT_RUN) == 35
+    assert counts["not run"] == len(NOT_RUN) == 37
     assert counts["run here"] + counts["looks around"] >= 90
 
 
@@ -406,3 +407,15 @@ def test_rates_of_ones_own(tmp_path: Path) -> None:
     for rate in json.loads(file.read_text(encoding="utf-8"))["devices"]["H100-80GB"]["rates"]:
         assert f"{rate['doing']}: {rate['tokens_per_second']:,} tokens/s" in basis and rate["source"] in basis
     assert "2,000,000 tokens a minute (our tier)" in basis
+
+
+def test_prompts_of_ones_own(tmp_path: Path) -> None:
+    """The file of docs/own-models.md: text and messages, with and without an id, golden and rejected answers."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(block("own-models.md", "jsonl"), encoding="utf-8")
+    source = SOURCES["jsonl"]
+    config = source.config(path=str(file))
+    prompts = {prompt.id: prompt for prompt in source.prompts(config, source.pin(config).identity, seed=0)}
+    assert len(prompts) == 3 and prompts["rivers"].golden == "The Danube and the Rhine."
+    assert [len(prompt.messages) for prompt in prompts.values()].count(2) == 1, "a system turn"
+    assert sum(prompt.rejected is not None for prompt in prompts.values()) == 1
