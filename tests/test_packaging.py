@@ -89,6 +89,7 @@ def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path
     assert all(name.endswith(".dist-info") for name in strangers), strangers
     assert "recipes/pocket.yaml" in shipped and "harness/assets/manifest.json" in shipped
     assert "results/published/table1.csv" in shipped
+    assert "recipes/recipe.schema.json" in shipped, "every recipe names it as the schema beside it"
 
 
 def test_what_is_installed_is_the_wheel(installed: Path, tmp_path: Path) -> None:

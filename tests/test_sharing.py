@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, constants
 
-from distilbench.sharing.card import licence_of, public_address, public_name, published_recipe
+from distilbench.sharing.card import (
+    base_place,
+    licence_of,
+    public_address,
+    public_name,
+    published_recipe,
+    without_places,
+)
 from distilbench.sharing.export import ExportedModel, export_model
 from distilbench.sharing.hub import push
 from distilbench.workflows.finished_run import FinishedRun, load
+from distilbench.workflows.verify import verify
 from harness.errors import UserError
 from harness.models.checkpoint import POCKET
 from tests.command import SMALL, distilbench, settings
@@ -139,9 +147,30 @@ def test_names_and_addresses_that_others_may_see(tmp_path: Path) -> None:
         assert public_address(f"http://{host}/v1") == "http://HOST/v1"
     recipe = {"family": {"student": "/data/x"}, "judges": {"j": {"base_url": "http://10.1.1.1/v1"}}, "compute": {}}
     assert published_recipe(recipe) == {"family": {"student": "./x"}, "judges": {"j": {"base_url": "http://HOST/v1"}}}
+    # in the middle of a text too, and nothing else of it: a judge's prompt must stay what it was
+    texts = {
+        "See https://example.org/rules, then http://10.0.0.1/x.": "See https://example.org/rules, then http://HOST/x.",
+        "--model-dir /home/me/models/x --lora=~/adapters/a": "--model-dir ./x --lora=./a",
+        "/no_think Answer yes and/or no, 3/4 or </answer>": "/no_think Answer yes and/or no, 3/4 or </answer>",
+    }
+    assert [without_places(text) for text in texts] == list(texts.values())
+    assert without_places({"/data/me/x": 1}) == {"./x": 1}
+    place = tmp_path / "with a space"
+    place.mkdir()
+    assert without_places(str(place)) == "./with a space"
+    assert base_place("a/b@main") == ('"a/b", revision="main"', "a/b --revision main")
+    assert base_place('/data/my "x"') == ('"my \\"x\\""', "'my \"x\"'")
     assert (licence_of("google/gemma-2-2b-it@main"), licence_of("nobody/knows")) == ("gemma", None)
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
     assert licence_of(str(tmp_path)) == "mit"
+
+
+def test_a_run_names_its_students_and_can_still_be_verified(base: Place) -> None:  # noqa: F811
+    folder = base.runs / "pocket" / "students"
+    assert sorted(path.name for path in folder.iterdir()) == ["dpo-seed0", "seqkd-seed0"]
+    stored = {path.stat().st_ino for path in base.runs.glob("store/train/*/*/model/model.safetensors")}
+    assert {(folder / name / "model.safetensors").stat().st_ino for name in ("dpo-seed0", "seqkd-seed0")} == stored
+    assert verify(base.runs / "pocket").problems == []
 
 
 # The hub

@@ -55,10 +55,10 @@ def model_card(student: TrainedStudent, options: CardOptions) -> str:
     environment.filters["md"] = lambda text: escape_markdown(clean(str(text)))
     text = environment.get_template("card.jinja").render(
         title=f"{public_name(run.family.student)}, {student.spec.title}, seed {student.seed}",
-        student=student, run=run, options=options, spec=student.spec, marker=student.marker,
+        student=student, run=run, options=options, spec=student.spec,
         base=public_name(run.family.student), teacher=public_name(run.family.teacher),
+        base_place=base_place(run.family.student),
         base_licence=licence_of(run.family.student), teacher_licence=licence_of(run.family.teacher), terms=LICENCES,
-        base_on_hub=on_hub(run.family.student),
         method=OURS["methods"].get(method_of(student)), method_name=method_of(student),
         plugins=[Path(plugin).name for plugin in options.plugins],
         scores=list(score_lines(student, summary)), notes=list(notes(student, summary)), cards=run.cards,
@@ -250,6 +250,13 @@ def public_name(model: str) -> str:
     return model if model.startswith(POCKET) or on_hub(model) else Path(model).name
 
 
+def base_place(model: str) -> tuple[str, str]:
+    """How Python and vLLM name a model: the revision of a hub's is an argument of its own."""
+    name, _, revision = public_name(model).partition("@") if on_hub(model) else (public_name(model), "", "")
+    python = json.dumps(name) + (f", revision={json.dumps(revision)}" if revision else "")
+    return python, shlex.quote(name) + (f" --revision {shlex.quote(revision)}" if revision else "")
+
+
 def is_toy(model: str) -> bool:
     return model.startswith(POCKET)
 
@@ -272,6 +279,10 @@ def licence_of(model: str) -> str | None:
 
 # The recipe, fit to be shown to others
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>)\]]+")
+PLACE = re.compile(r"(?<![^\s=:,'\"(\[])(?:(?:~|\.\.?)(?:/[^\s/:,'\"<>)\]]+)+|(?:/[^\s/:,'\"<>)\]]+){2,})")
+"""A path in a text, of two parts at least where it begins at the root: ``/no_think`` is a word to a model."""
+
 
 def published_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Without what tells of this machine: folders of paths, hosts of servers, what it computed on."""
@@ -283,14 +294,17 @@ def published_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_places(value: object) -> object:
     if isinstance(value, Mapping):
-        return {str(key): without_places(item) for key, item in value.items()}
+        return {str(without_places(str(key))): without_places(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [without_places(item) for item in value]
     if not isinstance(value, str):
         return value
-    if "://" in value:
-        return public_address(value)
-    return f"./{Path(value).name}" if is_path(value) else value
+    value = URL.sub(lambda found: public_address(found[0]), value)
+    if (
+        is_path(value) and "\n" not in value and Path(value).name and Path(value).expanduser().exists()
+    ):  # with spaces in it, perhaps
+        return f"./{Path(value).name}"
+    return PLACE.sub(lambda found: f"./{Path(found[0]).name}", value)
 
 
 def public_address(url: str) -> str:

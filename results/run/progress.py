@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts.stage import RunListener, Stage
+from harness.errors import UserError
 from harness.text import replace_surrogates
 from results.store.locks import hold_file, is_held
 
@@ -95,7 +96,8 @@ def recorded(
     try:
         yield recorder
     except BaseException as error:
-        problem = "stopped" if isinstance(error, KeyboardInterrupt) else f"{type(error).__name__}: {error}"
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        problem = "stopped" if isinstance(error, KeyboardInterrupt) else f"{kind}{error}"
         raise
     finally:
         recorder.write("end", problem=replace_surrogates(problem[:2000]))

@@ -9,7 +9,6 @@ import pytest
 from harness.contracts.stage import Ref
 from results.run.students import link_students
 from results.store.store import ArtifactStore
-from tests.test_reproduce import Place, base, copy  # noqa: F401, fixtures
 
 A, B = Ref("train", "aa" * 16), Ref("train", "bb" * 16)
 
@@ -71,13 +70,3 @@ def test_a_folder_that_may_not_be_written_is_no_error(place: Path, monkeypatch: 
     monkeypatch.setattr(Path, "mkdir", refuse)
     link_students(place, {"dpo-seed0": A}, ArtifactStore(place.parent / "store"))
     assert not (place / "students").exists()
-
-
-def test_a_run_names_its_students_and_can_still_be_verified(base: Place) -> None:  # noqa: F811
-    from distilbench.workflows.verify import verify
-
-    folder = base.runs / "pocket" / "students"
-    assert sorted(path.name for path in folder.iterdir()) == ["dpo-seed0", "seqkd-seed0"]
-    stored = {path.stat().st_ino for path in base.runs.glob("store/train/*/*/model/model.safetensors")}
-    assert {(folder / name / "model.safetensors").stat().st_ino for name in ("dpo-seed0", "seqkd-seed0")} == stored
-    assert verify(base.runs / "pocket").problems == []
