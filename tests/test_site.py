@@ -131,3 +131,30 @@ def test_pages_fit_and_the_search_finds(site: Path, address: str, browser: Any, 
     found = page.locator(".md-search-result__link").evaluate_all("links => links.map(link => link.href)")
     assert any("methods.html" in link or "recipe.html" in link for link in found)
     page.close()
+
+
+PASTED = (
+    "error: the recipe 'mine.yaml' has 2 mistakes:",
+    "judge model 'gpt-4.1' at https://api.openai.com/v1 refused the key: HTTP 401",
+    "memory ran out (CUDA out of memory. Tried to allocate 2.00 GiB)",
+    "judge ledger runs/ledger.sqlite: database is locked. Another process holds it",
+    "its worker process died twice (signal 9, SIGKILL, most likely because memory ran out)",
+    "dpo: the loss is not finite at step 3; prompts of the batch: p1",
+    "LC is n/a below 100 scored questions (50 here)",
+    "You exceeded your current quota",
+)
+
+
+@pytest.mark.slow
+def test_a_message_that_is_pasted_into_the_search_is_found(address: str, browser: Any) -> None:  # noqa: F811
+    lost = {}
+    for message in PASTED:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.goto(f"{address}/index.html")
+        page.locator(".md-search__input").fill(message)
+        page.locator(".md-search-result__link").first.wait_for()
+        found = page.locator(".md-search-result__link").evaluate_all("links => links.map(link => link.href)")[:5]
+        if not any("troubleshooting.html" in link for link in found):
+            lost[message] = found
+        page.close()
+    assert not lost
