@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -94,9 +95,9 @@ def test_the_snippets_of_the_page_run(copy: Place, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(copy.folder)
     text = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 5
+    assert len(snippets) == 8
     small = f"set={list(SMALL)!r}, min_coverage=0.0"
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     for snippet in snippets:
         code = snippet.replace('methods=["dpo", "seqkd"]', f'methods=["dpo", "seqkd"], {small}')
         exec(compile(code, "docs/python.md", "exec"), names)  # noqa: S102
@@ -112,5 +113,18 @@ def test_the_snippets_of_the_page_run(copy: Place, monkeypatch: pytest.MonkeyPat
     assert judgments["verdict"].between(-2, 10).all(), "MT-Bench grades from 1 to 10, the others compare"
     assert set(judgments["row"]) == {"teacher", "student", "seqkd", "dpo"}
     assert ((judgments["request"] == "") == (judgments["benchmark"] == "gsm8k")).all(), "the ledger's keys"
+    told, values = names["tested"], table1.frame().set_index(["row", "metric"])["value"]
+    assert told == table1.difference("dpo", "seqkd", "alpaca_eval.wr") and told.p is None, "8 questions, no test"
+    assert told.change == pytest.approx(values["dpo", "alpaca_eval.wr"] - values["seqkd", "alpaca_eval.wr"])
+    with pytest.raises(distilbench.UserError, match=r"dpo has no value of alpaca_eval.lc: .*below 100 scored"):
+        table1.difference("dpo", "seqkd", "alpaca_eval.lc")
+    request, reply = table1.judge_call(names["judged"]["request"])
+    answer = answers.set_index(["row", "seed", "benchmark", "question"]).loc[
+        tuple(names["judged"][["row", "seed", "benchmark", "question"]]), "answer"
+    ]
+    assert any(answer in message["content"] for message in request["messages"]), "what was judged is in the request"
+    assert reply.text == names["judged"]["reply"]
+    with pytest.raises(distilbench.UserError, match="no request with a reply under 'gone'"):
+        table1.judge_call("gone")
     with pytest.raises(distilbench.UserError, match=r"unknown target 'table2'"):
         table1.frame("table2")

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import UNWRITABLE, UserError, unknown_choice
+from reports.tables.summary import Difference, least_coverage, summarise
 from reports.targets import find_target
 from reports.write import make_table, write_table
 from results.run.find import RUNS, find_run
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from distilbench.workflows.plan import WorkPlan
     from harness.run.scheduler import RunOutcome
+    from harness.types import Reply
     from reports.tables.table import Table
 
 JUDGES = "judges"  # under runs/NAME/TARGET: the runs and files of a comparison of judges on its answers
@@ -66,6 +68,11 @@ class FinishedRun:
         """The targets that are tables of scores; the others compare judges (``table5``)."""
         return tuple(name for name in self.records if not find_target(name).compares_judges)
 
+    @property
+    def ledger(self) -> Path:
+        """The file of all requests to judges and their replies, for all runs of a folder."""
+        return self.folder.parent / "ledger.sqlite"
+
     @cached_property
     def lineage(self) -> Lineage:
         """The artifacts behind the scores: ``run.lineage.judgments(source.judgments)``."""
@@ -105,6 +112,18 @@ class FinishedRun:
         if (name, min_coverage) not in self._tables:
             self._tables[name, min_coverage] = make_table(self.results(name), name, min_coverage)
         return self._tables[name, min_coverage]
+
+    def difference(
+        self, row: str, other: str, metric: str, target: str | None = None, min_coverage: float | None = None
+    ) -> Difference:
+        """``row`` minus ``other`` in a column (``alpaca_eval.wr``), paired on the questions and tested as in the table.
+
+        The table corrects its p-values for all rows of a column (Holm); ``p`` is of this test alone. Raises UserError
+        for a name that is not in the table, and for a row without a value there.
+        """
+        results, name = self.results(target), self.choose(target)
+        coverage = least_coverage(results.run) if min_coverage is None else min_coverage
+        return summarise(results, find_target(name), coverage).difference(row, other, metric)
 
     def text(self, target: str | None = None, *, notes: bool = False, width: int = 120) -> str:
         """The table as the command line prints it."""
@@ -151,6 +170,17 @@ class FinishedRun:
         ]  # fmt: skip
         names = ["row", "seed", "benchmark", "question", "part", "repeat", "verdict", "reason", "reply", "request"]
         return pd.DataFrame(lines, columns=names)
+
+    def judge_call(self, request: str) -> tuple[dict[str, Any], Reply]:
+        """What was sent to a judge, exactly, and what came back. ``request``: its key, as ``judgments`` has it. Raises
+        UserError where the ledger does not hold both."""
+        from judges.ledger.ledger import Ledger
+
+        with Ledger(self.ledger, create=False) as ledger:
+            sent, reply = ledger.requests([request]).get(request), ledger.get([request]).get(request)
+        if sent is None or reply is None:
+            raise UserError(f"{self.ledger} has no request with a reply under {request!r}.")
+        return sent, reply
 
     def write(
         self,

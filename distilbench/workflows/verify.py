@@ -88,7 +88,7 @@ class RunEvidence:
 
     @property
     def ledger(self) -> Path:
-        return self.finished.folder.parent / "ledger.sqlite"
+        return self.finished.ledger
 
     def context(self, folder: Path) -> StageContext:
         return StageContext(self.registry, self.finished.store, self.ledger, folder, lambda done, total, info: None)

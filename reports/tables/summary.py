@@ -6,16 +6,16 @@ against every other trained row, every trained row against the best one."""
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from harness.contracts.benchmark import Metric
 from harness.contracts.target import Target
-from harness.errors import UserError
+from harness.errors import UserError, unknown_choice
 from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, detectable, holm, seed_noise
 from harness.text import format_count
 from harness.types import Score
@@ -49,6 +49,20 @@ class Comparison:
 
 
 NOT_COMPARED = Comparison(None)
+
+
+class Difference(NamedTuple):
+    """One row minus another on the same questions, as ``FinishedRun.difference`` gives it."""
+
+    change: float
+    """In the metric's unit, of the means over seeds."""
+    low: float | None
+    """Begin of the 95% interval; ``None``: these scores carry no bootstrap replicates."""
+    high: float | None
+    p: float | None
+    """Two-sided, of no difference, of this test alone. ``None``: not tested, with fewer than 30 questions."""
+    n: int
+    """Questions, of the row that has fewer."""
 
 
 @dataclass(eq=False)
@@ -86,6 +100,13 @@ class CellSummary:
     @cached_property
     def refused(self) -> bool:
         return bool(self.values) and self.coverage is not None and self.coverage < self.min_coverage
+
+    @property
+    def reason(self) -> str:
+        """Why there is no value."""
+        if self.refused:
+            return f"{self.coverage:.1%} of its questions are scored, {self.min_coverage:.0%} are needed"
+        return "; ".join(self.notes)
 
     @cached_property
     def value(self) -> float | None:
@@ -233,6 +254,26 @@ class Summary:
     def column(self, metric: str) -> list[CellSummary]:
         return [self.cells[row.id, metric] for row in self.rows]
 
+    def difference(self, row: str, other: str, metric: str) -> Difference:
+        """``row`` minus ``other``. Raises UserError for an unknown name, one row twice, and a cell without value."""
+        metrics = [column.metric.id for column in self.columns]
+        if metric not in metrics:
+            raise unknown_choice("metric", metric, metrics)
+        column = {cell.row.id: cell for cell in self.column(metric)}
+        for name in (row, other):
+            if name not in column:
+                raise unknown_choice("row", name, column)
+            if column[name].value is None:
+                raise UserError(f"{name} has no value of {metric}: {column[name].reason}.")
+        if row == other:
+            raise UserError(f"{row} is compared with itself: name two rows.")
+        first, second = column[row], column[other]
+        noise = seed_noise([cell.draws for cell in column.values() if cell.draws is not None])
+        # without replicates a change is still a change, only untested
+        untested = Comparison((first.value or 0.0) - (second.value or 0.0))
+        found = compare(column, [row], other, noise).get(row, untested)
+        return Difference(found.delta or 0.0, found.low, found.high, found.p, min(first.n, second.n))
+
 
 def least_coverage(run: Run) -> float:
     """Smallest scored share of a cell, by the run's recipe."""
@@ -285,6 +326,30 @@ def _in_order(by_name: Mapping[str, T], order: Sequence[str], with_unlisted: boo
     return ordered_items + [item for name, item in by_name.items() if with_unlisted and name not in order]
 
 
+def compare(
+    cells: Mapping[str, CellSummary], rows: Iterable[str], reference: str | None, noise: SeedNoise | None
+) -> dict[str, Comparison]:
+    """Each of ``rows`` minus ``reference``, as one family of tests; rows without draws are left out."""
+    base = cells.get(reference or "")
+    if base is None or base.draws is None:
+        return {}
+    # the bootstrap's variance is that of the smaller sample, so the smaller sample must be large enough
+    fewest, changes = {}, {}
+    for name in rows:
+        if (draws := cells[name].draws) is not None and name != reference:
+            fewest[name] = min(cells[name].n, base.n)
+            changes[name] = contrast(draws, base.draws, fewest[name], noise)
+    # untested rows stay out of the family: they would make the correction stricter for the others
+    raw_p = {name: change.p for name, change in changes.items() if fewest[name] >= FEW_QUESTIONS}
+    p_holm = holm(raw_p)
+    return {
+        name: Comparison(
+            change.value, change.low, change.high, raw_p.get(name), p_holm.get(name), change.error, change.freedom
+        )
+        for name, change in changes.items()
+    }  # fmt: skip
+
+
 def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Target) -> ColumnSummary:
     draws = {name: cell.draws for name, cell in cells.items() if cell.draws is not None}
     # replicate b must mean the same resample of questions in all rows, else differences are not paired
@@ -292,26 +357,6 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
     # pooled over all rows before any interval: a row's interval needs the column's noise
     noise = seed_noise(list(draws.values()))
     trained_rows = {name: cell for name, cell in cells.items() if not cell.row.baseline}
-
-    def compare_with(reference: str | None) -> dict[str, Comparison]:
-        """Each trained row minus ``reference``, as one family of tests; rows without draws are left out."""
-        if reference is None or reference not in draws:
-            return {}
-        # the bootstrap's variance is that of the smaller sample, so the smaller sample must be large enough
-        fewest = {
-            name: min(cells[name].n, cells[reference].n) for name in trained_rows if name in draws and name != reference
-        }
-        changes = {name: contrast(draws[name], draws[reference], n, noise) for name, n in fewest.items()}
-        # untested rows stay out of the family: they would make the correction stricter for the others
-        raw_p = {name: change.p for name, change in changes.items() if fewest[name] >= FEW_QUESTIONS}
-        p_holm = holm(raw_p)
-        return {
-            name: Comparison(
-                change.value, change.low, change.high, raw_p.get(name), p_holm.get(name), change.error, change.freedom
-            )
-            for name, change in changes.items()
-        }  # fmt: skip
-
     values = {name: cell.value for name, cell in trained_rows.items() if cell.value is not None}
     # two rows that print the same number are both best: bold must not depend on digits that nobody sees
     rounded_values = {name: round(value, metric.digits) for name, value in values.items()}
@@ -320,9 +365,11 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
     best = tuple(name for name, value in rounded_values.items() if value == highest)
     # the test needs one row to compare with: the highest value that has replicates, ties in row order
     top = max((name for name in values if name in draws), key=lambda name: values[name], default=None)
-    changes, below_best = compare_with(target.reference), compare_with(top)
     # a focus row that this run does not train has no comparisons, and no signs
-    focus = compare_with(target.focus if target.focus in trained_rows else None)
+    trained_focus = target.focus if target.focus in trained_rows else None
+    changes, below_best, focus = (
+        compare(cells, trained_rows, reference, noise) for reference in (target.reference, top, trained_focus)
+    )
     base = cells[target.reference].value if target.reference in cells else None
     for name, cell in cells.items():
         cell.set_interval(noise)

@@ -58,6 +58,13 @@ def test_one_seed_by_hand() -> None:
     assert (cell.change.low, cell.change.high) == pytest.approx((5, 7))
     assert cell.change.p == cell.change.p_holm == pytest.approx(2 / 206)
     assert cell.change.significant
+    assert summary.difference("kd", "student", "gsm8k.acc") == (
+        6,
+        cell.change.low,
+        cell.change.high,
+        cell.change.p,
+        100,
+    )
     assert summary.columns[0].detectable == pytest.approx((1.959964 + 0.841621) * math.sqrt(0.5 * 205 / 204))
     assert summary.cells["student", "gsm8k.acc"].change.delta is None
 
@@ -409,3 +416,46 @@ def test_rows_come_in_the_targets_order_and_others_after() -> None:
     assert "kd" in summary.absent
     with pytest.raises(UserError, match="Did you mean 'table1'"):
         find_target("tabel1")
+
+
+def test_any_two_rows_are_tested_as_the_table_tests_its_own() -> None:
+    """150 questions, 3 seeds: against the reference and the focus row the table has the same numbers, and the other way
+    round their signs change; two rows that the table never compares have the difference of their values."""
+    summary = summarise(world.make(), TABLE1)
+    for metric in ("alpaca_eval.wr", "mt_bench.score"):
+        for row in ("kd", "dpo", "pad-ppd"):
+            told, change = summary.difference(row, "student", metric), summary.cells[row, metric].change
+            assert told == (change.delta, change.low, change.high, change.p, 150)
+        focus, told = summary.cells["dpo", metric].focus, summary.difference("pad-ppd", "dpo", metric)
+        assert told == pytest.approx((focus.delta, focus.low, focus.high, focus.p, 150))
+        back = summary.difference("dpo", "pad-ppd", metric)
+        assert (back.change, back.low, back.high, back.p) == pytest.approx((-told[0], -told[2], -told[1], told[3]))
+        values = [summary.cells[row, metric].value or 0.0 for row in ("teacher", "kd")]
+        teacher = summary.difference("teacher", "kd", metric)
+        assert teacher.change == pytest.approx(values[0] - values[1])
+        assert teacher.low is not None and teacher.high is not None and teacher.low < teacher.change < teacher.high
+
+
+def test_a_difference_without_a_test() -> None:
+    few = by_hand({"student": [score_of(40, [39, 41], n=29)], "kd": [score_of(46, [45, 48])]})
+    told = summarise(few, TABLE1).difference("kd", "student", METRIC.id)
+    assert (told.change, told.p, told.n) == (6, None, 29) and told.low is not None
+    plain = by_hand({"student": [score_of(40, [])], "kd": [score_of(46, [])]})
+    assert summarise(plain, TABLE1).difference("kd", "student", METRIC.id) == (6, None, None, None, 100)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("kd", "studnet", METRIC.id), "unknown row 'studnet'. Did you mean 'student'"),
+        (("kd", "student", "gsm8k"), "unknown metric 'gsm8k'. Did you mean 'gsm8k.acc'"),
+        (("kd", "kd", METRIC.id), "kd is compared with itself"),
+        (("dpo", "kd", METRIC.id), "dpo has no value of gsm8k.acc: why"),
+        (("kd", "pro", METRIC.id), "pro has no value of gsm8k.acc: 50.0% of its questions are scored, 98% are needed"),
+    ],
+)
+def test_a_difference_that_cannot_be_told(names: tuple[str, str, str], message: str) -> None:
+    cell = score_of(46, [45, 48])
+    rows = {"student": [cell], "kd": [cell], "dpo": [None], "pro": [score_of(46, [45, 48], unscored=100)]}
+    with pytest.raises(UserError, match=message):
+        summarise(by_hand(rows), TABLE1).difference(*names)
