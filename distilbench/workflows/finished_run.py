@@ -131,7 +131,7 @@ class FinishedRun:
 
         from reports.formats.terminal import TerminalTable
 
-        console = Console(file=StringIO(), width=width)
+        console = Console(file=StringIO(), width=width, force_jupyter=False)  # else a notebook shows it, and captures nothing
         with console.capture() as capture:
             console.print(TerminalTable(self.table(target), notes))
         return capture.get()
