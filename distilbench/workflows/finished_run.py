@@ -116,11 +116,9 @@ class FinishedRun:
     def difference(
         self, row: str, other: str, metric: str, target: str | None = None, min_coverage: float | None = None
     ) -> Difference:
-        """``row`` minus ``other`` in a column (``alpaca_eval.wr``), paired on the questions and tested as in the table.
-
-        The table corrects its p-values for all rows of a column (Holm); ``p`` is of this test alone. Raises UserError
-        for a name that is not in the table, and for a row without a value there.
-        """
+        """``row`` minus ``other`` in a column (``alpaca_eval.wr``), paired on the questions and tested as in the table,
+        where p-values are corrected for all rows of a column (Holm). Raises UserError for a name that is not in the
+        table, and for a row without a value there."""
         results, name = self.results(target), self.choose(target)
         coverage = least_coverage(results.run) if min_coverage is None else min_coverage
         return summarise(results, find_target(name), coverage).difference(row, other, metric)
@@ -131,7 +129,8 @@ class FinishedRun:
 
         from reports.formats.terminal import TerminalTable
 
-        console = Console(file=StringIO(), width=width, force_jupyter=False)  # else a notebook shows it, and captures nothing
+        # a notebook makes a console show the table itself, and colour what it captures
+        console = Console(file=StringIO(), width=width, color_system=None, force_jupyter=False)
         with console.capture() as capture:
             console.print(TerminalTable(self.table(target), notes))
         return capture.get()

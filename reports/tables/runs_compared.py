@@ -80,7 +80,9 @@ def compare_runs(names: tuple[str, str], first: Results, other: Results, target:
         for row in (row for row in rows[0] if row in rows[1]):
             cells = summaries[0].cells[row, metric], summaries[1].cells[row, metric]
             if lacking := [
-                f"{clean(run)}: {_lack(cell)}" for run, cell in zip(names, cells, strict=True) if cell.value is None
+                f"{clean(run)}: {clean(cell.reason)}"
+                for run, cell in zip(names, cells, strict=True)
+                if cell.value is None
             ]:
                 missing[row, metric] = "; ".join(lacking)
             else:
@@ -106,10 +108,6 @@ def _metrics(summary: Summary) -> list[str]:
 
 def _metric(summary: Summary, identity: str) -> Metric:
     return next(column.metric for column in summary.columns if column.metric.id == identity)
-
-
-def _lack(cell: CellSummary) -> str:
-    return "refused, too few verdicts" if cell.refused else clean("; ".join(cell.notes)) or "no value"
 
 
 def _other_protocols(names: tuple[str, str], both: tuple[Results, Results], metrics: Sequence[Metric]) -> list[str]:

@@ -52,12 +52,10 @@ NOT_COMPARED = Comparison(None)
 
 
 class Difference(NamedTuple):
-    """One row minus another on the same questions, as ``FinishedRun.difference`` gives it."""
+    """One row minus another on the same questions, means over seeds, in the metric's unit, with its 95% interval."""
 
     change: float
-    """In the metric's unit, of the means over seeds."""
     low: float | None
-    """Begin of the 95% interval; ``None``: these scores carry no bootstrap replicates."""
     high: float | None
     p: float | None
     """Two-sided, of no difference, of this test alone. ``None``: not tested, with fewer than 30 questions."""
@@ -104,9 +102,7 @@ class CellSummary:
     @property
     def reason(self) -> str:
         """Why there is no value."""
-        if self.refused:
-            return f"{self.coverage:.1%} of its questions are scored, {self.min_coverage:.0%} are needed"
-        return "; ".join(self.notes)
+        return "refused, too few verdicts" if self.refused else "; ".join(self.notes) or "no value"
 
     @cached_property
     def value(self) -> float | None:
@@ -256,23 +252,21 @@ class Summary:
 
     def difference(self, row: str, other: str, metric: str) -> Difference:
         """``row`` minus ``other``. Raises UserError for an unknown name, one row twice, and a cell without value."""
-        metrics = [column.metric.id for column in self.columns]
-        if metric not in metrics:
+        if metric not in (metrics := [column.metric.id for column in self.columns]):
             raise unknown_choice("metric", metric, metrics)
         column = {cell.row.id: cell for cell in self.column(metric)}
+        if row == other:
+            raise UserError(f"{row} is compared with itself: name two rows.")
         for name in (row, other):
             if name not in column:
                 raise unknown_choice("row", name, column)
             if column[name].value is None:
                 raise UserError(f"{name} has no value of {metric}: {column[name].reason}.")
-        if row == other:
-            raise UserError(f"{row} is compared with itself: name two rows.")
-        first, second = column[row], column[other]
+        change = (column[row].value or 0.0) - (column[other].value or 0.0)
         noise = seed_noise([cell.draws for cell in column.values() if cell.draws is not None])
         # without replicates a change is still a change, only untested
-        untested = Comparison((first.value or 0.0) - (second.value or 0.0))
-        found = compare(column, [row], other, noise).get(row, untested)
-        return Difference(found.delta or 0.0, found.low, found.high, found.p, min(first.n, second.n))
+        found = compare(column, [row], other, noise).get(row, NOT_COMPARED)
+        return Difference(change, found.low, found.high, found.p, min(column[row].n, column[other].n))
 
 
 def least_coverage(run: Run) -> float:
