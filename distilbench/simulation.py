@@ -35,7 +35,7 @@ MOST: Final = 100_000
 
 @dataclass(frozen=True)
 class Simulation:
-    """Plans played on one cluster."""
+    """Plans played on one cluster. ``remarks``: what would not fit it."""
 
     timeline: Timeline
     device: str
@@ -52,6 +52,7 @@ class Simulation:
 
     @property
     def seconds(self) -> float:
+        """From the first stage to the end of the last."""
         return self.timeline.seconds
 
     @property
@@ -70,6 +71,7 @@ class Simulation:
 
     @property
     def path(self) -> Sequence[Span]:
+        """The critical path."""
         return self.timeline.critical_path
 
 
@@ -84,7 +86,8 @@ def simulate(
     """Play what is still to do of plans, together, on each of ``clusters`` (``gpus=1,8,64``, ``workers=1,2``).
 
     ``device``: whose rates count, by default ``compute.gpu`` of the recipe and ``cpu`` without GPUs; ``rates``: a file
-    of rates that go before the shipped ones; ``gpu_price``: dollars per GPU-hour. Raises UserError.
+    of rates that go before the shipped ones; ``gpu_price``: dollars per GPU-hour. Raises UserError for a cluster that
+    cannot be read, an unknown device, and a model whose size is not known.
     """
     compute = works[0].first.recipe.compute
     table = load_throughputs(None if rates is None else Path(rates))

@@ -14,7 +14,8 @@ MOST_CHOICES: Final = 40  # that a message lists: a benchmark has hundreds of qu
 
 
 class UserError(Exception):
-    """Something outside the program is wrong. Says the value, the rule, the choices and the remedy."""
+    """Something outside the program is wrong: a recipe, a file, a server. The message says the value, the rule, the
+    choices and the remedy. The command line prints it without a traceback and ends with code 2."""
 
 
 def near(value: str, choices: Iterable[str]) -> str:

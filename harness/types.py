@@ -21,6 +21,8 @@ Meta = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Prompt:
+    """A training prompt: ``golden`` is its good answer (the chosen one of a pair), ``rejected`` the bad one."""
+
     id: str
     messages: tuple[Message, ...]
     golden: str | None = None
@@ -30,6 +32,8 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Response:
+    """One response that a model drew, without its end-of-turn token."""
+
     text: str
     finished: bool
     """``False``: cut at the token limit."""
@@ -52,6 +56,8 @@ class Response:
 
 @dataclass(frozen=True)
 class Group:
+    """A prompt with the student's ``samples`` and the ``teacher``'s responses: what ``Method.rows`` chooses from."""
+
     prompt: Prompt
     samples: tuple[Response, ...] = ()
     teacher: tuple[Response, ...] = ()
@@ -73,6 +79,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
+    """A model's answer to the question with this id: a text for each turn."""
+
     question: str
     turns: tuple[str, ...]
     finished: tuple[bool, ...]
@@ -108,7 +116,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """One question to a judge (``part``: ``game1``, ``turn2``). The ledger's key is its content without ``meta``."""
+    """One question to a judge about the answer to ``question``; ``part`` tells several apart (``game1``, ``turn2``).
+
+    The ledger's key is the hash of all that decides the reply: with ``repeat``, which asks the same once more, and the
+    judge's endpoint and model, but without ``question``, ``part`` and ``meta``.
+    """
 
     question: str
     part: str
@@ -123,6 +135,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
+    """What a judge sent back. ``request``: the ledger's key."""
+
     text: str
     finish_reason: str
     model: str
@@ -147,6 +161,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Verdict:
+    """What ``Benchmark.parse`` reads from a reply: a value, or none and the reason. ``flags``: keys of ``FLAGS``."""
+
     value: float | None
     reason: str | None = None
     flags: tuple[str, ...] = ()
@@ -156,6 +172,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judgment:
+    """A verdict on one answer, with the reply that it was read from; ``repeat`` counts equal requests from 0."""
+
     question: str
     part: str
     verdict: float | None
@@ -173,7 +191,8 @@ class Judgment:
 
 @dataclass(frozen=True)
 class Score:
-    """One cell of a table (``alpaca_eval.lc``) with its 95% interval over questions."""
+    """One cell of a table (``alpaca_eval.lc``) of one seed, in the metric's unit, with its 95% interval over questions.
+    ``n``: questions that were scored; ``unscored``: the others."""
 
     __pydantic_config__: ClassVar = {"allow_inf_nan": False}  # a missing score is None
 

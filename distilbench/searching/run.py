@@ -50,21 +50,29 @@ DEV = "dev"
 
 
 class SearchOptions(WorkOptions, total=False):
-    """Keyword arguments of ``plan_search`` and ``search``."""
+    """Keyword arguments of ``plan_search`` and ``search``, besides those of ``WorkOptions``."""
 
-    space: Sequence[str]  # KNOB=DOMAIN; ..., for every row, or ROW: KNOB=DOMAIN; ...
-    trials: int  # of every row, the recipe's own setting among them
-    seeds: Sequence[int]  # training seeds of every trial; default: the recipe's
-    on: str  # dev, or a file of one's own prompts
+    space: Sequence[str]
+    """``KNOB=DOMAIN; ...`` for every row, or ``ROW: KNOB=DOMAIN; ...``; by default ``Method.space``."""
+    trials: int
+    """Of every row, the recipe's own setting among them; by default 16."""
+    seeds: Sequence[int]
+    """Training seeds of every trial; by default the recipe's."""
+    on: str
+    """``dev``, or a JSON-lines file of prompts of your own."""
     sampler: str
-    round_size: int | None  # trials that are proposed at once, for tpe
-    seed: int  # of the sampler
+    """``random`` or ``tpe``."""
+    round_size: int | None
+    """Trials that are proposed at once, for ``tpe``."""
+    seed: int
+    """Of the sampler; by default 0."""
     baseline: str | None
 
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """What is to be searched, checked. ``skipped``: rows that are not, and why."""
+    """What is to be searched, checked. ``spaces``: by row; ``skipped``: rows that are not searched, and why; ``notes``:
+    remarks on the questions."""
 
     recipe: str
     changes: tuple[Override, ...]
@@ -159,7 +167,9 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class FinishedSearch:
-    """``searches`` by row. ``outcome``: of all rounds; ``unfinished``: what stopped the search before its end."""
+    """What a search found. ``searches``: of each row, its trials with their values, scores and the ``best``;
+    ``outcome``: of all rounds; ``unfinished``: what stopped the search before its end; ``unwritten``: why there are no
+    files, where nothing may be written."""
 
     search: Search
     searches: tuple[RowSearch, ...]

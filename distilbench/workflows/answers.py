@@ -45,9 +45,12 @@ class AnswerSet:
 
 @dataclass(frozen=True)
 class ImportReport:
+    """What ``import_answers`` read and scored. ``questions``: of the benchmark, answered or not."""
+
     answers: AnswerSet
     questions: int
-    problems: Sequence[str]  # rows that do not fit the questions, and questions without a row
+    problems: Sequence[str]
+    """Rows that do not fit the questions, and questions without a row."""
     scores: Sequence[Score]
     card: Card
     notes: Sequence[str] = ()
@@ -193,7 +196,8 @@ def export_answers(
     plugins: Sequence[str] = (),
     partial: bool = False,
 ) -> list[Path]:
-    """Write answers and judgments as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept.
+    """Write answers and judgments into ``out``, as files that alpaca_eval, arena-hard-auto, FastChat or lm-eval accept;
+    returns their paths. ``model``, ``judge``: names to write in place of those in ``answers``.
 
     Raises UserError where a question has no answer, unless ``partial`` leaves it out.
     """

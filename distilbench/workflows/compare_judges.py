@@ -45,19 +45,28 @@ _SHARED_SECTIONS = ("seeds", "baseline", "statistics", "compute")  # of a run's 
 
 
 class ComparisonOptions(TypedDict, total=False):
-    """How answers are judged again, and how the verdicts are compared. ``max_cost`` and ``budget`` are dollars."""
+    """How answers are judged again, and the verdicts compared. ``plugins`` and ``runs``: see ``WorkOptions``."""
 
-    benchmarks: Sequence[str]  # default: all of the run that a judge judges
-    repeats: int  # ask every question this often; the default of 2 tells noise from bias
+    benchmarks: Sequence[str]
+    """By default all of the run that a judge judges."""
+    repeats: int
+    """How often every question is asked; the default of 2 tells noise from bias."""
     max_cost: float | None
-    plugins: Sequence[str]  # Python files or modules
+    """Dollars that all of it may cost."""
+    plugins: Sequence[str]
     runs: str | Path
-    own_rows: Mapping[str, Sequence[str]]  # of a judge's own family; default: by the names of the models
-    humans: Path | None  # human annotations of the same answers, the reference for accuracy
-    simulate_humans: int  # so many people simulated from the true scores instead (pocket)
-    replicates: int  # bootstrap resamples of the questions; default: 1,000
-    budget: float | None  # of the recommended judge, for one pass over these answers; default: any
-    out: Path | None  # of the files; default: ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``
+    own_rows: Mapping[str, Sequence[str]]
+    """Judge to the rows of its own family; by default those whose models' names say so."""
+    humans: Path | None
+    """A file of human annotations of the same answers: the reference for accuracy."""
+    simulate_humans: int
+    """So many people, simulated from the true scores, in place of ``humans`` (pocket)."""
+    replicates: int
+    """Bootstrap resamples of the questions; by default 1,000."""
+    budget: float | None
+    """Dollars that the recommended judge may cost for one pass over these answers; by default any."""
+    out: Path | None
+    """Folder of the files; by default ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +114,9 @@ def compare_judges(
 ) -> JudgeComparison:
     """Judge the answers of a run (``NAME`` or ``NAME/TARGET``) with every judge, compare the judges, write the files.
 
-    ``judges``: see docs/compare-judges.md; conclusions of the first are checked with the others. Default: the run's.
-    Raises UserError before anything is asked, with everything that is wrong; or a judge gave no complete result.
+    ``judges``: names of the recipe's, or as ``evaluate`` takes one, also as ``NAME=JUDGE``; by default the run's.
+    Conclusions of the first are checked with the others. Raises UserError before anything is asked, with everything
+    that is wrong; or a judge gave no complete result.
     """
     from reports.judge_comparison.annotations import check_own_rows
     from reports.judge_comparison.run_panel import run_panel
@@ -136,7 +146,8 @@ def compare_judges(
 def compare_annotations(
     files: Sequence[Path], judges: Sequence[str] = (), **options: Unpack[ComparisonOptions]
 ) -> JudgeComparison:
-    """Compare the annotators of these files (alpaca_eval's JSON, CSV, Parquet): all of them, or those named."""
+    """Compare the annotators of these files (alpaca_eval's JSON, CSV, Parquet): all of them, or those named. Nothing is
+    asked. Raises UserError for files that do not fit together."""
     from reports.judge_comparison.annotations import annotation_panel, read_humans
 
     panel, file = annotation_panel(files, judges, options.get("own_rows")), options.get("humans")
@@ -174,7 +185,7 @@ def _compare(
 def plan_judge_comparison(
     run: str = "pocket", judges: Sequence[str] = (), **options: Unpack[ComparisonOptions]
 ) -> WorkPlan:
-    """The calls that ``compare_judges`` would make: a plan per judge, in the order of ``judges``."""
+    """The calls that ``compare_judges`` would make: a plan per judge, in the order of ``judges``. Raises as it does."""
     return _plan(_judged_run(run, options), judges, options)
 
 

@@ -29,16 +29,24 @@ NAME_LENGTH = 60  # the name becomes a folder: file systems stop at 255 bytes, o
 
 
 class EvaluationOptions(WorkOptions, total=False):
-    """Keyword arguments of ``evaluate`` and ``plan_evaluation``; ``seed`` is that of the answers' sampling."""
+    """Keyword arguments of ``evaluate`` and ``plan_evaluation``, besides those of ``WorkOptions``."""
 
-    benchmarks: Sequence[str]  # default: the paper's four
-    baseline: str | None  # the model whose answers to compare with, instead of the official baseline's
-    questions: str | None  # "pocket" or "official"; default: pocket's for pocket's models
-    limit: int | None  # of the questions of each benchmark
-    repeats: int | None  # how often the judge is asked about each answer
+    benchmarks: Sequence[str]
+    """By default the paper's four."""
+    baseline: str | None
+    """The model whose answers to compare with, in place of the official baseline's: one of ``models``, or another."""
+    questions: str | None
+    """``pocket`` or ``official``; by default pocket's for pocket's models."""
+    limit: int | None
+    """Questions of each benchmark that are asked, at most; a larger limit holds those of a smaller one."""
+    repeats: int | None
+    """How often the judge is asked about each answer."""
     max_calls: int | None
+    """Judge calls that may be made."""
     seed: int
-    name: str | None  # folder of the results under ``runs``
+    """Of the sampling of answers; by default 0."""
+    name: str | None
+    """Folder of the results under ``runs``; by default made from the models' names."""
 
 
 def evaluate(
@@ -51,8 +59,11 @@ def evaluate(
     listener: RunListener | None = None,
     **options: Unpack[EvaluationOptions],
 ) -> FinishedRun:
-    """Evaluate models (``specs.candidate``) by a judge (``specs.judge_entry``) without training, and write the table
-    under ``runs/NAME/report``. Raises UserError, before anything is asked, with everything that is wrong.
+    """Evaluate models without training, and write the table under ``runs/NAME/report``.
+
+    A model is a folder, a hub id, ``pocket:NAME``, ``NAME@URL`` for an OpenAI-compatible server, or
+    ``NAME=answers:FOLDER`` for answers made elsewhere. ``judge``: ``NAME@URL``, a checkpoint, ``pocket`` or another
+    name; where rules grade it is not needed. Raises UserError, before anything is asked, with everything that is wrong.
     """
     work = plan_evaluation(models, judge, **options)
     finished_run = execute(work, force=force, listener=listener, edit=without_training)
@@ -61,7 +72,7 @@ def evaluate(
 
 
 def plan_evaluation(models: Sequence[str], judge: str | None = None, **options: Unpack[EvaluationOptions]) -> WorkPlan:
-    """The plan of ``evaluate``. A baseline that is none of the models only answers."""
+    """The plan of ``evaluate``, with its arguments and errors. A baseline that is none of the models only answers."""
     runs, plugins = Path(options.get("runs", "runs")), tuple(options.get("plugins", ()))
     check_runs(runs)
     registry = load_registry(plugins)

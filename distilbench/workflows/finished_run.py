@@ -34,7 +34,8 @@ JUDGES = "judges"  # under runs/NAME/TARGET: the runs and files of a comparison 
 class FinishedRun:
     """One recipe's folder ``runs/NAME``, with one or more targets; loaded ones have no ``outcome`` and no ``work``.
 
-    Methods take the name of a target; without one they mean ``table1``, or the only target that there is.
+    Methods take the name of a target; without one they mean ``table1``, or the only target that there is. Frames are
+    pandas frames. ``records``: by target, what was run: recipe, rows, columns, seeds, times. ``store``: the artifacts.
     ``problems``: target to why ``write`` could not make its table. ``out``: where its files go, in place of
     ``folder/report``; ``unwritten``: why there are none, where nothing may be written.
     """
@@ -57,10 +58,12 @@ class FinishedRun:
 
     @property
     def report_folder(self) -> Path:
+        """Where ``write`` puts its files."""
         return self.out or self.folder / "report"
 
     @property
     def targets(self) -> tuple[str, ...]:
+        """Their names: ``table1``, ``figure4``."""
         return tuple(self.records)
 
     @property
@@ -93,11 +96,17 @@ class FinishedRun:
         return self._results[name]
 
     def frame(self, target: str | None = None) -> pd.DataFrame:
-        """Tidy scores: one line per row, metric and seed, with its 95% interval, n and coverage."""
+        """Tidy scores: one line per row, metric and seed, missing numbers as NaN.
+
+        ``baseline``: whether the row is a model as it is; ``value`` in the metric's unit; ``low``, ``high``: its 95%
+        interval over questions; ``n``, ``unscored``: questions; ``coverage``: their scored share, 0 to 1; ``note``: why
+        a number is missing, or weaker than others.
+        """
         return self.results(target).frame()
 
     def table(self, target: str | None = None, min_coverage: float | None = None) -> Table:
-        """The table as data; ``min_coverage``: smallest share of scored questions in a cell."""
+        """The table as data. ``min_coverage``: smallest share (0 to 1) of scored questions in a cell, by default the
+        recipe's. Raises UserError where scores are gone, or a target's judges were not compared."""
         name = self.choose(target)
         if name not in self.score_tables:
             from reports.judge_comparison.tables import read_comparison, table5
@@ -124,7 +133,7 @@ class FinishedRun:
         return summarise(results, find_target(name), coverage).difference(row, other, metric)
 
     def text(self, target: str | None = None, *, notes: bool = False, width: int = 120) -> str:
-        """The table as the command line prints it."""
+        """The table as the command line prints it, ``width`` characters wide, with ``notes`` in full."""
         from rich.console import Console
 
         from reports.formats.terminal import TerminalTable
@@ -141,7 +150,8 @@ class FinishedRun:
         return list(dict.fromkeys((row, seed, source) for (row, _, seed), source in sources.items()))
 
     def answers(self, target: str | None = None) -> pd.DataFrame:
-        """One line per row, seed, benchmark, question and turn (from 0), with the text that the model wrote."""
+        """One line per ``row``, ``seed``, ``benchmark``, ``question`` and ``turn`` (from 0), with the ``answer``.
+        Raises UserError where answers are gone from the store."""
         import pandas as pd
 
         lines = [
@@ -153,10 +163,11 @@ class FinishedRun:
         return pd.DataFrame(lines, columns=["row", "seed", "benchmark", "question", "turn", "answer"])
 
     def judgments(self, target: str | None = None) -> pd.DataFrame:
-        """One line per verdict of the run's own judges.
+        """Of the run's own judges: one line per ``row``, ``seed``, ``benchmark``, ``question``, ``part``, ``repeat``.
 
-        ``part``: which question about an answer (``game1``, ``turn2``); ``reason``: why there is no verdict;
-        ``request``: the ledger's key of the judge's reply, empty where a rule graded.
+        ``part``: which question about an answer (``game1``, ``turn2``); ``verdict``: as the benchmark reads it from
+        ``reply`` (a preference from 0 to 1, a grade from 1 to 10); ``reason``: why there is none; ``request``: the
+        ledger's key of the reply, for ``judge_call``, empty where a rule graded. Raises UserError as ``answers`` does.
         """
         import pandas as pd
 
@@ -171,8 +182,8 @@ class FinishedRun:
         return pd.DataFrame(lines, columns=names)
 
     def judge_call(self, request: str) -> tuple[dict[str, Any], Reply]:
-        """What was sent to a judge, exactly, and what came back. ``request``: its key, as ``judgments`` has it. Raises
-        UserError where the ledger does not hold both."""
+        """What was sent to a judge, exactly (``messages``, ``temperature``, ``model``, ...), and what came back.
+        ``request``: its key, as ``judgments`` has it. Raises UserError where the ledger does not hold both."""
         from judges.ledger.ledger import Ledger
 
         with Ledger(self.ledger, create=False) as ledger:
@@ -222,8 +233,8 @@ class FinishedRun:
 def load(
     run: str | Path, targets: Sequence[str] = (), out: Path | None = None, *, runs: str | Path = RUNS
 ) -> FinishedRun:
-    """A run made before (its name under ``runs``, its folder, or its recipe), with these targets or all. ``out``: where
-    ``write`` puts its files. Raises UserError where there is none."""
+    """A run made before: its name under ``runs``, its folder, or its recipe; with these targets, or all that it has.
+    Nothing is run. ``out``: where ``write`` puts its files. Raises UserError where there is none."""
     place, target = find_run(run, Path(runs))
     recorded = recorded_targets(place)
     targets = targets or ([target] if target else recorded)

@@ -38,7 +38,8 @@ NOUNS = {"turns": "question", "baseline": "answer of the baseline", "reference":
 
 
 def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
-    """``report.html``."""
+    """Write ``report.html`` into ``report_folder``: tables, figures, run card, and every question with its answers and
+    verdicts. ``plugins``: as the run had them. Raises UserError where no table can be made."""
     content = page_of_run(finished, min_coverage, plugins)
     return write_atomic(finished.report_folder / "report.html", content.encode())
 

@@ -38,26 +38,37 @@ SHORTCUTS = {"baseline": "baseline", "max_cost": "ask.max_cost", "executor": "co
 
 
 class WorkOptions(TypedDict, total=False):
-    """Keyword arguments of every workflow that plans work. ``runs`` holds the runs, their store, and the ledger."""
+    """Keyword arguments of every function that plans work; each has the meaning of the command's option."""
 
-    set: Mapping[str, object] | Sequence[str]  # {"train.learning_rate": 5e-5} or ["train.learning_rate=5e-5"]
-    max_cost: float | None  # dollars that judging may cost
+    set: Mapping[str, object] | Sequence[str]
+    """Changes of the recipe: ``{"train.learning_rate": 5e-5}`` or ``["train.learning_rate=5e-5"]``."""
+    max_cost: float | None
+    """Dollars that judging may cost."""
     executor: str | None
-    plugins: Sequence[str]  # Python files or modules
+    """What runs the stages (``distilbench list executors``), in place of the recipe's."""
+    plugins: Sequence[str]
+    """Python files or modules with entries of your own."""
     runs: str | Path
+    """Folder of all runs, their store, and the ledger of judge calls; by default ``runs``."""
 
 
 class RunOptions(WorkOptions, total=False):
-    """Keyword arguments of ``plan``, ``run`` and ``reproduce``; ``baseline``: the row whose answers to compare with."""
+    """Keyword arguments of ``plan``, ``run`` and ``reproduce``."""
 
-    methods: Sequence[str]  # rows to make, or ["all"]; default: the target's that the recipe has
+    methods: Sequence[str]
+    """Rows to make after the two models, or ``["all"]``; by default those of the target that the recipe has."""
     seeds: Sequence[int]
+    """Training seeds, in place of the recipe's."""
     baseline: str | None
+    """The row whose answers all others are compared with, in place of the benchmarks' own baselines."""
 
 
 @dataclass(frozen=True)
 class WorkPlan:
-    """Plans by target, at least one, over one store; what they share is done once. ``unfit``: why others are out."""
+    """Plans by target, at least one, over one store; what they share is done once. ``unfit``: why others are out.
+
+    ``distilbench.plan`` makes it, and ``simulate`` takes it. A ``Stage`` has a ``label`` for people.
+    """
 
     plans: Mapping[str, Plan]
     runs: Path
@@ -94,6 +105,7 @@ class WorkPlan:
 
     @cached_property
     def findings(self) -> list[PlanIssue]:
+        """The checks before a run: problems, which would stop it, and notes."""
         texts: dict[str, PlanIssue] = {}
         pending = {stage.key for stage in self.pending_stages}
         for plan in self.plans.values():
@@ -118,6 +130,7 @@ class WorkPlan:
         }
 
     def cost(self, stages: Iterable[Stage]) -> Cost:
+        """An estimate, to a factor of about two, of these of ``stages`` together."""
         return Cost.total(cost for stage in stages for cost in self._plan_by_key[stage.key].costs([stage]))
 
     @cached_property
@@ -126,7 +139,7 @@ class WorkPlan:
 
 
 def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunOptions]) -> WorkPlan:
-    """Plan targets (one, several with commas, or ``all``) of a recipe (a shipped name or a YAML file), without PyTorch.
+    """Plan targets (one, several with commas, or ``all``) of a recipe (a shipped name or a YAML file). Runs nothing.
 
     Raises UserError that lists everything that is wrong with recipe, plug-ins and options; or no target fits.
     """

@@ -22,10 +22,10 @@ def report(
     plugins: Sequence[str] = (),
     out: str | Path | None = None,
 ) -> FinishedRun:
-    """Make tables (with ``html`` the page too) of a run (``find_run``) again from the store.
+    """Make tables (with ``html`` the page too) of a run again from the store.
 
-    Nothing is run. ``out``: folder of the files, in place of ``runs/NAME/report``. Raises UserError for a target that
-    was not run, and as ``FinishedRun.write`` does.
+    Nothing is run. ``run``: its name under ``runs``, its folder, or its recipe; ``out``: folder of the files, in place
+    of ``runs/NAME/report``. Raises UserError for a target that was not run, and as ``FinishedRun.write`` does.
     """
     names = [target.name for target in find_targets(targets)]
     folder = find_run(run, Path(runs)).folder

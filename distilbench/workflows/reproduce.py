@@ -30,9 +30,10 @@ def reproduce(
     """Run what is missing of ``targets`` (``table1``, several with commas, or ``all``), and write their tables and
     figures under ``runs/NAME/report``; with ``notes`` also other tests, power, variance and protocols.
 
-    ``recipe``: a shipped name or a YAML file; ``min_coverage``: cells with a smaller share of scored questions are
-    refused; ``force``: run in spite of problems. Raises UserError, before anything runs, with everything that is wrong;
-    or as ``FinishedRun.write`` does.
+    ``recipe``: a shipped name or a YAML file; ``min_coverage``: cells with a smaller share (0 to 1) of scored questions
+    are refused, by default the recipe's; ``force``: run in spite of problems; ``listener``: hears of progress. Raises
+    UserError, before anything runs, with everything that is wrong; or as ``FinishedRun.write`` does. A stage that fails
+    stops only those that need it, and is in ``outcome.errors``.
     """
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
     name_students(finished)
@@ -44,7 +45,8 @@ def reproduce(
 def run(
     recipe: str = "pocket", *, force: bool = False, listener: RunListener | None = None, **options: Unpack[RunOptions]
 ) -> FinishedRun:
-    """Run a recipe without writing its tables: sample, reward, train, answer, judge, score."""
+    """Run a recipe without writing its tables: sample, reward, train, answer, judge, score. Arguments and errors are
+    those of ``reproduce``."""
     finished = execute(plan("table1", recipe, **options), force=force, listener=listener)
     name_students(finished)
     return finished

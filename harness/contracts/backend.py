@@ -57,6 +57,8 @@ class LoadsModel(Protocol):
 
 @dataclass(frozen=True)
 class Backend(Generic[C]):
+    """An entry of BACKENDS (``docs/add-a-backend.md``); ``C``: its options, ``family.backend_options`` in a recipe."""
+
     name: str
     summary: str
     capabilities: frozenset[Capability]
@@ -71,13 +73,14 @@ class Backend(Generic[C]):
     engine: bool = False
     """Whether a server computes, so that the stage's own process needs no GPU."""
     taken_gpus: Callable[[C], int] = lambda config: 1
-    """That a model of these options computes on."""
+    """How many a model of these options computes on."""
     problem: Callable[[C], str | None] = lambda config: None
     """What of these options cannot be had on this machine, with the remedy; nothing is started."""
     misfit: Callable[[C, Checkpoint], str | None] = lambda config, checkpoint: None
     """Why a model of this checkpoint cannot be had with these options, as far as its files say, with the remedy."""
 
     def gpus(self, values: Mapping[str, Any]) -> int:
+        """``taken_gpus`` of options as a recipe says them."""
         return self.taken_gpus(options_from(self.config, values))
 
     def split(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

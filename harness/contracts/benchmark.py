@@ -25,7 +25,8 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of the tables: ``id`` is ``alpaca_eval.lc``, ``group`` the heading above it, ``AlpacaEval 2``."""
+    """A column of the tables: ``id`` is ``alpaca_eval.lc``, ``group`` the heading above it, ``AlpacaEval 2``. ``unit``:
+    ``%``, or a scale such as ``1-10``, which bounds intervals; ``digits``: printed after the point."""
 
     id: str
     title: str
@@ -101,7 +102,8 @@ class Entrant:
 
 
 class Benchmark(ABC, Generic[C]):
-    """An entry of BENCHMARKS. ``C`` is the frozen dataclass of its options, with a docstring under each field."""
+    """An entry of BENCHMARKS (``docs/add-a-benchmark.md``). ``C``: its options, a class made with ``@options`` that has
+    a docstring under each field."""
 
     name: str
     metrics: tuple[Metric, ...]
@@ -175,14 +177,15 @@ class Benchmark(ABC, Generic[C]):
 
     @abstractmethod
     def answer(self, model: GeneratesText, questions: Sequence[Question], config: C, seed: int) -> list[Answer]:
-        """Ask the model all turns of all questions; one answer per question, in order."""
+        """Ask the model all turns of all questions; one answer per question, in order. Equal arguments give equal
+        answers. ``model`` has what ``needs`` names."""
 
     def requests(self, question: Question, answer: Answer, config: C) -> list[Request]:
-        """Pure: what to ask the judge about this answer."""
+        """Pure: what to ask the judge about this answer; ``part`` and ``repeat`` tell the requests apart."""
         return []
 
     def parse(self, request: Request, reply: Reply, config: C) -> Verdict:
-        """Pure: read a verdict, or ``None`` with the reason. Never raises on any reply."""
+        """Pure: read a verdict within ``verdicts``, or ``None`` with the reason. Never raises on any reply."""
         return Verdict(None, f"{self.name} is graded by rule")
 
     def second_request(self, request: Request, reply: Reply, config: C) -> Request | None:
@@ -197,14 +200,17 @@ class Benchmark(ABC, Generic[C]):
     def score(
         self, questions: Sequence[Question], entrants: Mapping[str, Entrant], config: C, seed: int, replicates: int
     ) -> dict[str, tuple[Score, ...]]:
-        """Pure: one Score per metric for every entrant. Joint, because length control may share difficulties."""
+        """Pure: one Score per metric, in the order of ``metrics``, for every entrant (by name). Joint, because length
+        control may share difficulties. Replicate b of ``replicates`` resamples the questions alike for all entrants, so
+        that differences pair (``harness.stats.resamples`` with ``seed``)."""
 
     def caveat(self, config: C) -> str:
         """For the footnote of a cell: what makes its number incomparable with published ones; empty: nothing."""
         return ""
 
     @abstractmethod
-    def card(self, config: C) -> Card: ...
+    def card(self, config: C) -> Card:
+        """The protocol with these options, its departures from the official one included."""
 
 
 AnyBenchmark: TypeAlias = Benchmark[Any]  # what a registry holds: its options only its own code knows

@@ -17,6 +17,8 @@ from harness.contracts.stage import RunListener, Stage
 
 @dataclass(frozen=True)
 class StageResult:
+    """How a stage ended: with ``error``, or with its artifact in the store."""
+
     stage: Stage
     seconds: float
     error: str | None = None
@@ -64,6 +66,8 @@ class StageOptions:
 
 
 class StageResources(NamedTuple):
+    """What one stage gets; ``retries``: after its process, job or machine died."""
+
     gpus: int
     threads: int
     memory_gib: float | None
@@ -89,6 +93,7 @@ class Resources:
     """Of the runs: the store and the ledger lie in it."""
 
     def of(self, stage: Stage) -> StageResources:
+        """What this stage gets."""
         wish = self.stages.get(stage.kind, StageOptions())
         gpus = wish.gpus
         if gpus is None:
@@ -111,7 +116,8 @@ class Executor(ABC):
         """Wait for stages that have ended, each reported once. Raises UserError where the executor broke down."""
 
     @abstractmethod
-    def shutdown(self, abort: bool) -> None: ...
+    def shutdown(self, abort: bool) -> None:
+        """End all workers and servers. ``abort``: stop what runs, since the command was stopped or broke down."""
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +127,7 @@ class Executor(ABC):
 
 
 class ExecutorKind(ABC, Generic[C]):
-    """An entry of EXECUTORS. ``C``: its options, ``compute.executor_options`` in a recipe."""
+    """An entry of EXECUTORS (``docs/add-an-executor.md``). ``C``: its options, ``compute.executor_options``."""
 
     name: str
     summary: str
@@ -129,8 +135,10 @@ class ExecutorKind(ABC, Generic[C]):
     stage_config: type[Any] = NoOptions
     """Options that differ between kinds of stages: ``compute.stages.KIND.options``."""
     this_machine: bool = True
+    """Whether stages run here: a plan then checks this machine's memory, device and backends."""
 
     def concurrency(self, workers: int) -> int:
+        """How many stages without a GPU run at once, where the recipe says ``workers``."""
         return workers
 
     def check(self, config: C, resources: Resources, stages: Sequence[Stage]) -> Iterable[str]:
@@ -139,4 +147,5 @@ class ExecutorKind(ABC, Generic[C]):
 
     @abstractmethod
     def start(self, config: C, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener) -> Executor:
-        """It calls ``listener.on_start`` and ``listener.on_progress``; the scheduler calls the rest."""
+        """An executor whose workers run stages with what ``make_run_stage`` makes in each. It calls
+        ``listener.on_start`` and ``listener.on_progress``; the scheduler calls the rest."""

@@ -48,6 +48,7 @@ class JudgeError(Exception):
 
 
 CallOutcome = Reply | JudgeError
+"""Of one request: a failure is a value, so that one of them does not stop the others."""
 PROMPT_CUT: Final = "prompt-cut"
 _MOST_CHARACTERS_PER_TOKEN: Final = 6
 """Of a long prompt: English has 4 to 5, other languages and program text fewer."""
@@ -102,21 +103,22 @@ def refuse_failures(
 
 
 class Judge(Protocol):
-    """A model (or rule) that gives verdicts. Concurrency, retries and the ledger are the client's business."""
+    """A model (or rule) that gives verdicts. Concurrency, retries and the ledger are the client's business.
+    ``endpoint`` and ``model`` enter the ledger's keys: no secret may be in them."""
 
     name: str
     endpoint: str
     model: str
 
     async def complete(self, request: Request) -> Reply:
-        """Raises JudgeError."""
+        """The reply to one request, asked once. Raises JudgeError."""
 
     def check(self) -> str | None:
-        """``None``, or what is wrong and the remedy."""
+        """``None``, or what is wrong and the remedy. Asked before anything is trained."""
 
 
 class JudgeKind(ABC, Generic[C]):
-    """A way to reach a judge, an entry of JUDGES. ``C``: its options in a recipe."""
+    """A way to reach a judge, an entry of JUDGES (``docs/add-a-judge.md``). ``C``: its options in a recipe."""
 
     name: str
     summary: str
@@ -124,7 +126,7 @@ class JudgeKind(ABC, Generic[C]):
 
     @abstractmethod
     def make(self, config: C) -> Judge:
-        """Connects to nothing and loads no weights yet."""
+        """The judge. Connects to nothing and loads no weights yet."""
 
     @abstractmethod
     def identity(self, config: C) -> Mapping[str, object]:
@@ -135,6 +137,7 @@ class JudgeKind(ABC, Generic[C]):
         return None
 
     def notes(self, config: C) -> Sequence[str]:
+        """Sentences that a plan shows about these options."""
         return ()
 
     def length_words(self, config: C) -> float | None:
@@ -162,6 +165,8 @@ class Billing:
 
 @dataclass(frozen=True)
 class ConfiguredJudge(Generic[C]):
+    """A kind of judge with its options, as a recipe names it."""
+
     kind: JudgeKind[C]
     config: C
 

@@ -23,6 +23,7 @@ C_contra = TypeVar("C_contra", contravariant=True, default=Any)
 """Options that are only read: methods with options of several types can share one value."""
 Tensors = Mapping[str, "Tensor"]
 Source = Literal["golden", "rejected", "teacher", "samples", "rollouts"]
+"""Responses to train on: the prompt's own two, the teacher's, the student's stored samples, or its live answers."""
 Teacher = Literal["family", "tuned"]
 """The family's teacher, or the same model after the recipe's preference tuning of it (``tuned_teacher``)."""
 
@@ -132,6 +133,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Term:
+    """One summand of a loss; ``name`` is for the training curves."""
+
     name: str
     total: Tensor
     """Differentiable scalar: a sum, never a mean."""
@@ -187,7 +190,7 @@ LEARNING_RATE: Mapping[str, str] = {"train.learning_rate": "log(0.1x, 10x)"}
 
 @dataclass(frozen=True)
 class Method(Generic[C]):
-    """A row of the tables (``docs/add-a-method.md``)."""
+    """An entry of METHODS, a row of the tables (``docs/add-a-method.md``). ``paper``: author, year, title, arXiv id."""
 
     name: str
     title: str
@@ -208,6 +211,7 @@ class Method(Generic[C]):
     row_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide ``rows``: all that references and stored distributions depend on."""
     version: int = 1
+    """Raised when the same options train something else: stored students are then not reused."""
     space: Mapping[str, str] = field(default_factory=lambda: LEARNING_RATE)
     """What a search varies, and how far: a field of ``config``, or ``train.FIELD``, to ``uniform(LOW, HIGH)``,
     ``log(LOW, HIGH)`` (uniform in the logarithm) or ``{A, B, C}`` (one of these). A bound with an x multiplies the

@@ -18,6 +18,8 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """A model's files. ``fingerprint``: hash of their content, which stands for the model in keys."""
+
     name: str
     location: str
     """What ``from_pretrained`` takes: a folder, or a hub id."""
@@ -42,6 +44,8 @@ class Sampling:
 
 
 class TokenResponse(NamedTuple):
+    """A response as the tokens that were drawn, end-of-turn included; ``length``: cut at the limit."""
+
     ids: tuple[int, ...]
     finish_reason: Literal["stop", "length"]
 
@@ -84,7 +88,7 @@ class GeneratesTokens(Protocol):
         """Longest input, tokens; ``None``: not known."""
 
     def encode_prompts(self, conversations: Sequence[Messages]) -> list[list[int]]:
-        """Up to where the assistant is to speak."""
+        """The ids of each conversation under the chat template, up to where the assistant is to speak."""
 
     def generate_tokens(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int, n: int = 1
@@ -102,7 +106,8 @@ class ReadsLogps(Protocol):
     name: str
 
     def mean_logps(self, conversations: Sequence[Messages], responses: Sequence[Response]) -> list[float]:
-        """Per response token, nats; the end-of-turn token counts where the response finished. Raises TooLong."""
+        """Mean log-probability per token of each response after its conversation, nats; the end-of-turn token counts
+        where the response finished. Raises TooLong."""
 
 
 @runtime_checkable

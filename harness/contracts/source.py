@@ -13,7 +13,7 @@ from harness.types import Prompt
 
 @dataclass(frozen=True)
 class Pin:
-    """The content of a source at one moment."""
+    """The content of a source at one moment. ``pairs``: whether prompts have a chosen and a rejected answer."""
 
     identity: Mapping[str, object]
     """Plain JSON values that decide the content (a commit, a sha256): they enter the key of the prompts stage."""
@@ -25,7 +25,8 @@ class Pin:
 
 
 class PromptSource(ABC, Generic[C]):
-    """An entry of SOURCES; ``C``: its options beside ``prompts.source``. Never a benchmark's test questions."""
+    """An entry of SOURCES (``docs/add-a-source.md``); ``C``: its options beside ``prompts.source``. Never a benchmark's
+    test questions."""
 
     name: str
     summary: str
@@ -43,10 +44,10 @@ class PromptSource(ABC, Generic[C]):
     known."""
 
     def pin(self, config: C) -> Pin:
-        """Raises UserError where it cannot be reached, or holds a mistake."""
+        """What it holds now. Raises UserError where it cannot be reached, or holds a mistake."""
         return Pin({}, self.pairs, size=self.size)
 
     @abstractmethod
     def prompts(self, config: C, identity: Mapping[str, object], seed: int) -> Iterable[Prompt]:
-        """In an order drawn with ``seed``, with unique ids: equal arguments give equal prompts on any machine. Raises
-        UserError where the source cannot be read."""
+        """All prompts, with unique ids, in an order drawn with ``seed``: equal arguments give equal prompts on any
+        machine. ``identity``: as ``pin`` gave it. Raises UserError where the source cannot be read."""
