@@ -13,6 +13,7 @@ import pytest
 import distilbench
 from tests.command import ROOT, SMALL, environment
 from tests.test_architecture import MACHINE
+from tests.test_docs import parse
 
 NOTEBOOK = ROOT / "examples" / "read_a_run.ipynb"
 SETTINGS = [*SMALL, "benchmarks.alpaca_eval.limit=32", "seeds=[0, 1]"]
@@ -50,10 +51,12 @@ def test_it_is_committed_as_it_was_written() -> None:
 
 
 def test_what_it_names_is_there() -> None:
-    """Files of the repository, and what it takes from distilbench and a run."""
+    """Files of the repository, commands, and what it takes from distilbench and a run."""
     texts = {kind: [cell.source for cell in read().cells if cell.cell_type == kind] for kind in ("markdown", "code")}
     for file in re.findall(r"`(docs/[\w./-]+)`", "\n".join(texts["markdown"])):
         assert (ROOT / file).is_file(), file
+    for command in re.findall(r"`(distilbench [^`]+)`", "\n".join(texts["markdown"])):
+        parse(command)
     code = "\n".join(texts["code"])
     assert set(re.findall(r"distilbench\.(\w+)", code)) <= set(distilbench.__all__)
     assert {name for name in re.findall(r"\brun\.(\w+)", code) if not hasattr(distilbench.FinishedRun, name)} == set()
