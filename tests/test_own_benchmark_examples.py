@@ -53,6 +53,9 @@ def test_the_examples_run_and_can_be_verified(files: Path) -> None:
     assert frame.loc[("student", "headon.wr"), "value"] != frame.loc[("student", "headon.wr"), "value"]
     reasons = run.judgments().query("benchmark == 'support'")["reason"]
     assert set(reasons) == {"no [[label]] in the reply"}
+    # the page shows what its judge is asked, though these questions are compared with answers of a row
+    page = distilbench.write_page(run, 0.0).read_text(encoding="utf-8")
+    assert "[answer of the baseline]" in page and "You grade replies to customers." in page
     assert verify(files / "runs" / "own").problems == []
 
 

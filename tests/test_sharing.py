@@ -150,7 +150,7 @@ def test_names_and_addresses_that_others_may_see(tmp_path: Path) -> None:
     # in the middle of a text too, and nothing else of it: a judge's prompt must stay what it was
     texts = {
         "See https://example.org/rules, then http://10.0.0.1/x.": "See https://example.org/rules, then http://HOST/x.",
-        "--model-dir /home/me/models/x --lora=~/adapters/a": "--model-dir ./x --lora=./a",
+        "--model-dir /data/me/models/x --lora=~/adapters/a": "--model-dir ./x --lora=./a",
         "/no_think Answer yes and/or no, 3/4 or </answer>": "/no_think Answer yes and/or no, 3/4 or </answer>",
     }
     assert [without_places(text) for text in texts] == list(texts.values())

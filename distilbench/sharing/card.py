@@ -254,7 +254,7 @@ def base_place(model: str) -> tuple[str, str]:
     """How Python and vLLM name a model: the revision of a hub's is an argument of its own."""
     name, _, revision = public_name(model).partition("@") if on_hub(model) else (public_name(model), "", "")
     python = json.dumps(name) + (f", revision={json.dumps(revision)}" if revision else "")
-    return python, shlex.quote(name) + (f" --revision {shlex.quote(revision)}" if revision else "")
+    return python, shlex.quote(clean(name)) + (f" --revision {shlex.quote(revision)}" if revision else "")
 
 
 def is_toy(model: str) -> bool:

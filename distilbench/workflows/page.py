@@ -145,6 +145,8 @@ def prompts_of(requests: RequestsFunction, questions: Sequence[Question] | str) 
     found: dict[str, Counter[str]] = {}
     for question in questions if not isinstance(questions, str) else ():
         named = {field: _names(noun, len(getattr(question, field))) for field, noun in NOUNS.items()}
+        # without one of its own a question is compared with a row's answers, one for each turn
+        named["baseline"] = named["baseline"] or _names(NOUNS["baseline"], len(question.turns))
         answers = tuple(text.replace(NOUNS["turns"], "answer of the row") for text in named["turns"])
         answer = Answer(question.id, answers, (True,) * len(answers), (1,) * len(answers))
         for request in requests(Question(question.id, category=question.category, meta=question.meta, **named), answer):

@@ -98,10 +98,12 @@ def _panel(axis: Axes, summary: Summary, column: ColumnSummary) -> None:
             bbox=TEXT_BOX, zorder=5,
         )  # fmt: skip
     axis.set_xlim(min(0.0, *(cell.low or 0.0 for cell in cells)), reach * 1.34)
-    axis.set_title(f"{clean(column.metric.group)}\n{metric_title(column.metric)}", fontsize=9)
+    axis.set_title(f"{shorten(column.metric.group)}\n{metric_title(column.metric)}", fontsize=9)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    if column.metric.unit == "%":  # room for numbers beyond 100, but no such percentage
-        axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= 100])
+    if not tops:  # no scale without a value
+        axis.set_xticks([])
+    elif column.metric.unit == "%":  # room for numbers beyond 100, but no such percentage; nor a tick at the edge
+        axis.set_xticks([tick for tick in axis.get_xticks() if 0 <= tick <= min(100, reach * 1.3)])
     axis.spines["left"].set_visible(False)
     axis.grid(axis="x", color="#dddddd", linewidth=0.6)
     axis.tick_params(axis="y", length=0)

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -31,14 +32,15 @@ _UNREADABLE: Final = (UserError, OSError, UnicodeDecodeError)
 # Verdicts are explained by the parts of judgments, not by the benchmark's name: a plug-in's benchmark that names its
 # parts alike is explained alike.
 PART_HELP: Final = {
-    r"^(preference|order\d)$": "Verdicts lie between 0 (the baseline's answer is better) and 1 (this row's is better); "
-    "0.5 is a tie.",
+    r"(^preference|\border\d)$": "Verdicts lie between 0 (the baseline's answer is better) and 1 (this row's is "
+    "better); 0.5 is a tie.",
     r"\bgame\d": "Verdicts: above 0 this row's answer is better, below 0 the baseline's; 0 is a tie.",
     r"^turn\d+$": "Verdicts are grades of the answer to that turn; higher is better.",
+    r"^answer$": "Verdicts lie between 0 (wrong) and 1 (right).",
     r"^(strict-match|flexible-extract)$": "Verdicts: 1 is right, 0 is wrong. The answer is read in two ways: "
     "strict-match wants the prescribed form, flexible-extract takes the last number.",
 }
-ORDERS: Final = ((r"^order\d$", "order1 and order2"), (r"\bgame\d", "game1 and game2"))
+ORDERS: Final = ((r"\border\d$", "order1 and order2"), (r"\bgame\d", "game1 and game2"))
 MODEL_FIRST: Final = "model_first"
 SHARE: Final = (
     "Share in a metric: what this question contributes to it. The mean over the questions is the row's value, with "
@@ -305,7 +307,10 @@ def _requests(
     texts = [(text, [name, place]) for name, turns in fields.items() for place, text in enumerate(turns)]
     names = {text: name for text, name in texts if len(text) > _LEAST_NAMED}
     requests: dict[str, list[object]] = {}
-    for request in view.requests(question, answer):
+    asked: Sequence[Request] = ()
+    with suppress(UserError):  # the baseline's answers are gone from the store
+        asked = view.requests(question, answer)
+    for request in asked:
         pieces: list[object] = ["\n\n".join(f"{message['role']}: {message['content']}" for message in request.messages)]
         for text in sorted(names, key=len, reverse=True):  # a longer text may hold a shorter one
             pieces = [part for piece in pieces for part in _name(piece, text, names[text])]

@@ -7,7 +7,7 @@ table of either run refuses is not compared, nor are columns of different scales
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -23,7 +23,6 @@ from reports.tables.headline import name
 from reports.tables.score_table import cell_link, coarse_digits, metric_title, p_text
 from reports.tables.summary import CellSummary, Comparison, Summary, least_coverage, summarise
 from reports.tables.table import Table, TableCell, TableColumn, TableRow, letter, text_table
-from results.run.lineage import ScoreSource
 from results.run.record import section
 from results.run.results import Results
 
@@ -61,115 +60,87 @@ class ComparedRuns:
 
 def compare_runs(names: tuple[str, str], first: Results, other: Results, target: Target) -> ComparedRuns:
     """Rows and columns are the same where their ids are."""
-    both = first, other
-    summaries = [summarise(results, target, least_coverage(results.run)) for results in both]
-    rows, metrics = ([[row.id for row in one.rows] for one in summaries], [_metrics(one) for one in summaries])
+    both = [summarise(results, target, least_coverage(results.run)) for results in (first, other)]
+    rows = [{row.id: row.title for row in one.rows} for one in both]
+    metrics = [_metrics(one) for one in both]
     changes: dict[tuple[str, str], CellChange] = {}
     missing: dict[tuple[str, str], str] = {}
-    remarks: list[str] = []
+    remarks = _other_protocols(first, other, both[0])
     for metric in (metric for metric in metrics[0] if metric in metrics[1]):
-        units = [_metric(one, metric).unit for one in summaries]
+        units = [of_run[metric].unit for of_run in metrics]
         if units[0] != units[1]:
-            places = " and ".join(f"{unit} in {clean(run)}" for unit, run in zip(units, names, strict=True))
-            remarks.append(
-                f"{name(summaries[0], _metric(summaries[0], metric))} is not compared: its scale is {places}."
-            )
+            scales = " and ".join(f"{unit} in {clean(run)}" for unit, run in zip(units, names, strict=True))
+            remarks.append(f"{name(both[0], metrics[0][metric])} is not compared: its scale is {scales}.")
             continue
-        noise = seed_noise(_draws_of_column(summaries, both, metric))
-        column: dict[tuple[str, str], CellChange] = {}
+        noise = seed_noise(_draws(cell for one in both for cell in one.column(metric)))
+        column: dict[str, CellChange] = {}
         for row in (row for row in rows[0] if row in rows[1]):
-            cells = summaries[0].cells[row, metric], summaries[1].cells[row, metric]
-            if lacking := [
+            cells = both[0].cells[row, metric], both[1].cells[row, metric]
+            lacks = [
                 f"{clean(run)}: {clean(cell.reason)}"
                 for run, cell in zip(names, cells, strict=True)
                 if cell.value is None
-            ]:
-                missing[row, metric] = "; ".join(lacking)
+            ]
+            if lacks:
+                missing[row, metric] = "; ".join(lacks)
             else:
-                column[row, metric] = _change(cells, both, noise)
-        corrected = holm({row: one.change.p for (row, _), one in column.items() if one.change.p is not None})
-        changes |= {
-            place: replace(one, change=replace(one.change, p_holm=corrected.get(place[0])))
-            for place, one in column.items()
-        }
+                column[row] = _change(cells, noise)
+        corrected = holm({row: one.change.p for row, one in column.items() if one.change.p is not None})
+        for row, one in column.items():
+            changes[row, metric] = replace(one, change=replace(one.change, p_holm=corrected.get(row)))
     for place, run in enumerate(names):
-        titles = [row.title for row in summaries[place].rows if row.id not in rows[1 - place]]
-        titles += [name(summaries[place], _metric(summaries[place], one)) for one in metrics[place]
-                   if one not in metrics[1 - place]]  # fmt: skip
+        titles = [title for row, title in rows[place].items() if row not in rows[1 - place]]
+        titles += [name(both[place], one) for key, one in metrics[place].items() if key not in metrics[1 - place]]
         remarks += [f"Only in {clean(run)}: {', '.join(map(clean, titles))}."] if titles else []
-    compared_metrics = [_metric(summaries[0], metric) for metric in dict.fromkeys(metric for _, metric in changes)]
-    remarks += _other_protocols(names, both, compared_metrics)
-    return ComparedRuns(*names, summaries[0], changes, missing, tuple(remarks))
+    return ComparedRuns(*names, both[0], changes, missing, tuple(remarks))
 
 
-def _metrics(summary: Summary) -> list[str]:
-    return [column.metric.id for column in summary.columns if not column.metric.measured]
+def _metrics(summary: Summary) -> dict[str, Metric]:
+    return {column.metric.id: column.metric for column in summary.columns if not column.metric.measured}
 
 
-def _metric(summary: Summary, identity: str) -> Metric:
-    return next(column.metric for column in summary.columns if column.metric.id == identity)
-
-
-def _other_protocols(names: tuple[str, str], both: tuple[Results, Results], metrics: Sequence[Metric]) -> list[str]:
-    """Benchmarks that the two runs did not judge alike: a change says something of the protocol too."""
+def _other_protocols(first: Results, other: Results, summary: Summary) -> list[str]:
+    """Benchmarks of both that were not judged alike: a change says something of the protocol too."""
     remarks = []
-    for benchmark, group in {metric.id.partition(".")[0]: clean(metric.group) for metric in metrics}.items():
-        judges = [clean(results.run.judges.get(benchmark, "")) for results in both]
-        if judges[0] != judges[1]:
-            places = ", ".join(f"by {judge} in {clean(run)}" for judge, run in zip(judges, names, strict=True))
-            remarks.append(f"{group} was judged {places}: its changes may come from that.")
-        elif _protocol(both[0], benchmark) != _protocol(both[1], benchmark):
-            remarks.append(
-                f"{group} has other settings, judge or baseline in the two runs: its changes may come from that."
-            )
+    for benchmark, columns in summary.benchmarks.items():
+        mine, theirs = (_protocol(results, benchmark) for results in (first, other))
+        if mine and theirs and mine != theirs:
+            judges = dict.fromkeys(clean(one.run.judges.get(benchmark, "")) for one in (first, other))
+            group, names = clean(columns[0].metric.group), " and ".join(judges)
+            remarks.append(f"{group}: judge ({names}), baseline or settings differ: a change may come from them.")
     return remarks
 
 
 def _protocol(results: Results, benchmark: str) -> tuple[object, ...]:
-    options = section(results.run.recipe, "benchmarks", benchmark)
-    judge = section(results.run.recipe, "judges", str(options.get("judge")))
-    cards = [card for card in results.run.cards if card.benchmark == benchmark]
+    """Empty where the run has no such benchmark."""
+    if not any(metric.id.partition(".")[0] == benchmark for metric in results.run.columns):
+        return ()
+    run, options = results.run, section(results.run.recipe, "benchmarks", benchmark)
+    judge = run.judges.get(benchmark), section(run.recipe, "judges", str(options.get("judge")))
+    cards = [card for card in run.cards if card.benchmark == benchmark]
     return options, judge, cards, {one.baseline for one in results.sources.values() if one.benchmark == benchmark}
 
 
-def _sources(cell: CellSummary, results: Results) -> list[ScoreSource | None]:
-    """By seed with a value; ``None``: not known."""
-    return [results.sources.get((cell.row.id, cell.metric.id, seed)) for seed in cell.values]
-
-
-def _made_from(sources: Sequence[ScoreSource | None]) -> set[tuple[Ref, Ref]]:
-    return {(source.answers, source.judgments) for source in sources if source}
-
-
-def _draws_of_column(summaries: Sequence[Summary], both: tuple[Results, Results], metric: str) -> list[Draws]:
-    """Of all rows of both runs, each student once: a row that both share must not count as twice as many seeds."""
+def _draws(cells: Iterable[CellSummary]) -> list[Draws]:
+    """Each student's once: a row that both runs share must not count as twice as many seeds."""
     found: list[Draws] = []
-    by_row: dict[str, list[tuple[set[tuple[Ref, Ref]], Draws]]] = {}
-    for summary, results in zip(summaries, both, strict=True):
-        for cell in summary.column(metric):
-            if cell.draws is not None:
-                by_row.setdefault(cell.row.id, []).append((_made_from(_sources(cell, results)), cell.draws))
-    for sides in by_row.values():
-        shared = set.intersection(*(made for made, _ in sides)) if len(sides) > 1 else set()
-        draws = sorted((one for _, one in sides), key=lambda one: -one.seeds)
-        found += draws[:1] if shared else draws
+    known: set[tuple[Ref, Ref]] = set()
+    for cell in sorted(cells, key=lambda cell: -len(cell.values)):
+        if cell.draws is not None and not cell.made_from & known:
+            found.append(cell.draws)
+            known |= cell.made_from
     return found
 
 
-def _change(
-    cells: tuple[CellSummary, CellSummary], results: tuple[Results, Results], noise: SeedNoise | None
-) -> CellChange:
-    sources = [_sources(cell, result) for cell, result in zip(cells, results, strict=True)]
-    made = [_made_from(side) for side in sources]
-    delta = (cells[1].value or 0.0) - (cells[0].value or 0.0)
-    if made[0] == made[1] and made[0]:
+def _change(cells: tuple[CellSummary, CellSummary], noise: SeedNoise | None) -> CellChange:
+    first, other = cells
+    delta = (other.value or 0.0) - (first.value or 0.0)
+    if first.made_from == other.made_from and first.made_from:
         return CellChange(*cells, Comparison(delta), SAME if delta == 0 else SAME_JUDGMENTS)
-    draws, note = [cells[0].draws, cells[1].draws], ""
-    questions = {source.questions if source else "" for side in sources for source in side}
-    is_same_set = len(questions) == 1 and "" not in questions
-    count = min(cells[0].n, cells[1].n)
+    draws, note, count = [first.draws, other.draws], "", min(first.n, other.n)
     if draws[0] is None or draws[1] is None:
         return CellChange(*cells, Comparison(delta), NO_TEST)
+    is_same_set = first.questions == other.questions and len(first.questions) == 1
     if not is_same_set or draws[0].grid.shape[1] != draws[1].grid.shape[1]:
         shared = _shared_questions(cells)
         if not shared:
@@ -179,10 +150,8 @@ def _change(
         note = f"paired on the {format_count(count, 'question')} with the same id, of which the two values are; {why}"
     if count < FEW_QUESTIONS or draws[0] is None or draws[1] is None:
         return CellChange(*cells, Comparison(delta), "; ".join(filter(None, (note, NO_TEST))))
-    estimate = contrast(draws[1], draws[0], count, noise)
-    change = Comparison(
-        estimate.value, estimate.low, estimate.high, estimate.p, error=estimate.error, freedom=estimate.freedom
-    )
+    found = contrast(draws[1], draws[0], count, noise)
+    change = Comparison(found.value, found.low, found.high, found.p, error=found.error, freedom=found.freedom)
     values = (float(draws[0].values.mean()), float(draws[1].values.mean())) if note else None
     return CellChange(*cells, change, note, values)
 
@@ -221,7 +190,7 @@ def headline_of_change(compared: ComparedRuns) -> tuple[str, ...]:
     if not compared.changes:
         return (f"{names}: no cell has a value in both.",)
     if not tested:
-        equal = compared.changes and all(one.note == SAME for one in compared.changes.values())
+        equal = all(one.note == SAME for one in compared.changes.values())
         return (f"{names}: {'all cells are the same artifacts' if equal else 'no cell could be tested'}.",)
     clearest = max(significant or tested, key=lambda one: abs(one.change.delta or 0.0) / (one.change.error or np.inf))
     place = f"{clean(clearest.first.row.title)} on {name(compared.summary, clearest.metric)}"
@@ -247,24 +216,22 @@ def _signed(value: float, digits: int) -> str:
 def change_table(compared: ComparedRuns, page: str = "") -> Table:
     """A column per metric: the change, its interval, and the two values. ``page``: address of the other run's page."""
     letters: dict[str, str] = {}
-    metrics = list(dict.fromkeys(metric for _, metric in compared.changes))
+    places = (*compared.changes, *compared.missing)
+    metrics = {key: metric for key, metric in _metrics(compared.summary).items() if any(key == at[1] for at in places)}
     columns = [TableColumn("Method", numeric=False)]
-    for identity in metrics:
-        metric = _metric(compared.summary, identity)
-        columns.append(TableColumn(metric_title(metric), clean(metric.group)))
+    columns += [TableColumn(metric_title(metric), clean(metric.group)) for metric in metrics.values()]
     rows = []
     for row in compared.summary.rows:
-        if not any(place[0] == row.id for place in compared.changes):
+        if not any(row.id == at[0] for at in places):
             continue
         title = clean(row.title)
         cells = [TableCell(title, sort=title, tone="faint" if row.baseline else "")]
         for metric_id in metrics:
             one = compared.changes.get((row.id, metric_id))
-            if one is None:
-                cells.append(TableCell("n/a", tips=(compared.missing.get((row.id, metric_id), "not compared"),)))
-                continue
-            marks = (letters.setdefault(one.note, letter(len(letters))),) if one.note else ()
-            cells.append(replace(_cell(one, compared, page), marks=marks))
+            note = compared.missing.get((row.id, metric_id), "") if one is None else one.note
+            marks = (letters.setdefault(note, letter(len(letters))),) if note else ()
+            cell = TableCell("n/a") if one is None else _cell(one, compared, page)
+            cells.append(replace(cell, marks=marks))
         rows.append(TableRow(tuple(cells), row.baseline))
     legend = (
         f"Change from {clean(compared.first)} to {clean(compared.other)} [95% interval], then the two values. "

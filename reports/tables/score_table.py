@@ -226,7 +226,7 @@ def _json_data(summary: Summary, results: Results, texts: Mapping[str, object]) 
     rows = []
     for row in summary.rows:
         cells = {column.metric.id: summary.cells[row.id, column.metric.id] for column in summary.columns}
-        rows.append({**asdict(row), "cells": {metric: _cell_data(cell, results) for metric, cell in cells.items()}})
+        rows.append({**asdict(row), "cells": {metric: _cell_data(cell) for metric, cell in cells.items()}})
     columns = [
         {
             **asdict(column.metric), "best": list(column.best), "detectable": column.detectable,
@@ -248,15 +248,11 @@ def _json_data(summary: Summary, results: Results, texts: Mapping[str, object]) 
     }  # fmt: skip
 
 
-def _cell_data(cell: CellSummary, results: Results) -> dict[str, object]:
+def _cell_data(cell: CellSummary) -> dict[str, object]:
     """``score`` and ``judgments`` name the artifacts in the store that the number comes from, by seed."""
     paper, (length, baseline, share_truncated) = cell.paper, cell.lengths or (None, None, None)
     # keys of artifacts follow from their content: an unchanged run names the same ones
-    sources = {
-        str(seed): results.sources[place]
-        for seed in cell.values
-        if (place := (cell.row.id, cell.metric.id, seed)) in results.sources
-    }
+    sources = {str(seed): cell.sources[seed] for seed in cell.values if seed in cell.sources}
     return {
         **cell.numbers(), "refused": cell.refused,
         "by_seed": {} if cell.refused else {str(seed): value for seed, value in cell.values.items()},

@@ -31,7 +31,7 @@ def objective_metrics(results: Results) -> dict[str, list[Metric]]:
     """By benchmark. Raises UserError for a column without a scale, which cannot be averaged with others."""
     by_benchmark: dict[str, list[Metric]] = {}
     for metric in results.run.columns:
-        if not metric.joint and not metric.measured:
+        if not metric.joint and not metric.measured and metric.id != SCORE.id:
             if scale(metric) is None:
                 raise UserError(f"{metric.id}: its unit {metric.unit!r} names no scale, so a search cannot go by it.")
             by_benchmark.setdefault(metric.id.partition(".")[0], []).append(metric)
@@ -216,7 +216,7 @@ def _reason(cell: CellSummary) -> str:
 
 
 def _score_lines(search: RowSearch) -> list[str]:
-    metrics = objective_metrics(replace(search.results, run=_without_objective(search)))
+    metrics = objective_metrics(search.results)
     names = [f"{clean(metric.group)} {clean(metric.title)}" for group in metrics.values() for metric in group]
     counts = [search.cell(trial).n for trial in search.trials if search.value(trial) is not None]
     unscored = sum(search.cell(trial).unscored for trial in search.trials)
@@ -231,11 +231,6 @@ def _score_lines(search: RowSearch) -> list[str]:
     return [f"Score: {what}; (change from trial 0) [95% interval over {over}]; {questions}.{holm}"] + (
         again if different < len(search.trials) else []
     )
-
-
-def _without_objective(search: RowSearch) -> Any:
-    run = search.results.run
-    return replace(run, columns=tuple(metric for metric in run.columns if metric.id != SCORE.id))
 
 
 def _best_lines(search: RowSearch) -> list[str]:

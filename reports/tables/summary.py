@@ -14,13 +14,14 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from harness.contracts.benchmark import Metric
+from harness.contracts.stage import Ref
 from harness.contracts.target import Target
 from harness.errors import UserError, unknown_choice
 from harness.stats import FEW_QUESTIONS, Draws, SeedNoise, contrast, detectable, holm, seed_noise
 from harness.text import format_count
 from harness.types import Score
 from reports.tables.published import PublishedComparison, compare_with_paper, published_values
-from results.run.lineage import CellKey
+from results.run.lineage import CellKey, ScoreSource
 from results.run.record import RowSpec, Run, section
 from results.run.results import Results
 
@@ -80,6 +81,7 @@ class CellSummary:
     to_best: Comparison = NOT_COMPARED  # this row minus the best trained one
     focus: Comparison = NOT_COMPARED  # focus row minus this one
     paper: PublishedComparison | None = None
+    sources: Mapping[int, ScoreSource] = field(default_factory=dict)  # by seed
 
     def __post_init__(self) -> None:
         self.valued_scores = [score for score in self.scores.values() if score.value is not None]
@@ -130,6 +132,21 @@ class CellSummary:
         if limits is not None and self.low is not None and self.high is not None:
             # with two seeds Student's t reaches far beyond the scale
             self.low, self.high = max(self.low, limits[0]), min(self.high, limits[1])
+
+    @cached_property
+    def made_from(self) -> frozenset[tuple[Ref, Ref]]:
+        """Answers and judgments behind the value; empty where they are not known."""
+        return frozenset((source.answers, source.judgments) for source in self._known_sources)
+
+    @cached_property
+    def questions(self) -> frozenset[str]:
+        """Hashes of the questions behind the value; without one of them it is not known which those were."""
+        return frozenset(source.questions for source in self._known_sources)
+
+    @property
+    def _known_sources(self) -> list[ScoreSource]:
+        found = [self.sources[seed] for seed in self.values if seed in self.sources]
+        return found if len(found) == len(self.values) else []
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
@@ -287,13 +304,14 @@ def summarise(results: Results, target: Target, min_coverage: float = MIN_COVERA
     papers = published_values(run, target.published, metrics)
     columns: list[ColumnSummary] = []
     cells: dict[tuple[str, str], CellSummary] = {}
-    scores, reasons = by_cell(results.scores), by_cell(results.missing_scores)
+    scores, reasons, sources = by_cell(results.scores), by_cell(results.missing_scores), by_cell(results.sources)
     for metric in metrics:
         column: dict[str, CellSummary] = {}
         for row in rows:
             place = row.id, metric.id
             missing_scores = list(reasons.get(place, {}).values())
             column[row.id] = CellSummary(row, metric, scores.get(place, {}), missing_scores, min_coverage)
+            column[row.id].sources = sources.get(place, {})
         columns.append(_compare_rows(metric, column, target))
         cells |= {(name, metric.id): cell for name, cell in column.items()}
     for key, paper in papers.items():

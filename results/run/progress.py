@@ -231,8 +231,8 @@ class ProgressReader:
                 self._by_label.setdefault(stage.label, []).append(stage)
         elif event == "end":
             progress.ended, progress.problem = now, str(line["problem"])
-        elif (stage := self._stage(str(line["label"]))) is not None:
-            self._change(stage, event, now, line)
+        elif (known := self._stage(str(line["label"]))) is not None:
+            self._change(known, event, now, line)
 
     def _change(self, stage: StageProgress, event: str, now: float, line: Mapping[str, Any]) -> None:
         if event in ("start", "progress"):

@@ -310,13 +310,13 @@ def judged(mine: ConfiguredBenchmark, verdicts: Mapping[tuple[str, str], float |
 
 def test_a_win_rate_is_the_mean_of_both_orders(tmp_path: Path) -> None:
     """Question 1: 1 and 0, a tie by place: 0.5. Question 2: 1 and 0.5: 0.75. Mean 62.5%; by agreement 50%."""
-    games = {("1", "game1"): 1.0, ("1", "game2"): 0.0, ("2", "game1"): 1.0, ("2", "game2"): 0.5}
+    games = {("1", "order1"): 1.0, ("1", "order2"): 0.0, ("2", "order1"): 1.0, ("2", "order2"): 0.5}
     score = judged(column("pairwise", questions=write(tmp_path)), games)
     assert (score.metric, score.value, score.n, score.unscored) == ("mine.wr", 62.5, 2, 0)
     assert (score.detail["wins"], score.detail["ties"], score.detail["flips"]) == (1.0, 1.0, 0.5)
     assert judged(column("pairwise", questions=write(tmp_path), metric="consistent"), games).value == 50.0
-    half = judged(column("pairwise", questions=write(tmp_path)), {**games, ("2", "game2"): None})
-    assert (half.value, half.n, half.unscored) == (50.0, 1, 1)  # one game of two is no comparison
+    half = judged(column("pairwise", questions=write(tmp_path)), {**games, ("2", "order2"): None})
+    assert (half.value, half.n, half.unscored) == (50.0, 1, 1)  # one order of two is no comparison
     assert half.covered_questions == 1.0
 
 

@@ -458,6 +458,10 @@ def test_verdicts_are_explained_by_what_stands_in_them() -> None:
     assert "below 0 the baseline's" in games and "game1 and game2: the same two answers" in games
     assert "reply of m" not in games and "grades" not in games
     assert help_text(Judgment("q", "turn1", 8.0)) == "Verdicts are grades of the answer to that turn; higher is better."
+    # an own comparison: 0 is a loss, where Arena-Hard's 0 is a tie
+    own = help_text(*(Judgment("q", f"turn1:order{n}", 0.0, meta={"model_first": n == 2}) for n in (1, 2)))
+    assert "0.5 is a tie" in own and "order1 and order2: the same two answers" in own and "below 0" not in own
+    assert help_text(Judgment("q", "answer", 1.0)) == "Verdicts lie between 0 (wrong) and 1 (right)."
     assert "flexible-extract takes the last number" in help_text(Judgment("q", "strict-match", 1.0))
     assert verdict_help([Judgment("q", "my-own", 1.0)], shares=False) == []
     assert verdict_help([], shares=True) == [SHARE]

@@ -135,6 +135,9 @@ def test_what_a_table_refuses_is_not_compared() -> None:
     other = replace(other, scores={("dpo", METRIC.id, 0): score})
     compared = compare_runs(("a", "b"), first, other, TABLE1)
     assert (compared.changes, compared.missing) == ({}, {("dpo", METRIC.id): "b: refused, too few verdicts"})
+    table = change_table(compared)  # a column that nothing can be said of is there all the same, with the reason
+    assert [cell.text for row in table.rows for cell in row.cells] == ["DPO", "n/a"]
+    assert table.footnotes == (("a", "b: refused, too few verdicts"),)
     other = replace(other, run=replace(other.run, recipe={"statistics": {"min_coverage": 0.8}}))
     assert ("dpo", METRIC.id) in compare_runs(("a", "b"), first, other, TABLE1).changes
 
@@ -157,12 +160,12 @@ def test_another_judge_is_named_beside_the_changes() -> None:
         replace(one, run=replace(one.run, judges={"gsm8k": judge})) for one, judge in ((first, "x"), (other, "y"))
     )
     compared = compare_runs(("a", "b"), first, second, TABLE1)
-    assert compared.remarks == ("GSM8K was judged by x in a, by y in b: its changes may come from that.",)
+    assert compared.remarks == ("GSM8K: judge (x and y), baseline or settings differ: a change may come from them.",)
     assert compared.remarks[0] in change_table(compared).lines
     settings = {"benchmarks": {"gsm8k": {"judge": "x"}}, "judges": {"x": {"temperature": 1}}}
     warmer = replace(first, run=replace(first.run, recipe=settings))
     (remark,) = compare_runs(("a", "b"), first, warmer, TABLE1).remarks
-    assert remark.startswith("GSM8K has other settings, judge or baseline")
+    assert remark.startswith("GSM8K: judge (x), ")
 
 
 def test_a_student_of_both_runs_counts_once_in_the_noise_of_seeds() -> None:

@@ -21,6 +21,7 @@ from results.run.progress import (
     newest_progress,
     recorded,
 )
+from results.store import locks
 from results.store.store import ArtifactStore
 from tests.command import ROOT
 
@@ -49,6 +50,22 @@ def test_a_stage_that_the_command_did_not_name_is_passed_over(tmp_path: Path) ->
     with recorded(tmp_path, STAGES, [STAGES[0].key], RunListener()) as listener:
         listener.on_start("train nobody seed 7")
         assert [stage.label for stage in read(tmp_path).stages] == LABELS
+
+
+def test_nobody_finds_a_file_that_is_not_held_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it has its lock, another command would take it for that of a command that is gone, and remove it."""
+    path, found = tmp_path / "1.jsonl", list[bool]()
+
+    def lock(handle: int, flags: int) -> None:
+        found.append(path.exists())
+        flock(handle, flags)
+
+    flock = locks.fcntl.flock
+    monkeypatch.setattr(locks.fcntl, "flock", lock)
+    handle = locks.hold_file(path)
+    assert found == [False] and locks.is_held(path) is True
+    os.close(handle)
+    assert locks.is_held(path) is False and [file.name for file in tmp_path.iterdir()] == ["1.jsonl"]
 
 
 def test_of_the_folders_of_one_stage_the_newest_comes_first(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from judges.benchmarks.own.judged import (
 from judges.benchmarks.own.questions import heading, load_questions, own_card
 from judges.benchmarks.scoring import Detail, Ratio, entrant_detail, ratio_score, verdicts
 
-GAMES: Final = ("game1", "game2")
+ORDERS: Final = ("order1", "order2")
 FIVE: Final = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
 """What distilbench's own prompt asks for; strengths do not count in a win rate."""
 
@@ -64,6 +64,7 @@ class Pairwise(ByJudge[PairwiseConfig]):
     config = PairwiseConfig
     verdicts = (0.0, 1.0)
     pairwise = True
+    version = 2
     judge_fields: tuple[str, ...] = (*JUDGE_FIELDS, "labels")
     places, needed, earlier = PAIR_PLACES, ("answer_a", "answer_b"), ("conversation_a", "conversation_b")
 
@@ -83,7 +84,7 @@ class Pairwise(ByJudge[PairwiseConfig]):
         prompt, limits = self.prompt(config), reply_limits(config)
         games = []
         for turn in self.judged_turns(answer, config):
-            for game, model_first in zip(GAMES, (False, True), strict=True):
+            for order, model_first in zip(ORDERS, (False, True), strict=True):
                 pair = (answer.turns, question.baseline) if model_first else (question.baseline, answer.turns)
                 if prompt is None:
                     count = turn + 1
@@ -91,7 +92,7 @@ class Pairwise(ByJudge[PairwiseConfig]):
                     messages = pocket_prompts.pair_label(turns, pair[0][:count], pair[1][:count])
                 else:
                     messages = judge_messages(prompt, pair_values(question, *pair, turn), config.judge_system)
-                part = game if len(question.turns) == 1 else f"turn{turn + 1}:{game}"
+                part = order if len(question.turns) == 1 else f"turn{turn + 1}:{order}"
                 games.append(Request(question.id, part, messages, *limits, meta={"model_first": model_first}))
         return repeat_requests(games, config.repeats)
 
@@ -117,8 +118,8 @@ class Pairwise(ByJudge[PairwiseConfig]):
             row = by_question.get(question.id, {})
             outcomes.append([])
             for turn in turns:
-                games = [row.get(f"{turn}:{game}" if turn else game) for game in GAMES]
-                first, second = games  # the baseline stands first in game 1, the model in game 2
+                games = [row.get(f"{turn}:{order}" if turn else order) for order in ORDERS]
+                first, second = games  # the baseline stands first in order 1, the model in order 2
                 if first is None or second is None:
                     continue
                 mean = (first + second) / 2
@@ -127,7 +128,7 @@ class Pairwise(ByJudge[PairwiseConfig]):
                 agree = (first - 0.5) * (second - 0.5) > 0
                 outcomes[-1].append(mean if config.metric == "win-rate" else float(mean > 0.5) if agree else 0.5)
         detail: Detail = entrant_detail(questions, entrant)
-        detail |= coverage(questions, entrant, outcomes, config, len(GAMES))
+        detail |= coverage(questions, entrant, outcomes, config, len(ORDERS))
         if first_wins:
             values = [value for row_values in outcomes for value in row_values]
             counts = {"wins": [v > 0.5 for v in values], "ties": [v == 0.5 for v in values]}
