@@ -99,9 +99,10 @@ class JudgedRun:
         """Of answers or judgments behind a score. Raises UserError where they are gone."""
         try:
             return self.store.meta(*ref)
-        except KeyError as error:  # a stored score keeps a run from making its answers again
-            remedy = f"Delete the folder {self.store.path(*source.score)} and run the recipe again."
-            raise UserError(f"{error.args[0]}, though a score was made from it. {remedy}") from error
+        except KeyError as error:
+            raise UserError(
+                f"{error.args[0]}, though a score was made from it. Run the recipe again: only what is missing is made."
+            ) from error
 
 
 def compare_judges(
@@ -242,8 +243,6 @@ def _judged_run(run: str, options: ComparisonOptions) -> JudgedRun:
 
 class RejudgingPlanner(Planner):
     """Plans judge and score stages on the stored answers of a run."""
-
-    read_later = frozenset({"judge"})  # the judges are compared verdict by verdict
 
     def __init__(self, recipe: Recipe, judged_run: JudgedRun) -> None:
         super().__init__(recipe, judged_run.registry)

@@ -99,7 +99,7 @@ class WorkPlan:
 
     @cached_property
     def pending_stages(self) -> list[Stage]:
-        """The stages to run: not in the store, and needed by a score that is not there."""
+        """The stages to run: scores, answers and judgments that are not in the store, and what these need."""
         stages = {stage.key: stage for plan in self.plans.values() for stage in pending_stages(plan, self.store)}
         return list(stages.values())
 

@@ -52,8 +52,6 @@ class PlannedRow:
 class Planner:
     """Adds the stages of a recipe's rows to one graph, so that rows share equal stages."""
 
-    read_later: frozenset[str] = frozenset()  # kinds that are made again where only the score is there
-
     def __init__(self, recipe: Recipe, registry: Registry) -> None:
         self.graph = StageGraph(recipe, registry)
         self.recipe, self.registry = recipe, registry

@@ -89,7 +89,7 @@ class ArtifactStore:
             if self.storage:
                 self.storage.bring(Ref(kind, key), folder, self.meta(kind, key), part)
             for problem in damaged_files(folder, self.meta(kind, key), part):
-                raise UserError(f"{problem}. Delete the folder {folder} and run again: it will be rebuilt.")
+                raise UserError(f"{problem}. {_remedy(kind, folder)}")
             self._verified_paths.add(path)
         return path
 
@@ -118,10 +118,7 @@ class ArtifactStore:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise KeyError(f"no finished {kind} artifact {key} in {self.root}") from error
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"{folder}/{MARKER} cannot be read: {error}. Delete the folder {folder} and run again: it will be "
-                "rebuilt."
-            ) from error
+            raise UserError(f"{folder}/{MARKER} cannot be read: {error}. {_remedy(kind, folder)}") from error
 
     def scratch(self, stage: Stage) -> Path:
         """Survives a killed writer of this stage; removed once the artifact is in its place."""
@@ -270,6 +267,15 @@ def relative_folder(kind: str, key: str) -> str:
         if not _NAME.fullmatch(name) or ".." in name or name in _OUR_FOLDERS:
             raise ValueError(f"{name!r} cannot name a folder of the store (letters, digits, '_', '-', '.')")
     return f"{kind}/{key[:2]}/{key}"
+
+
+def _remedy(kind: str, folder: Path | str) -> str:
+    """What can be done about a damaged artifact: ``pending_stages`` says what a run makes again."""
+    needed = "" if kind in ("answer", "judge", "score") else ", if something that is still to be made needs it"
+    return (
+        "It may be evidence: `distilbench verify RUN` shows what differs. To have it made again, move the folder "
+        f"{folder} out of the store and run again{needed}."
+    )
 
 
 def _is_full(error: BaseException) -> bool:

@@ -80,8 +80,8 @@ def labels(stages: list[Stage]) -> list[str]:
     return [one.label for one in stages]
 
 
-def plan(*read_later: str) -> Any:
-    return SimpleNamespace(stages=ALL, planner=SimpleNamespace(read_later=read_later))
+def plan() -> Any:
+    return SimpleNamespace(stages=ALL)
 
 
 def test_an_empty_store_needs_everything() -> None:
@@ -99,9 +99,9 @@ def test_a_lost_judgment_needs_its_judge_and_the_score_only() -> None:
     assert labels(pending_stages(plan(), Done(done))) == ["judge kd", "score"]  # type: ignore[arg-type]
 
 
-def test_a_lost_judgment_that_is_read_later_is_made_again_though_its_score_is_there() -> None:
+def test_a_lost_judgment_is_made_again_though_its_score_is_there() -> None:
     done = {one.key for one in ALL} - {JUDGED["kd"].key, TRAIN["dpo"].key}
-    assert labels(pending_stages(plan("judge"), Done(done))) == ["judge kd"]  # type: ignore[arg-type]
+    assert labels(pending_stages(plan(), Done(done))) == ["judge kd"]  # type: ignore[arg-type]
 
 
 def test_a_lost_judgment_whose_model_is_gone_too_needs_the_training_again() -> None:

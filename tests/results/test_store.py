@@ -170,7 +170,7 @@ def test_damage_is_named_with_its_remedy(tmp_path: Path, text: str) -> None:
     store = ArtifactStore(tmp_path)
     folder = store.write(STAGE, fill)
     (folder / "meta.json").write_text(text)
-    with pytest.raises(UserError, match=r"Delete the folder .* run again"):
+    with pytest.raises(UserError, match=r"move the folder .* run again, if something"):
         store.meta("sample", STAGE.key)
 
 
@@ -210,7 +210,7 @@ def test_a_file_that_was_changed_is_refused_where_it_is_read_and_other_files_are
     assert store.path(*STAGE.ref) == folder
     assert store.path(*STAGE.ref, "model") == folder / "model"
     for part in ("scores.json", "."):
-        with pytest.raises(UserError, match=r"scores\.json is not what its stage wrote .* Delete the folder"):
+        with pytest.raises(UserError, match=r"scores\.json is not what its stage wrote .* move the folder"):
             store.path(*STAGE.ref, part)
     (folder / "scores.json").unlink()
     with pytest.raises(UserError, match=r"scores\.json cannot be read"):
@@ -243,7 +243,7 @@ def test_a_marker_that_was_changed_is_refused(tmp_path: Path, change: Callable[[
     store = ArtifactStore(tmp_path)
     marker = store.write(STAGE, fill) / "meta.json"
     marker.write_text(change(json.loads(marker.read_text())))
-    with pytest.raises(UserError, match=r"meta\.json cannot be read: .* Delete the folder"):
+    with pytest.raises(UserError, match=r"meta\.json cannot be read: .* move the folder"):
         store.meta(*STAGE.ref)
     with pytest.raises(UserError, match=r"meta\.json cannot be read"):
         store.path(*STAGE.ref, "responses.jsonl")

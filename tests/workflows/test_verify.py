@@ -35,12 +35,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [Answer(question.id, ("mine", "mine too"), (True, True), (1, 2)) for question in questions]
     (root / "mine").mkdir()
     write_records(root / "mine/mt_bench.jsonl", rows)
+    judge_answers(root / "runs")
+    return root / "runs"
+
+
+def judge_answers(runs: Path) -> None:
     options = ["statistics.replicates=100", "compute.executor=inline"]
     evaluate(
-        [f"mine=answers:{root / 'mine'}"], "pocket", questions="pocket", limit=4, benchmarks=["mt_bench"],
-        set=options, name="mine", runs=root / "runs", min_coverage=0.0,
+        [f"mine=answers:{runs.parent / 'mine'}"], "pocket", questions="pocket", limit=4, benchmarks=["mt_bench"],
+        set=options, name="mine", runs=runs, min_coverage=0.0,
     )  # fmt: skip
-    return root / "runs"
 
 
 def damaged(run: Path, tmp_path: Path, damage: Callable[[Path], object]) -> list[str]:
@@ -98,6 +102,25 @@ def test_damage_is_found_and_named(
 
     problems = damaged(run, tmp_path, damage)
     assert any(named in problem for problem in problems), problems
+
+
+@pytest.mark.parametrize(("kind", "name"), [("judge", "judgments.jsonl"), ("answer", "answers.jsonl")])
+def test_what_was_damaged_is_made_again_once_it_was_moved_away_as_the_message_says(
+    run: Path, tmp_path: Path, kind: str, name: str
+) -> None:
+    """Its score is there all the while: what a score names is made again, and is then equal in everything."""
+    runs = tmp_path / "runs"
+    shutil.copytree(run, runs)
+    shutil.copytree(run.parent / "mine", tmp_path / "mine")
+    edit(file(runs, kind, name), '"question"', '"Question"')
+    problem = next(text for text in verify(runs / "mine").problems if "stage wrote" in text)
+    with pytest.raises(UserError, match=r"move the folder .* out of the store and run again\.$") as raised:
+        ArtifactStore(runs / "store").path(*Path(problem.partition(f"/{name}")[0]).parts[-3::2], name)
+    folder = re.findall("move the folder (.*) out of the store", str(raised.value))[0]
+    shutil.move(folder, tmp_path / "evidence")
+    judge_answers(runs)
+    assert (Path(folder) / name).read_text() == file(run, kind, name).read_text()
+    assert verify(runs / "mine").problems == []
 
 
 def test_what_is_gone_or_new_is_named(run: Path, tmp_path: Path) -> None:
