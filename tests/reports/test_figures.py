@@ -54,6 +54,22 @@ def figures(results: Results, kind: str) -> dict[str, bytes]:
         return {drawing.suffix: figure_bytes(drawing.draw(), kind) for drawing in charts}
 
 
+def test_an_own_column_has_a_short_heading_and_no_scale_without_a_value() -> None:
+    """The last column, GSM8K, has no value at all. No tick stands at an edge, where its number would be cut."""
+    results = world.make(rows=("student", "dpo"), seeds=(0,))
+    scores = {place: score for place, score in results.scores.items() if place[1] != "gsm8k.acc"}
+    missing = {place: "no verdict" for place in results.scores if place[1] == "gsm8k.acc"}
+    columns = tuple(replace(metric, group="Helpful (our support desk, spring)") for metric in results.run.columns)
+    results = Results(replace(results.run, columns=columns), scores, missing)
+    with figure_style():
+        axes = bars(summarise(results, TARGETS["table1"]), results.run).axes
+    assert all(axis.get_title().startswith("Helpful (our support desk,") for axis in axes)
+    assert all(len(axis.get_title().split("\n")[0]) <= 28 for axis in axes)
+    assert list(axes[-1].get_xticks()) == [] and all(len(axis.get_xticks()) for axis in axes[:-1])
+    percentages = [axis for axis in axes if "%" in axis.get_title()]
+    assert all(max(axis.get_xticks(), default=0) < axis.get_xlim()[1] for axis in percentages)
+
+
 def test_every_figure_is_drawn_where_its_data_are() -> None:
     charts = figures(full_results(), "svg")
     assert list(charts) == ["", "-length", "-cost", "-training"]
