@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from huggingface_hub import ModelCard, constants
 
 from distilbench.sharing.card import (
+    CardOptions,
     base_place,
     licence_of,
+    model_card,
     public_address,
     public_name,
     published_recipe,
@@ -18,6 +21,7 @@ from distilbench.sharing.card import (
 )
 from distilbench.sharing.export import ExportedModel, export_model
 from distilbench.sharing.hub import push
+from distilbench.sharing.student import find_student
 from distilbench.workflows.finished_run import FinishedRun, load
 from distilbench.workflows.verify import verify
 from harness.errors import UserError
@@ -78,6 +82,25 @@ def test_the_card_says_what_it_is_and_names_nothing_of_this_machine(exported: Ex
     marker = exported.student.marker
     for secret in (str(exported.folder.parent), str(Path.home()), marker["host"]):
         assert len(secret) < 3 or secret not in everything, secret
+
+
+def test_names_of_all_kinds_stay_names_in_the_card(base: Place) -> None:  # noqa: F811
+    """A title, a judge and a model that try to end the front matter, to be HTML, or to begin a block of code."""
+    evil = 'x"\n---\nlicense: evil\n```sh\nrm\n<script>alert(1)</script> | y'
+    finished = load(base.runs / "pocket")
+    record = finished.records["table1"]
+    columns = tuple(replace(metric, group=evil, title=evil) for metric in record.columns)
+    family = replace(record.family, student=evil, teacher=evil)
+    judges = dict.fromkeys(record.judges, evil)
+    hostile = replace(record, columns=columns, family=family, judges=judges, notes=(evil,))
+    named = FinishedRun(finished.folder, finished.store, {"table1": hostile})
+    text = model_card(find_student(named, "dpo", 0), CardOptions(evil))
+    card = ModelCard(text)
+    assert card.data.license is None and {result.dataset_name for result in card.data.eval_results or []} == {
+        'x" --- license: evil ```sh rm <script>alert(1)</script> | y'
+    }
+    assert "<script>" not in card.text.partition("## Use")[0]
+    assert not any(line.startswith(("---", "license", "rm")) for line in card.text.splitlines())
 
 
 def test_the_recipe_beside_it_plans_the_same_training(exported: ExportedModel, finished: FinishedRun) -> None:

@@ -66,7 +66,7 @@ def model_card(student: TrainedStudent, options: CardOptions) -> str:
         data=list(data_lines(student)), settings=settings(student), reproduce=reproduce(student, options),
         export=export_command(student, options), training=student.finished.lineage.training(student.stage),
         version=distilbench_version(), commit=commit(student), count=format_count, is_toy=is_toy(run.family.student),
-        name=shlex.quote(options.name), name_in_python=json.dumps(options.name),
+        name=shlex.quote(clean(options.name)), name_in_python=json.dumps(options.name),
     )  # fmt: skip
     return f"---\n{front_matter(student, options).to_yaml()}\n---\n\n{text}"
 
@@ -91,12 +91,14 @@ def eval_results(student: TrainedStudent) -> Iterator[EvalResult]:
         if score.value is None:
             continue
         benchmark = metric.id.partition(".")[0]
-        arguments = {"n": score.n, "unscored": score.unscored, "judge": run.judges.get(benchmark, "not stated")}
+        judge = clean(run.judges.get(benchmark, "not stated"))
+        arguments: dict[str, Any] = {"n": score.n, "unscored": score.unscored, "judge": judge}
         if score.low is not None and score.high is not None:
             arguments["interval_95"] = [round(end, metric.digits + 2) for end in (score.low, score.high)]
         yield EvalResult(
-            task_type="text-generation", dataset_type=benchmark, dataset_name=metric.group, metric_type=metric.id,
-            metric_name=metric.title, metric_value=round(score.value, metric.digits + 2), metric_args=arguments,
+            task_type="text-generation", dataset_type=benchmark, dataset_name=clean(metric.group),
+            metric_type=metric.id, metric_name=clean(metric.title), metric_args=arguments,
+            metric_value=round(score.value, metric.digits + 2),
         )  # fmt: skip
 
 
