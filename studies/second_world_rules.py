@@ -322,7 +322,6 @@ class Rules(Benchmark[RuleOptions]):
     verdicts = (0.0, 1.0)
     needs_judge = False
     version = VERSION
-    answer_fields = ("split", "size", "max_new_tokens", "temperature")
 
     def questions(self, config: RuleOptions) -> list[Question]:
         return [

@@ -96,8 +96,10 @@ def check_facts(benchmark: AnyBenchmark, config: object) -> str:
     require(not foreign, f"ids of metrics must begin with {benchmark.name}.: {', '.join(foreign)}")
     worst, best = benchmark.verdicts
     require(worst < best, f"verdicts = {benchmark.verdicts}: the worst must be below the best")
-    strangers = {*benchmark.answer_fields, *benchmark.judge_fields} - set(field_tree(benchmark.config))
-    require(not strangers, f"answer_fields and judge_fields name {sorted(strangers)}, which are not options")
+    strangers = {*benchmark.judge_fields, *benchmark.score_fields} - set(field_tree(benchmark.config))
+    require(not strangers, f"judge_fields and score_fields name {sorted(strangers)}, which are not options")
+    both = set(benchmark.judge_fields) & set(benchmark.score_fields)
+    require(not both, f"{sorted(both)} cannot be in judge_fields and in score_fields")
     return f"{', '.join(ids)}; verdicts from {worst:g} to {best:g}"
 
 

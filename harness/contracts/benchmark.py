@@ -128,10 +128,12 @@ class Benchmark(ABC, Generic[C]):
     """Whether the judge sees the baseline's answers (``Question.baseline``): other ones make other requests."""
     version: int = 1
     """Raised when asking or reading computes something else: stored answers and judgments are then not reused."""
-    answer_fields: tuple[str, ...] = ()
-    """Fields of ``config`` that decide the answers; a change of any other field answers nothing again."""
     judge_fields: tuple[str, ...] = ()
-    """Fields of ``config`` that decide what the judge is asked and how its reply is read."""
+    """Fields of ``config`` that decide verdicts and not answers: what a judge is asked, how a reply is read, by which
+    rule ``grade`` marks. A change judges the stored answers again."""
+    score_fields: tuple[str, ...] = ()
+    """Fields of ``config`` that decide neither: how scores are made of verdicts, titles, and where questions come from
+    (what they say has a hash of its own). A change of any field that is in neither list answers everything again."""
 
     def named(self, name: str, config: C) -> Self:
         """This entry as a recipe's column ``name`` with these options: ids of its metrics begin with that name, and
@@ -313,7 +315,8 @@ class ConfiguredBenchmark:
 
     @property
     def answer_options(self) -> dict[str, object]:
-        names = self.benchmark.answer_fields
+        later = {*self.benchmark.judge_fields, *self.benchmark.score_fields}
+        names = [name for name in json_data(self.config) if name not in later]
         return kind_option(self.benchmark) | {name: self._keyed_options[name] for name in names}
 
     @property

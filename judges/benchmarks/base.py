@@ -89,7 +89,6 @@ def pocket_set(
 class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
     """A benchmark over question ``sets``, by the value of the option ``questions``."""
 
-    answer_fields: tuple[str, ...] = ("questions", "split", "limit", "max_new_tokens", "temperature", "top_p")
     official_judge: str = ""
     sets: Mapping[str, QuestionProtocol[C, Prompt]]
 

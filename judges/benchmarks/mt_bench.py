@@ -248,6 +248,7 @@ class MTBenchPairwise(MTBench):
     metrics: tuple[Metric, ...] = (Metric("mt_bench_pairwise.wr", "WR (%)", "MT-Bench (pairwise)", margin=2.0),)
     spreads = ()
     config = MTBenchPairwiseConfig
+    score_fields = ("baseline",)
     verdicts = (-1.0, 1.0)
     pairwise = True
     places = PAIR_PLACES

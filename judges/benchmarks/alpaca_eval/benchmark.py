@@ -199,6 +199,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     spread_source = "models of the leaderboard"
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_prompt", "order", "judge_temperature", "repeats")
+    score_fields: tuple[str, ...] = ("path", "difficulty_by", "baseline")
     places, needed = PAIR_PLACES, ("answer_a", "answer_b")
     sets = {  # noqa: RUF012, a table of contents
         "pocket": pocket_set(

@@ -141,6 +141,7 @@ class ArenaHard(BenchmarkBase[ArenaHardConfig, Prompt]):
     spread_source = "pocket alone"
     pairwise = True
     judge_fields: tuple[str, ...] = ("judge_prompt", "judge_max_tokens", "judge_temperature", "ask_again", "repeats")
+    score_fields: tuple[str, ...] = ("scorer", "style_control", "count_tokens", "baseline")
     places, needed = PAIR_PLACES, ("answer_a", "answer_b")
 
     def __init__(

@@ -243,7 +243,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     needs_judge = False
     spreads = (55.0,)  # 49 to 54; on pocket up to 57
     spread_source = "its four example systems"
-    answer_fields: tuple[str, ...] = (*BenchmarkBase.answer_fields, "fewshot", "protocol", "prompt_form")
+    score_fields = ("source", "filter")  # every answer is graded by both filters
     sets = {  # noqa: RUF012, a table of contents
         "pocket": QuestionProtocol(
             lambda config: pocket_questions("gsm8k", config.split), ProblemPrompt("{question}", _pocket_examples, 100),

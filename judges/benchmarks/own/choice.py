@@ -21,7 +21,7 @@ from harness.text import first_of_each_kind, format_count
 from harness.types import Answer, Judgment, Message, Question, Score
 from judges.benchmarks.own.exact import PART, accuracy
 from judges.benchmarks.own.judged import OwnBenchmark
-from judges.benchmarks.own.questions import ANSWER_FIELDS, OwnConfig, RowNeeds, heading, load_questions, own_card
+from judges.benchmarks.own.questions import OwnConfig, RowNeeds, heading, load_questions, own_card
 
 LETTERS: Final = string.ascii_uppercase
 NO_LETTER: Final = "no-letter"
@@ -58,7 +58,6 @@ class Choice(OwnBenchmark[ChoiceConfig]):
     config = ChoiceConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
-    answer_fields: tuple[str, ...] = (*ANSWER_FIELDS, "by", "order", "choice_seed", "instruction")
 
     def needs(self, config: ChoiceConfig) -> frozenset[Capability]:
         return frozenset({"choices"}) if config.by == "logprobs" else super().needs(config)

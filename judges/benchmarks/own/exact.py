@@ -63,6 +63,7 @@ class Exact(OwnBenchmark[ExactConfig]):
     config = ExactConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
+    judge_fields: tuple[str, ...] = ("parse", "pattern", "key", "normalise", "metric")
 
     def metric(self, name: str, config: ExactConfig) -> Metric:
         part, title = ("f1", "F1 (%)") if config.metric == "f1" else ("acc", "Acc. (%)")

@@ -18,7 +18,7 @@ from harness.text import format_count
 from harness.types import Answer, Message, Question, Reply, Score, Verdict
 from judges.benchmarks.base import ask
 from judges.benchmarks.judge_prompt import PromptTemplate, check_inline, load_prompt
-from judges.benchmarks.own.questions import ANSWER_FIELDS, OwnConfig
+from judges.benchmarks.own.questions import SOURCE_FIELDS, OwnConfig
 from judges.benchmarks.replies import Read, read_brackets, read_json, read_pattern, read_tokens
 from judges.benchmarks.scoring import VerdictCount
 
@@ -82,7 +82,7 @@ class OwnBenchmark(Benchmark[C]):
     """Asks the questions as they stand, after the system message."""
 
     official = False
-    answer_fields: tuple[str, ...] = ANSWER_FIELDS
+    score_fields: tuple[str, ...] = SOURCE_FIELDS
 
     def named(self, name: str, config: C) -> Self:
         column: Any = copy.copy(self)

@@ -61,8 +61,8 @@ class LmEval(OwnBenchmark[Any]):
     config = LmEvalConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
-    answer_fields: tuple[str, ...] = ("task", "fewshot", "chat", "limit", "max_new_tokens", "temperature")
     judge_fields: tuple[str, ...] = ("metric", "filter")
+    score_fields: tuple[str, ...] = ("title",)
 
     def metric(self, name: str, config: LmEvalConfig) -> Metric:
         # Which metric a task has first is not known before it is read.

@@ -30,7 +30,7 @@ from judges.benchmarks.own.judged import (
     read_reply,
     reply_limits,
 )
-from judges.benchmarks.own.questions import heading, load_questions, own_card
+from judges.benchmarks.own.questions import SOURCE_FIELDS, heading, load_questions, own_card
 from judges.benchmarks.scoring import Detail, Ratio, entrant_detail, ratio_score, verdicts
 
 ORDERS: Final = ("order1", "order2")
@@ -66,6 +66,7 @@ class Pairwise(ByJudge[PairwiseConfig]):
     pairwise = True
     version = 2
     judge_fields: tuple[str, ...] = (*JUDGE_FIELDS, "labels")
+    score_fields: tuple[str, ...] = (*SOURCE_FIELDS, "baseline", "metric")
     places, needed, earlier = PAIR_PLACES, ("answer_a", "answer_b"), ("conversation_a", "conversation_b")
 
     def metric(self, name: str, config: PairwiseConfig) -> Metric:

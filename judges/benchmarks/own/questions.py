@@ -81,7 +81,8 @@ class OwnConfig:
         return Sampling(self.max_new_tokens, self.temperature, self.top_p)
 
 
-ANSWER_FIELDS: Final = ("questions", "limit", "system", "max_new_tokens", "temperature", "top_p")
+SOURCE_FIELDS: Final = ("fields", "hub_config", "hub_split", "hub_revision", "title")
+"""Options that are in no key: what the questions say has a hash of its own."""
 
 
 @dataclass(frozen=True)

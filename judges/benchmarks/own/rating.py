@@ -25,7 +25,7 @@ from judges.benchmarks.own.judged import (
     read_reply,
     reply_limits,
 )
-from judges.benchmarks.own.questions import heading, load_questions, own_card
+from judges.benchmarks.own.questions import SOURCE_FIELDS, heading, load_questions, own_card
 from judges.benchmarks.replies import number_of_reply
 from judges.benchmarks.scoring import Detail, Ratio, entrant_detail, ratio_score, verdicts
 
@@ -78,6 +78,7 @@ class Rating(ByJudge[RatingConfig]):
     config = RatingConfig
     verdicts = (1.0, 10.0)
     judge_fields: tuple[str, ...] = (*JUDGE_FIELDS, "scale")
+    score_fields: tuple[str, ...] = (*SOURCE_FIELDS, "metric", "threshold")
     places, needed, earlier = GRADE_PLACES, ("answer",), ("conversation",)
 
     def metric(self, name: str, config: RatingConfig) -> Metric:
