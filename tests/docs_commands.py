@@ -470,11 +470,12 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
 }  # fmt: skip
 
 AROUND: Mapping[str, str] = {
-    "distilbench --help": "Usage: distilbench",
+    "distilbench --help": "Usage: ",
     "distilbench --version": "distilbench ",
     "distilbench plan table1": "to do:",
     "distilbench plan table1 --recipe gemma2": "GPU-hours",
     "distilbench plan table1 --plugin my_method.py --methods dpo,rrhf": "rrhf",
+    "distilbench plan table1 --recipe reasoning.yaml": "ifeval",
     "distilbench list methods": "pad-ppd",
     "distilbench list methods -v": "log(",
     "distilbench list methods --plugin my_method.py": "rrhf",
