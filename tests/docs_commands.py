@@ -173,14 +173,16 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
         ],
         [
             Step(
-                "distilbench compare-judges --run tour "
-                '--judges "main,noisy={kind: pocket, noise: 3.0, grade_noise: 2, seed: 1}"',
-                shows=["AlpacaEval 2 WR (%) by judge", "Rank. value [95%]"],
-            ),
-            Step(
                 "distilbench reproduce table1 --methods dpo,pad-ppd --set name=tour --set methods.dpo.beta=0.05",
                 settings(*SMALL),
                 shows=["39 were done already, 4 ran now"],
+            ),
+        ],
+        [
+            Step(
+                "distilbench compare-judges --run tour "
+                '--judges "main,noisy={kind: pocket, noise: 3.0, grade_noise: 2, seed: 1}"',
+                shows=["AlpacaEval 2 WR (%) by judge", "Rank. value [95%]"],
             ),
         ],
         [
