@@ -24,6 +24,10 @@ def format_count(count: int, noun: str) -> str:
     return f"{count:,} {plural}"
 
 
+def times(number: object) -> str:
+    return "once" if number == 1 else "twice" if number == 2 else f"{number} times"
+
+
 def replace_surrogates(text: str) -> str:
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
 

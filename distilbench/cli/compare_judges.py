@@ -82,11 +82,15 @@ def compare_judges(
 
 
 def show(comparison: JudgeComparison) -> None:
+    from rich.text import Text
+
     from reports.formats.terminal import TerminalTable
     from reports.judge_comparison.tables import comparison_tables
 
-    console = console_of(160)
-    for table in comparison_tables(comparison):
+    console, tables = console_of(160), comparison_tables(comparison)
+    for sentence in tables[0].summary:
+        console.print(Text(sentence, "bold"))
+    for table in tables:
         console.print(TerminalTable(table), "")
 
 

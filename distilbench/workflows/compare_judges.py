@@ -27,6 +27,7 @@ from harness.plan.plan import PLACEHOLDER, Plan, PlannedRow, Planner, plan_rows
 from harness.recipe.recipe import Recipe, check_tree
 from harness.recipe.sections import stored_options
 from harness.stages.kinds.judge import judge_stage
+from harness.text import times
 from reports.targets import EVAL, TARGETS
 from results.run.lineage import ArtifactMarker, Lineage, ScoreSource
 from results.run.record import Run, read_run
@@ -140,7 +141,7 @@ def compare_judges(
     passes = {name: read_results(judged_run.folder / JUDGES / name / "run.json", judged_run.store) for name in plans}
     profiles = {name: _profile(plan, name, judged_run, own_rows.get(name)) for name, plan in plans.items()}
     target, notes = TARGETS.get(judged_run.folder.name, EVAL), _changed_options(work.first, judged_run.run)
-    panel = run_panel(passes, profiles, benchmarks, judged_run.store, target, notes)
+    panel = run_panel(judged_run.results, passes, profiles, benchmarks, judged_run.store, target, notes)
     return _compare(panel, humans, options, judged_run.folder / JUDGES)
 
 
@@ -327,16 +328,12 @@ def _changed_options(plan: Plan, run: Run) -> tuple[str, ...]:
     for name, benchmark in plan.graph.benchmarks.items():
         run_options, pass_options = run.recipe["benchmarks"][name], benchmark.options
         if run_options.get("repeats", pass_options.get("repeats")) != pass_options.get("repeats"):
-            text = f"{_times(run_options['repeats'])} per answer, not {_times(pass_options['repeats'])}"
+            text = f"{times(run_options['repeats'])} per answer, not {times(pass_options['repeats'])}"
             benchmarks.setdefault(text, []).append(titles[name])
         if run_options.get("order", pass_options.get("order")) != pass_options.get("order"):
             benchmarks.setdefault("in one order, not in both", []).append(titles[name])
     differences = " and ".join(f"{text} ({', '.join(names)})" for text, names in benchmarks.items())
     return (f"Values differ from the run's own tables, which ask the judge {differences}.",) if differences else ()
-
-
-def _times(number: object) -> str:
-    return "once" if number == 1 else "twice" if number == 2 else f"{number} times"
 
 
 def _profile(plan: Plan, name: str, judged_run: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:

@@ -27,7 +27,7 @@ from reports.judge_comparison.tables import comparison_tables, read_comparison
 from reports.page import page
 from reports.page.question_browser import RequestsFunction
 from reports.page.run_card import JudgePrompt
-from reports.page.widgets import Section, figure, warning
+from reports.page.widgets import Section, figure, visible, warning
 from reports.page.widgets import table as table_html
 from reports.tables.search import trials_table
 from reports.targets import SEARCH
@@ -107,7 +107,9 @@ def judges_of(folder: Path) -> Section | None:
             for title, drawing in drawings.items()
             if drawing is not None
         ]
-    parts = [*figures, *map(table_html, comparison_tables(comparison))]
+    tables = comparison_tables(comparison)
+    sentences = [Markup("<p>{}</p>").format(visible(sentence)) for sentence in tables[0].summary]
+    parts = [*sentences, *figures, *map(table_html, tables)]
     return Section(title, Markup("\n").join(parts))
 
 

@@ -15,7 +15,7 @@ from harness.text import clean
 from reports.judge_comparison.agreement import consistency, pair_agreement
 from reports.judge_comparison.bias import bias_effects
 from reports.judge_comparison.panel import JudgeProfile, Number, Panel, QuestionBootstrap, Scores
-from reports.judge_comparison.ranking import Conclusion, check_conclusion, mean_scores, rank_correlation, ranking
+from reports.judge_comparison.ranking import differences, mean_scores, rank_correlation, ranking
 from reports.judge_comparison.reference import Reference, judge_reference
 from reports.tables.published import plain_name
 from results.run.record import RunFamily
@@ -39,7 +39,7 @@ class JudgeComparison:
     titles: Mapping[str, str]  # row, benchmark or metric to its title
     paired: Mapping[str, bool]  # benchmark to whether its verdicts are comparisons
     numbers: tuple[Number, ...]
-    conclusions: tuple[Conclusion, ...]
+    asked: Mapping[str, str]  # benchmark to how the judges were asked: ``in both orders twice``
     reference: Reference | None
     askings: Mapping[str, int]  # how judges can be asked, and the calls of one pass
     notes: tuple[str, ...] = ()
@@ -51,6 +51,16 @@ class JudgeComparison:
     def accuracies(self, asking: str = "") -> dict[str, Number]:
         """By judge, of all calls together or asked in one way."""
         return {number.judge: number for number in self.select("accuracy") if number.asking == asking}
+
+    @property
+    def conclusions(self) -> list[dict[str, Number]]:
+        """The differences that are significant in the run's own table, or else under the first judge: each with its
+        tests by judge, and in that table."""
+        found: dict[tuple[str, str, str], dict[str, Number]] = {}
+        for number in self.select("difference"):
+            if number.verdict:
+                found.setdefault((number.on, number.row, number.against), {})[number.judge] = number
+        return list(found.values())
 
     def title(self, name: str) -> str:
         return clean(self.titles.get(name, name))
@@ -77,18 +87,18 @@ def compare_panel(
     numbers = [number for name, bootstrap in bootstraps.items() for number in _on_benchmark(panel, name, bootstrap)]
     reference, reference_numbers = judge_reference(panel, humans, replicates, seed, numbers, budget)
     scores = panel.scores or _mean_scores(panel, bootstraps)
-    conclusions: list[Conclusion] = []
     first_judge = next(iter(panel.judges))  # a first judge without verdicts is not replaced by the second
     for metric, by_judge in scores.items():
         judges = [judge for judge in panel.judges if by_judge.get(judge)]
         numbers += [number for judge in judges for number in ranking(metric, judge, by_judge[judge])]
         numbers += [n for a, b in combinations(judges, 2) for n in rank_correlation(metric, a, b, by_judge)]
         families = panel.comparisons or [list(combinations(by_judge.get(first_judge, ()), 2))]
-        other_judges = [judge for judge in judges if judge != first_judge] if first_judge in judges else []
-        conclusions += [check_conclusion(metric, other, first_judge, by_judge, families) for other in other_judges]
+        scored = {judge: by_judge[judge] for judge in judges}
+        numbers += differences(metric, scored, families, first_judge, panel.own.get(metric, {}))
     return JudgeComparison(
-        panel.source, panel.judges, panel.titles, panel.paired, (*numbers, *reference_numbers), tuple(conclusions),
-        reference, panel.askings, (*panel.notes, *_warnings(panel, scores)),
+        panel.source, panel.judges, panel.titles, panel.paired, (*numbers, *reference_numbers),
+        {name: panel.asked(name) for name in panel.benchmarks}, reference, panel.askings,
+        (*panel.notes, *_warnings(panel, scores)),
     )  # fmt: skip
 
 
@@ -123,7 +133,7 @@ def _warnings(panel: Panel, scores: Mapping[str, Scores]) -> list[str]:
     ]
     if absent and len(panel.judges) > 1:
         warnings.append(
-            f"{first_judge} gave no verdict on {', '.join(absent)}: none of its conclusions can be checked there."
+            f"{first_judge} gave no verdict on {', '.join(absent)}: no conclusion can be checked with it there."
         )
     if any(0 < len(rows) < FEW_ROWS for judges in scores.values() for rows in judges.values()):
         warnings.append(f"Rank correlations over fewer than {FEW_ROWS} rows say little, whatever their value.")

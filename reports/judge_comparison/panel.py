@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from harness.stats import Array, Draws, percentile_interval, resamples
+from harness.text import times
+from reports.tables.summary import Comparison
 
 Pair = tuple[str, str]
 ONE_ORDER, BOTH_ORDERS, ONCE = "one order", "both orders", "once"  # how judges can be asked (``Panel.askings``)
@@ -57,6 +59,7 @@ class Panel:
     judges: Mapping[str, JudgeProfile]  # in the user's order: the first one's conclusions are checked with the others
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by metric, the benchmark's own; empty: mean verdicts
     comparisons: Sequence[Sequence[Pair]] = ()  # families of Holm's correction; empty: all pairs of rows
+    own: Mapping[str, Mapping[Pair, Comparison]] = field(default_factory=dict)  # tests of the run's table
     titles: Mapping[str, str] = field(default_factory=dict)  # of rows, benchmarks, metrics
     teacher: str = ""
     source: str = ""
@@ -76,6 +79,12 @@ class Panel:
         if single < both:
             return {ONE_ORDER: single, BOTH_ORDERS: both}
         return {BOTH_ORDERS if lines["model_first"].notna().any() else ONCE: both}
+
+    def asked(self, benchmark: str) -> str:
+        """How the judges were asked here: ``in both orders twice``."""
+        lines = self.judgments_of(benchmark)
+        orders = "in both orders " if lines["model_first"].nunique() > 1 else ""
+        return orders + times(int(lines["repeat"].max()) + 1)
 
     @property
     def benchmarks(self) -> list[str]:
@@ -123,7 +132,9 @@ class Number:
     asking: str = ""  # of an accuracy: of one such asking (``Panel.askings``); empty: of all calls together
     given: str = ""  # what quality is in a bias
     per: str = ""  # what ``length`` is the effect of: ``tanh(words / 10)``
-    p: float | None = None  # of a bias, after Holm over the judge's biases on this benchmark
+    p: float | None = None  # after Holm: of a bias over the judge's on this benchmark, of a difference as in the tables
+    against: str = ""  # of a difference: the row that is subtracted
+    verdict: str = ""  # of a difference that is a conclusion: significant (its source), confirmed, ...
 
 
 class QuestionBootstrap:

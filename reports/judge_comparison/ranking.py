@@ -3,60 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 
 from harness.stats import FEW_QUESTIONS, Array, Draws, SeedNoise, contrast, holm, seed_noise, t_test
-from harness.text import format_count
 from reports.judge_comparison.panel import Number, Pair, QuestionBootstrap, RowScore, Scores, Share, interval_bounds
-from reports.tables.summary import ALPHA, MIN_COVERAGE
+from reports.tables.summary import MIN_COVERAGE, Comparison
 
+OWN_TABLE = "own table"  # in place of a judge: the run's own verdicts, tested as in its table
+SIGNIFICANT, CONFIRMED, LOST, REVERSED = "significant", "confirmed", "not significant", "reversed"
 _DIGITS = 9  # scores that differ by less differ by rounding errors alone
-
-
-@dataclass(frozen=True)
-class Conclusion:
-    """What becomes of the first judge's significant differences under another judge. Pairs are (better, worse)."""
-
-    metric: str
-    judge: str
-    first: str
-    tested: int  # differences that the first judge could test; 0: too few questions, or too little scored
-    confirmed: tuple[Pair, ...] = ()
-    lost: tuple[Pair, ...] = ()  # no longer significant
-    reversed: tuple[Pair, ...] = ()  # significant with the opposite sign
-    best: Pair | None = None  # row under the first and the other judge; ``None`` where rows tie for it
-    rows: int = 2  # in common
-
-    @property
-    def verdict(self) -> str:
-        if not (self.confirmed or self.lost or self.reversed):
-            return "nothing to check"
-        return "does not hold" if self.reversed else "holds in part" if self.lost else "holds"
-
-    def text(self, titles: Mapping[str, str]) -> str:
-        if self.rows < 2:
-            return f"{format_count(self.rows, 'row')} in common with {self.judge}: too few to compare."
-        if not self.tested:
-            return f"{self.first} and {self.judge} scored no two rows well enough to test a difference."
-        if self.verdict == "nothing to check":
-            return f"{self.first} shows no significant difference, so there is no conclusion to check."
-
-        def pair_list(pairs: Sequence[Pair]) -> str:
-            return "; ".join(" > ".join(titles.get(row, row) for row in pair) for pair in pairs)
-
-        total = len(self.confirmed) + len(self.lost) + len(self.reversed)
-        clauses = [f"{len(self.confirmed)} of {format_count(total, 'significant difference')} confirmed"]
-        clauses += [f"not significant: {pair_list(self.lost)}"] if self.lost else []
-        clauses += [f"reversed: {pair_list(self.reversed)}"] if self.reversed else []
-        if self.best:
-            first_best, best = (titles.get(row, row) for row in self.best)
-            same = first_best == best
-            clauses.append(f"best row the same ({best})" if same else f"best row {best}, not {first_best}")
-        return f"under {self.judge} the conclusion {self.verdict}: {', '.join(clauses)}."
 
 
 def mean_scores(table: pd.DataFrame, scale: float, bootstrap: QuestionBootstrap) -> Scores:
@@ -88,12 +47,6 @@ def ranking(metric: str, judge: str, scores: Mapping[str, RowScore]) -> list[Num
         rank = 1 + sum(value > rounded_values[row] for value in rounded_values.values())
         numbers.append(Number("score", metric, judge, "", row, values[row], low, high, score.questions, rank=rank))
     return numbers
-
-
-def best_row(scores: Mapping[str, RowScore]) -> str | None:
-    """``None`` where several rows tie, or there is no other row."""
-    numbers = ranking("", "", scores)
-    return numbers[0].row if len(numbers) > 1 and numbers[1].rank > 1 else None
 
 
 def rank_correlation(metric: str, a: str, b: str, scores: Scores) -> list[Number]:
@@ -132,50 +85,69 @@ def planned_comparisons(rows: Sequence[str], reference: str, baselines: Sequence
     return families + ([[(focus, row) for row in trained_rows if row != focus]] if focus in trained_rows else [])
 
 
-def significance_signs(scores: Mapping[str, RowScore], families: Sequence[Sequence[Pair]]) -> dict[Pair, int]:
-    """Each comparison to +1, -1 or 0 (not significant at 5%). Rows with few or unscored questions are not tested."""
+def pair_tests(scores: Mapping[str, RowScore], families: Sequence[Sequence[Pair]]) -> dict[Pair, Comparison]:
+    """The first row of each pair minus the second. Rows with few or unscored questions are not tested."""
     noise = noise_of(scores)
     testable_rows = {
         row for row, score in scores.items() if score.questions >= FEW_QUESTIONS and score.coverage >= MIN_COVERAGE
     }
-    signs: dict[Pair, int] = {}
+    tests: dict[Pair, Comparison] = {}
     for family in families:
         pairs = [pair for pair in family if set(pair) <= testable_rows]
-        tests = [_difference(scores[row], scores[other_row], noise) for row, other_row in pairs]
-        adjusted_p = holm({str(place): p for place, (_, p) in enumerate(tests)})
-        for place, (pair, (value, _)) in enumerate(zip(pairs, tests, strict=True)):
-            signs[pair] = int(np.sign(round(value, _DIGITS))) if adjusted_p[str(place)] < ALPHA else 0
-    return signs
+        family_tests = [_difference(scores[row], scores[other_row], noise) for row, other_row in pairs]
+        adjusted_p = holm({str(place): test.p or 0.0 for place, test in enumerate(family_tests)})
+        for place, (pair, test) in enumerate(zip(pairs, family_tests, strict=True)):
+            tests[pair] = replace(test, p_holm=adjusted_p[str(place)])
+    return tests
 
 
-def _difference(score: RowScore, other_score: RowScore, noise: SeedNoise | None) -> tuple[float, float]:
-    """Difference of two rows, and p-value: Student's t of the bootstrap's error where the bootstrap is at its lowest,
+def _difference(score: RowScore, other_score: RowScore, noise: SeedNoise | None) -> Comparison:
+    """Difference of two rows. Its p-value is Student's t of the bootstrap's error where the bootstrap is at its lowest,
     2 / (B + 1), which Holm's correction over many pairs never finds significant."""
     n = min(score.questions, other_score.questions)
     test = contrast(score.draws, other_score.draws, n, noise)
-    lowest = 2 / (score.draws.grid.shape[1] + 1)
+    lowest, p = 2 / (score.draws.grid.shape[1] + 1), test.p
     if np.isinf(test.freedom) and test.p <= lowest and test.error > 0:
-        return test.value, min(test.p, t_test(test.value / test.error, n - 1))
-    return test.value, test.p
+        p = min(test.p, t_test(test.value / test.error, n - 1))
+    return Comparison(test.value, test.low, test.high, p)
 
 
 def noise_of(scores: Mapping[str, RowScore]) -> SeedNoise | None:
     return seed_noise([score.draws for score in scores.values() if score.coverage >= MIN_COVERAGE])
 
 
-def check_conclusion(
-    metric: str, judge: str, first_judge: str, scores: Scores, families: Sequence[Sequence[Pair]]
-) -> Conclusion:
-    first_signs, other_signs = (significance_signs(scores[name], families) for name in (first_judge, judge))
-    common = [row for row in scores[first_judge] if row in scores[judge]]
-    first_signs = {pair: sign for pair, sign in first_signs.items() if set(pair) <= set(common)}
-    # By the product of the two signs: confirmed, no longer significant (or not tested any more), reversed.
-    groups: dict[int, list[Pair]] = {1: [], 0: [], -1: []}
-    for (row, other_row), sign in first_signs.items():
-        if sign:
-            pair = (row, other_row) if sign > 0 else (other_row, row)
-            groups[sign * other_signs.get((row, other_row), 0)].append(pair)
-    first_best, other_best = (best_row({row: scores[name][row] for row in common}) for name in (first_judge, judge))
-    best = None if first_best is None or other_best is None else (first_best, other_best)
-    confirmed, lost, opposite = (tuple(groups[sign]) for sign in (1, 0, -1))
-    return Conclusion(metric, judge, first_judge, len(first_signs), confirmed, lost, opposite, best, len(common))
+def differences(
+    metric: str,
+    scores: Scores,
+    families: Sequence[Sequence[Pair]],
+    first_judge: str,
+    own: Mapping[Pair, Comparison],
+) -> list[Number]:
+    """Every planned pair under every judge that could test it, and in the run's own table. A *conclusion* is a pair
+    that is significant in that table, or else under the first judge: its numbers have a ``verdict``, its better row is
+    the first."""
+    tests = {OWN_TABLE: own, **{judge: pair_tests(rows, families) for judge, rows in scores.items()}}
+    numbers: list[Number] = []
+    for pair in dict.fromkeys([*own, *(pair for family in families for pair in family)]):
+        found = {judge: by_pair[pair] for judge, by_pair in tests.items() if pair in by_pair}
+        sources = (found[judge] for judge in (OWN_TABLE, first_judge) if judge in found and found[judge].significant)
+        source = next(sources, None)
+        sign = -1 if source is not None and (source.delta or 0.0) < 0 else 1
+        row, other_row = pair[::sign]
+        for judge, test in found.items():
+            change, *ends = (None if value is None else sign * value for value in (test.delta, test.low, test.high))
+            low, high = ends[::sign]
+            verdict = "" if source is None else SIGNIFICANT if test is source else _verdict(test.significant, change)
+            score = scores.get(judge, {}).get(row)
+            n = min(score.questions, scores[judge][other_row].questions) if score else 0
+            numbers.append(
+                Number("difference", metric, judge, "", row, change, low, high, n, p=test.p_holm, against=other_row,
+                       verdict=verdict)
+            )  # fmt: skip
+    return numbers
+
+
+def _verdict(is_significant: bool, change: float | None) -> str:
+    if not is_significant or not change:
+        return LOST
+    return CONFIRMED if change > 0 else REVERSED

@@ -14,14 +14,16 @@ from harness.pocket.scorer import score
 from harness.pocket.tasks import UnknownInstruction
 from harness.stats import Draws
 from harness.types import Answer, Judgment, Message, Question, Score
-from reports.judge_comparison.panel import JudgeProfile, Panel, RowScore, judgment_frame
+from reports.judge_comparison.panel import JudgeProfile, Pair, Panel, RowScore, judgment_frame
 from reports.judge_comparison.ranking import planned_comparisons
+from reports.tables.summary import Comparison, least_coverage, summarise
 from results.run.lineage import Lineage
 from results.run.results import Results
 from results.store.store import ArtifactStore
 
 
 def run_panel(
+    own: Results,
     passes: Mapping[str, Results],
     profiles: Mapping[str, JudgeProfile],
     benchmarks: Mapping[str, ConfiguredBenchmark],
@@ -29,7 +31,8 @@ def run_panel(
     target: Target,
     notes: tuple[str, ...] = (),
 ) -> Panel:
-    """Each judge with the run's rows and seeds scored from its verdicts. Raises UserError: gone from the store."""
+    """Each judge with the run's rows and seeds scored from its verdicts. ``own``: the results that its tables show.
+    Raises UserError: gone from the store."""
     scores: dict[str, dict[str, dict[str, RowScore]]] = {}
     for judge, results in passes.items():
         for metric, rows in row_scores(results).items():
@@ -46,12 +49,23 @@ def run_panel(
         profiles,
         scores,
         planned_comparisons([row.id for row in run.rows], reference, baselines, target.focus or ""),
+        own_tests(own, target),
         titles=titles,
         one_order=frozenset(name for name, configured in benchmarks.items() if "order" in configured.options),
         teacher=run.family.teacher,
         source=f"run {run.name}",
         notes=notes,
     )
+
+
+def own_tests(results: Results, target: Target) -> dict[str, dict[Pair, Comparison]]:
+    """Metric to the tests of a run's own table: rows against the reference, the focus row against others."""
+    summary = summarise(results, target, least_coverage(results.run))
+    tests: dict[str, dict[Pair, Comparison]] = {}
+    for (row, metric), cell in summary.cells.items():
+        families = {(row, target.reference): cell.change, (target.focus or "", row): cell.focus}
+        tests.setdefault(metric, {}).update({pair: test for pair, test in families.items() if test.p_holm is not None})
+    return tests
 
 
 def run_judgments(

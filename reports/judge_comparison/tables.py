@@ -14,18 +14,21 @@ from harness.records import first_mistakes
 from harness.text import clean, format_count
 from reports.formats.data import to_csv
 from reports.formats.latex import latex
-from reports.formats.markdown import markdown
+from reports.formats.markdown import escape_markdown, markdown
 from reports.judge_comparison.bias import EFFECTS, bias_names, is_flagged, is_identified
 from reports.judge_comparison.compare import ADAPTER, JudgeComparison
 from reports.judge_comparison.figures import FIGURES
 from reports.judge_comparison.panel import Number
+from reports.judge_comparison.ranking import CONFIRMED, LOST, OWN_TABLE, REVERSED, SIGNIFICANT
 from reports.judge_comparison.reference import HUMAN_MAJORITY, HUMANS, RULES
+from reports.tables.score_table import p_text
 from reports.tables.summary import ALPHA
-from reports.tables.table import Table, text_table
+from reports.tables.table import Table, TableCell, TableColumn, TableRow, text_table
 from results.published import published_table
 from results.store.locks import write_atomic
 
-NONE = "-"
+NONE, NOT_TESTED = "-", "not tested"
+VERDICTS, SHOWN = (CONFIRMED, LOST, REVERSED, NOT_TESTED), 5  # differences that a sentence names
 _MEANING = {
     "position": "position: in favour of the answer shown first.",
     "length": "length: in favour of a longer answer, per {per} of the difference.",
@@ -39,9 +42,10 @@ def write_comparison(comparison: JudgeComparison, folder: Path) -> list[Path]:
     from reports.figures.style import figure_bytes, figure_style
 
     tables = comparison_tables(comparison)
+    in_text = [replace(tables[0], lines=(*tables[0].summary, *tables[0].lines)), *tables[1:]]
     contents = {
-        "judges.md": markdown(*tables).encode(),
-        "judges.tex": "\n".join(map(latex, tables)).encode(),
+        "judges.md": "\n".join([*map(escape_markdown, tables[0].summary), "", markdown(*tables)]).lstrip().encode(),
+        "judges.tex": "\n".join(map(latex, in_text)).encode(),
         "judges.csv": to_csv(Table("judges", "", (), (), records=list(map(asdict, comparison.numbers)))).encode(),
         "judges.json": ADAPTER.dump_json(comparison, indent=1) + b"\n",
     }
@@ -70,7 +74,7 @@ def read_comparison(folder: Path) -> JudgeComparison | None:
 
 
 def comparison_tables(comparison: JudgeComparison) -> list[Table]:
-    tables = [judges_table(comparison)]
+    tables = [judges_table(comparison), *([conclusion_table(comparison)] if comparison.conclusions else [])]
     if HUMANS in comparison.accuracies():
         tables.append(table5(comparison))
     metrics = dict.fromkeys(number.on for number in comparison.select("score"))
@@ -99,16 +103,113 @@ def judges_table(comparison: JudgeComparison) -> Table:
             rows.append((clean(name), clean(profile.model) or NONE, asking, accuracy, price, *last_cells))
             last_cells = ("",) * len(last_cells)
     lines = [f"Recommended: {reference.reason}"] if reference else []
-    by_text: dict[str, list[str]] = {}
-    for conclusion in comparison.conclusions:  # metrics with the same sentence share a line
-        by_text.setdefault(conclusion.text(comparison.titles), []).append(comparison.title(conclusion.metric))
-    lines += [f"{', '.join(names)}: {text}" for text, names in by_text.items()]
     lines += [f"{agreement}: {RULES[reference.basis]}"] if reference else []
     header = ("Judge", "Model", "Asked", agreement, "$", "Unparsed", "Biases", "$ / 1,000 calls", "tokens / call")
     passes = [f"{asking} {format_count(calls, 'call')}" for asking, calls in comparison.askings.items()]
     lines.append(f"Asked, and $: one pass over these answers without repeats ({', '.join(passes)}).")
     lines += comparison.notes
-    return text_table("judges", f"Judges compared: {clean(comparison.source)}", header, rows, [*map(clean, lines)])
+    title = f"Judges compared: {clean(comparison.source)}"
+    content = text_table("judges", title, header, rows, [*map(clean, lines)])
+    return replace(content, summary=tuple(map(clean, summary_of(comparison))))
+
+
+def summary_of(comparison: JudgeComparison) -> list[str]:
+    """What becomes of the conclusions under every judge, the first one asked again included."""
+    names, conclusions = list(comparison.judges), comparison.conclusions
+    tests = comparison.select("difference")
+    has_own_table = any(test.judge == OWN_TABLE for test in tests)
+    if len(names) < 2 and not has_own_table:
+        return []
+    places = f"in the run's own table or under {names[0]}" if has_own_table else f"under {names[0]}"
+    if not tests:
+        return ["No difference of two rows could be tested: too few questions or verdicts."]
+    if not conclusions:
+        return [f"No difference is significant {places}: there is no conclusion to check."]
+    sentences = []
+    for name in names:
+        is_asked_again = has_own_table and name == names[0]
+        checked = [found for found in conclusions if _verdict(found, name) != SIGNIFICANT]
+        sentences += [_judge_sentence(comparison, checked, name, is_asked_again)] if checked else []
+        changes = [_changed_by_asking(comparison, found, name) for found in conclusions] if is_asked_again else []
+        sentences += [*filter(None, changes)][:SHOWN]
+    return sentences
+
+
+def _judge_sentence(
+    comparison: JudgeComparison, checked: Sequence[Mapping[str, Number]], judge: str, is_asked_again: bool
+) -> str:
+    groups = {verdict: [found for found in checked if _verdict(found, judge) == verdict] for verdict in VERDICTS}
+    confirmed, lists = len(groups.pop(CONFIRMED)), ""
+    holds = confirmed > 0 and not groups[REVERSED]
+    state = "hold" if confirmed == len(checked) else "hold in part" if holds else "do not hold"
+    for verdict, pairs in groups.items():
+        more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
+        lists += f"; {verdict}: {', '.join(_pair(comparison, found) for found in pairs[:SHOWN])}{more}" if pairs else ""
+    place = (
+        f"{judge}, asked again, the conclusions of the run's own table"
+        if is_asked_again
+        else f"{judge} the conclusions"
+    )
+    total = format_count(len(checked), "significant difference")
+    return f"Under {place} {state}: {confirmed} of {total} confirmed{lists}."
+
+
+def _changed_by_asking(comparison: JudgeComparison, found: Mapping[str, Number], first_judge: str) -> str:
+    """A conclusion that the run's own table and its judge, asked again, do not share; empty if they do."""
+    own, again = found.get(OWN_TABLE), found.get(first_judge)
+    verdicts = {_verdict(found, OWN_TABLE), _verdict(found, first_judge)}
+    if own is None or verdicts == {SIGNIFICANT, CONFIRMED}:
+        return ""
+    asked = comparison.asked.get(own.on.partition(".")[0], "")
+    places = [f"in the run's own table ({_p(own)})", f"when {first_judge} is asked {asked} ({_p(again)})"]
+    if _verdict(found, OWN_TABLE) != SIGNIFICANT:
+        places.reverse()
+    end = "reversed" if REVERSED in verdicts else "not"
+    return f"{_pair(comparison, found)}: significant {places[0]}, {end} {places[1]}."
+
+
+def conclusion_table(comparison: JudgeComparison) -> Table:
+    """A row per conclusion, a column per judge: the better row minus the other, interval, p-value and verdict."""
+    conclusions, names = comparison.conclusions, list(comparison.judges)
+    names = [OWN_TABLE] * any(OWN_TABLE in found for found in conclusions) + names
+    titles = [f"{clean(name)}, asked again" if names[0] == OWN_TABLE and place == 1 else clean(name)
+              for place, name in enumerate(names)]  # fmt: skip
+    rows = []
+    for found in conclusions:
+        test = next(iter(found.values()))
+        pair = f"{comparison.title(test.row)} > {comparison.title(test.against)}"
+        cells = [TableCell(pair, sort=pair, lines=(comparison.title(test.on),))]
+        cells += [_test_cell(found.get(name), _verdict(found, name)) for name in names]
+        rows.append(TableRow(tuple(cells)))
+    columns = (TableColumn("Better > worse", numeric=False), *map(TableColumn, titles))
+    again = ", ".join(f"{comparison.title(name)} {asked}" for name, asked in comparison.asked.items())
+    lines = [
+        "Conclusions: the differences that are significant in the run's own table, or under the first judge.",
+        "Each cell: better row minus the other [95% interval, before Holm]; p after Holm, as in the run's tables.",
+        f"Asked here: {again}.",
+    ]
+    return Table("conclusions", "Do the conclusions hold under every judge?", columns, tuple(rows), tuple(lines))
+
+
+def _test_cell(test: Number | None, verdict: str) -> TableCell:
+    if test is None:
+        return TableCell(NONE, lines=(NOT_TESTED,), tone="faint")
+    text = f"{test.value:+.2f} {_span(test, 1, 2)}".rstrip()
+    tone = {CONFIRMED: "good", REVERSED: "bad"}.get(verdict, "")
+    return TableCell(text, lines=(f"{_p(test)}, {verdict}",), sort=test.value, tone=tone)
+
+
+def _verdict(found: Mapping[str, Number], judge: str) -> str:
+    return found[judge].verdict if judge in found else NOT_TESTED
+
+
+def _pair(comparison: JudgeComparison, found: Mapping[str, Number]) -> str:
+    test = next(iter(found.values()))
+    return f"{comparison.title(test.row)} > {comparison.title(test.against)} on {comparison.title(test.on)}"
+
+
+def _p(test: Number | None) -> str:
+    return NOT_TESTED if test is None or test.p is None else p_text(test.p)
 
 
 def rank_table(comparison: JudgeComparison, metric: str) -> Table:

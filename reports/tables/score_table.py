@@ -13,7 +13,7 @@ from harness.text import clean, format_count, percent
 from reports.tables.headline import headline
 from reports.tables.notes import detail_lines, short_lines
 from reports.tables.published import NOT_COMPARABLE
-from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary
+from reports.tables.summary import ALPHA, MIN_COVERAGE, CellSummary, ColumnSummary, Summary
 from reports.tables.table import Marks, Table, TableCell, TableColumn, TableRow, letter
 from results.run.results import Results
 
@@ -190,7 +190,10 @@ def _tips(cell: CellSummary, shown: TableCell, column: ColumnSummary, summary: S
 
 
 def p_text(p: float) -> str:
-    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
+    """To two digits, or as many as keep it on its side of 5%: 0.0499, not 0.05."""
+    texts = (f"{p:.{digits}g}" for digits in range(2, 17))
+    shown = next((text for text in texts if (float(text) < ALPHA) == (p < ALPHA)), str(p))
+    return "p < 0.0001" if p < 1e-4 else f"p = {shown}"
 
 
 def cell_link(cell: CellSummary, metric: Metric) -> str:

@@ -12,7 +12,7 @@ from harness.contracts.benchmark import Metric
 from harness.errors import UserError
 from harness.stats import Draws, SeedNoise
 from harness.types import Score
-from reports.tables.score_table import score_table
+from reports.tables.score_table import p_text, score_table
 from reports.tables.summary import NOT_COMPARED, scale, summarise, variance_shares
 from reports.targets import TARGETS, find_target
 from results.run.lineage import StudentTraining
@@ -138,6 +138,13 @@ def test_the_focus_rows_interval_is_turned_with_its_difference() -> None:
     }
     focus = summarise(by_hand(rows), TABLE1).cells["kd", METRIC.id].focus
     assert (focus.delta, focus.low, focus.high) == (5, 1, 6)
+
+
+def test_a_p_value_is_printed_on_its_side_of_five_per_cent() -> None:
+    """Two digits, but 0.0499 would be 0.05, which is not significant; 0.05 itself is not either."""
+    numbers = (0.0499, 0.04996, 0.05, 0.0512, 0.0444, 0.3349, 1.0, 0.00002)
+    texts = ("0.0499", "0.04996", "0.05", "0.051", "0.044", "0.33", "1")
+    assert [p_text(p) for p in numbers] == [*(f"p = {text}" for text in texts), "p < 0.0001"]
 
 
 def test_rows_that_cannot_be_told_from_the_best_are_tied() -> None:

@@ -82,6 +82,7 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: py
         "Values differ from the run's own tables, which ask the judge once per answer, not twice (AlpacaEval 2) and in "
         "one order, not in both (AlpacaEval 2)."
     )
+    assert found.asked == {"alpaca_eval": "in both orders twice"}
     # One pass is 20 calls in one order and 40 in both, not the 80 of the comparison.
     assert found.askings == {"one order": 20, "both orders": 40}
     place = runs / "given/eval"

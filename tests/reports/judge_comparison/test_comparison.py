@@ -22,7 +22,7 @@ from harness.stats import Draws, contrast, seed_noise
 from reports.judge_comparison.agreement import consistency, pair_agreement
 from reports.judge_comparison.annotations import annotation_panel
 from reports.judge_comparison.bias import OTHER_JUDGES, TRUTH
-from reports.judge_comparison.compare import compare_panel
+from reports.judge_comparison.compare import JudgeComparison, compare_panel
 from reports.judge_comparison.figures import cost_points
 from reports.judge_comparison.panel import (
     ITEM,
@@ -34,14 +34,14 @@ from reports.judge_comparison.panel import (
     judgment_frame,
 )
 from reports.judge_comparison.ranking import (
-    best_row,
-    check_conclusion,
+    OWN_TABLE,
+    differences,
     mean_scores,
     noise_of,
+    pair_tests,
     planned_comparisons,
     rank_correlation,
     ranking,
-    significance_signs,
     spearmans,
 )
 from reports.judge_comparison.reference import (
@@ -51,14 +51,20 @@ from reports.judge_comparison.reference import (
     leave_one_out,
     simulated_humans,
 )
+from reports.judge_comparison.run_panel import own_tests
 from reports.judge_comparison.tables import (
     comparison_tables,
+    conclusion_table,
     judges_table,
     rank_table,
     read_comparison,
+    summary_of,
     table5,
     write_comparison,
 )
+from reports.tables.summary import Comparison
+from reports.targets import TARGETS
+from tests.reports import world
 
 Call = tuple[str, str, object, str, float]
 
@@ -257,9 +263,6 @@ def test_ties_share_their_rank():
     """a 3, b 2, c 2, d 1: ranks 1 2 2 4."""
     scores = row_scores({"d": 1, "b": 2, "a": 3, "c": 2}, spread=0.0)
     assert {number.row: number.rank for number in ranking("m", "j", scores)} == {"a": 1, "b": 2, "c": 2, "d": 4}
-    assert best_row(scores) == "a"
-    assert best_row(row_scores({"a": 2, "b": 2}, spread=0.0)) is None
-    assert best_row(row_scores({"a": 2})) is None
 
 
 def test_planned_comparisons_are_those_of_the_tables():
@@ -281,7 +284,7 @@ def test_seeds_count_as_in_the_tables():
         return RowScore(Draws(seeds, seeds[:, None] + 1.2 * rng.normal(size=(3, 1000)), trained), 805)
 
     scores = {"dpo": score([41, 46, 54], True), "student": score([41.5, 42.0, 42.5], False)}
-    assert significance_signs(scores, [[("dpo", "student")]]) == {("dpo", "student"): 0}
+    assert not pair_tests(scores, [[("dpo", "student")]])["dpo", "student"].significant
     assert noise_of(scores) == seed_noise([score.draws for score in scores.values()])
     expected = contrast(scores["dpo"].draws, None, 805, noise_of(scores))
     dpo = next(score for score in ranking("m", "j", scores) if score.row == "dpo")
@@ -291,47 +294,137 @@ def test_seeds_count_as_in_the_tables():
 def test_what_the_tables_refuse_is_not_tested():
     """From fewer than 30 questions, or below 98% of them scored, nothing is tested."""
     values, family = {"a": 50.0, "s": 10.0}, [[("a", "s")]]
-    assert significance_signs(row_scores(values, questions=30), family) == {("a", "s"): 1}
-    assert significance_signs(row_scores(values, questions=29), family) == {}
-    assert significance_signs(row_scores(values, coverage=0.97), family) == {}
+    test = pair_tests(row_scores(values, questions=30), family)["a", "s"]
+    assert (test.delta, test.significant) == (40.0, True)
+    assert pair_tests(row_scores(values, questions=29), family) == {}
+    assert pair_tests(row_scores(values, coverage=0.97), family) == {}
 
 
 def test_many_pairs_can_be_significant():
     """400 replicates bound a bootstrap's p at 0.005; Holm over 45 pairs needs 0.0011 of the first."""
     scores = row_scores({str(n): 10.0 * n for n in range(10)})
-    signs = significance_signs(scores, planned_comparisons(list(scores), "", (), ""))
-    assert len(signs) == 45
-    assert set(signs.values()) == {-1}
+    tests = pair_tests(scores, planned_comparisons(list(scores), "", (), ""))
+    assert len(tests) == 45
+    assert all(test.significant and test.delta < 0 for test in tests.values())
+
+
+PLANNED = [[(row, "student") for row in "abcd"], [("d", row) for row in "abc"]]
+"""As in a run's tables: every row against the student, the focus row d against every other one."""
+
+
+def comparison_of(scores, own=None, judges=("first", "other")):
+    """Only the differences of a comparison, on a benchmark asked in both orders twice."""
+    numbers = differences("b.wr", scores, PLANNED, judges[0], own or {})
+    titles = {"a": "A", "b": "B", "c": "C", "d": "D", "student": "S", "b.wr": "WR"}
+    profiles = {judge: JudgeProfile("m") for judge in judges}
+    return JudgeComparison(
+        "run r", profiles, titles, {"b": True}, tuple(numbers), {"b": "in both orders twice"}, None, {}
+    )
+
+
+def table_rows(comparison):
+    """First cell, and every test as change, line below."""
+    return [[(cell.text, *cell.lines) for cell in row.cells] for row in conclusion_table(comparison).rows]
 
 
 def test_conclusions_are_confirmed_lost_or_reversed():
-    first_scores = row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5})
-    other_scores = row_scores({"student": 0, "a": 1, "b": 0.01, "c": -1}, seed=1)
-    planned = planned_comparisons(list(first_scores), "student", ("student",), "")
-    conclusion = check_conclusion("m", "other", "first", {"first": first_scores, "other": other_scores}, planned)
-    assert [conclusion.confirmed, conclusion.lost, conclusion.reversed] == [((row, "student"),) for row in "abc"]
-    assert (conclusion.verdict, conclusion.best) == ("does not hold", ("c", "a"))
-    assert conclusion.text({"a": "A", "student": "S"}) == (
-        "under other the conclusion does not hold: 1 of 3 significant differences confirmed, not significant: b > S, "
-        "reversed: c > S, best row A, not c."
+    """Errors are 0.1 each, so a difference of 0.01 is nothing and one of 1 is ten errors."""
+    first = row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5, "d": 0})
+    other = row_scores({"student": 0, "a": 1, "b": 0.01, "c": -1, "d": 0}, seed=1)
+    comparison = comparison_of({"first": first, "other": other})
+    verdicts = {
+        (found["other"].row, found["other"].against): found["other"].verdict for found in comparison.conclusions
+    }
+    # d lies below a, b and c under the first judge, as the student does.
+    assert verdicts == {(row, worse): verdict for worse in ("student", "d") for row, verdict in
+                        zip("abc", ("confirmed", "not significant", "reversed"), strict=True)}  # fmt: skip
+    (sentence,) = summary_of(comparison)
+    assert sentence == (
+        "Under other the conclusions do not hold: 2 of 6 significant differences confirmed; not significant: "
+        "B > S on WR, B > D on WR; reversed: C > S on WR, C > D on WR."
     )
-    alike = {"first": first_scores, "other": row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5}, seed=2)}
-    same_conclusion = check_conclusion("m", "other", "first", alike, planned)
-    assert same_conclusion.verdict == "holds"
-    assert "3 of 3 significant differences confirmed, best row the same (c)" in same_conclusion.text({})
+    alike = comparison_of(
+        {"first": first, "other": row_scores({"student": 0, "a": 1, "b": 1, "c": 1.5, "d": 0}, seed=2)}
+    )
+    assert summary_of(alike) == ["Under other the conclusions hold: 6 of 6 significant differences confirmed."]
+
+
+def test_a_conclusion_of_the_runs_own_table_is_checked_with_its_judge_asked_again():
+    """The table stars d > a with p = 0.0499; the first judge, asked again, sees a difference of half an error."""
+    again = row_scores({"student": 0, "a": 1.0, "d": 1.05})
+    other = row_scores({"student": 0, "a": 1, "d": 2}, seed=1)
+    tests = {pair: pair_tests(again, PLANNED)[pair] for pair in (("a", "student"), ("d", "student"))}
+    own = {**tests, ("d", "a"): Comparison(0.3, 0.01, 0.59, 0.0499, 0.0499)}
+    comparison = comparison_of({"first": again, "other": other}, own)
+    p = pair_tests(again, PLANNED)["d", "a"].p_holm
+    assert 0.5 < p < 1
+    assert "\n".join(summary_of(comparison)) == (
+        "Under first, asked again, the conclusions of the run's own table hold in part: 2 of 3 significant differences "
+        "confirmed; not significant: D > A on WR.\n"
+        "D > A on WR: significant in the run's own table (p = 0.0499), not when first is asked in both orders twice "
+        f"(p = {p:.2g}).\nUnder other the conclusions hold: 3 of 3 significant differences confirmed."
+    )
+    focus = table_rows(comparison)[-1]
+    assert focus[:2] == [("D > A", "WR"), ("+0.30 [0.01, 0.59]", "p = 0.0499, significant")]
+    assert focus[2][1] == f"p = {p:.2g}, not significant" and focus[3][1] == "p < 0.0001, confirmed"
+    titles = [column.title for column in conclusion_table(comparison).columns]
+    assert titles == ["Better > worse", "own table", "first, asked again", "other"]
+    records = {number.judge: (number.row, number.against, number.verdict) for number in comparison.select("difference")
+               if (number.row, number.against) == ("d", "a")}  # fmt: skip
+    assert records == {
+        OWN_TABLE: ("d", "a", "significant"), "first": ("d", "a", "not significant"), "other": ("d", "a", "confirmed")
+    }  # fmt: skip
+
+
+def test_the_runs_own_tests_are_those_that_its_table_stars():
+    """8 rows against the student and PAD-PPD against 7 others, in 5 columns: 75 pairs, with the table's signs."""
+    results = world.make()
+    table, tests = world.table_of(results), own_tests(results, TARGETS["table1"])
+    assert sum(map(len, tests.values())) == 75
+    marked = {
+        (row["id"], metric): shown.sign + shown.other_signs
+        for row, shown_row in zip(table.data["rows"], table.rows, strict=True)
+        for metric, shown in zip(tests, shown_row.cells[1:], strict=True)
+    }
+    for metric, by_pair in tests.items():
+        stars = {row for (row, base), test in by_pair.items() if base == "student" and test.significant}
+        assert stars == {row for (row, on), signs in marked.items() if on == metric and "*" in signs}
+        daggers = {row for (focus, row), test in by_pair.items() if row != "student" and test.significant}
+        assert daggers == {row for (row, on), signs in marked.items() if on == metric and set("†‡") & set(signs)}
+
+
+def test_a_difference_below_the_reference_puts_the_better_row_first():
+    """a is 3 below the student in the table; under the judge 1 above: reversed. Interval ends change with the sign."""
+    own = {("a", "student"): Comparison(-3.0, -4.0, -2.5, 0.001, 0.002)}
+    comparison = comparison_of({"first": row_scores({"student": 0, "a": 1})}, own, ("first",))
+    (own_cell, again) = table_rows(comparison)[0][1:]
+    assert table_rows(comparison)[0][0][0] == "S > A"
+    assert own_cell == ("+3.00 [2.50, 4.00]", "p = 0.002, significant")
+    assert again[0].startswith("-1.00 [") and again[1].endswith(", reversed")
+    assert "reversed when first is asked in both orders twice" in summary_of(comparison)[1]
+
+
+def test_what_only_the_first_judge_finds_is_a_conclusion_too():
+    own = {("a", "student"): Comparison(0.3, -0.1, 0.7, 0.1, 0.2)}
+    comparison = comparison_of({"first": row_scores({"student": 0, "a": 1})}, own, ("first",))
+    assert table_rows(comparison)[0][1] == ("+0.30 [-0.10, 0.70]", "p = 0.2, not significant")
+    (sentence,) = summary_of(comparison)
+    end = "significant when first is asked in both orders twice (p < 0.0001), not in the run's own table (p = 0.2)."
+    assert sentence == f"A > S on WR: {end}"
 
 
 def test_without_a_difference_there_is_no_conclusion():
     flat = row_scores({"student": 0, "a": 0}, spread=0.0)
-    conclusion = check_conclusion("m", "y", "x", {"x": flat, "y": flat}, [[("a", "student")]])
-    assert conclusion.verdict == "nothing to check"
-    assert "shows no significant difference" in conclusion.text({})
-    apart = {"x": row_scores({"a": 20}), "y": row_scores({"b": 20})}
-    assert check_conclusion("m", "y", "x", apart, [[("a", "b")]]).text({}).startswith("0 rows in common with y")
-    scores = {"x": row_scores({"a": 20}), "y": row_scores({"a": 20})}
-    assert check_conclusion("m", "y", "x", scores, []).text({}) == "1 row in common with y: too few to compare."
-    few = {judge: row_scores({"a": 20, "b": 10}, questions=3) for judge in "xy"}
-    assert "scored no two rows" in check_conclusion("m", "y", "x", few, [[("a", "b")]]).text({})
+    flat_judges = comparison_of({"first": flat, "other": flat})
+    assert summary_of(flat_judges) == ["No difference is significant under first: there is no conclusion to check."]
+    few = comparison_of({judge: row_scores({"a": 20, "student": 10}, questions=3) for judge in ("first", "other")})
+    assert summary_of(few) == ["No difference of two rows could be tested: too few questions or verdicts."]
+
+
+def test_a_pair_that_a_judge_did_not_score_is_not_tested():
+    apart = comparison_of({"first": row_scores({"student": 0, "a": 1}), "other": row_scores({"student": 0})})
+    assert table_rows(apart)[0][2] == ("-", "not tested")
+    assert "0 of 1 significant difference confirmed; not tested: A > S on" in summary_of(apart)[0]
 
 
 def annotated(baselines, judges=("x", "y"), questions=40):
@@ -350,8 +443,8 @@ def test_each_baseline_has_a_ranking():
     scores = {number.row: number.value for number in one_baseline.select("score", on="b.wr", judge="x")}
     assert scores == pytest.approx({"b": 85.0, "a": 15.0})
     two = compare_panel(panel(annotated("BC")), replicates=200).conclusions
-    assert [(number.metric, number.confirmed) for number in two] == [
-        (f"b.wr against {baseline}", (("b", "a"),)) for baseline in "BC"
+    assert [(found["y"].on, found["y"].row, found["y"].against, found["y"].verdict) for found in two] == [
+        (f"b.wr against {baseline}", "b", "a", "confirmed") for baseline in "BC"
     ]
 
 
@@ -361,7 +454,7 @@ def test_a_first_judge_without_verdicts_is_not_replaced():
         (judge, row, question, "", verdict) for judge, row, question, _, verdict in annotated("B") if row != "B"
     ]
     comparison = compare_panel(panel([*silent, *judged_calls], judges=("first", "x", "y")), replicates=200)
-    assert comparison.conclusions == ()
+    assert comparison.conclusions == []
     assert any(note.startswith("first gave no verdict on b.wr") for note in comparison.notes)
 
 
@@ -369,7 +462,7 @@ def test_one_question_shows_nothing():
     """All verdicts of one question agree in every resample: no interval, no test."""
     comparison = compare_panel(panel([(j, r, 0, "", float(r == "a")) for r in "ab" for j in "xy"]), replicates=200)
     assert {number.low for number in comparison.select("score", "rank correlation", "accuracy")} == {None}
-    assert comparison.conclusions[0].verdict == "nothing to check"
+    assert comparison.conclusions == []
 
 
 def people(votes):
