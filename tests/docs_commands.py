@@ -98,8 +98,9 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
             Step(
                 "distilbench compare-judges --run pocket "
                 '--judges "main,noisy={kind: pocket, noise: 3.0, grade_noise: 2, seed: 1}"',
-                shows=["agrees with the truth", "Cohen's kappa"],
+                shows=["agrees with the truth", "Cohen's kappa", "Do the conclusions hold under every judge?"],
             ),
+            Step("distilbench report table1 --run pocket/noisy", shows=["Table 1"]),
             Step(
                 "distilbench compare-judges --run smollm2 --judges main,gpt-4.1-2025-04-14 --plan",
                 instead={"smollm2": "pocket", "main,gpt-4.1-2025-04-14": HOSTED_AFTER_MAIN},
@@ -182,7 +183,7 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
             Step(
                 "distilbench compare-judges --run tour "
                 '--judges "main,noisy={kind: pocket, noise: 3.0, grade_noise: 2, seed: 1}"',
-                shows=["AlpacaEval 2 WR (%) by judge", "Rank. value [95%]"],
+                shows=["Under main, asked again", "Do the conclusions hold under every judge?"],
             ),
         ],
         [

@@ -21,7 +21,7 @@ from reports.page.page import Frame, page
 from reports.page.widgets import Section, render, slug
 from results.run.find import find_run, run_names
 from results.run.progress import newest_progress
-from results.run.record import Run, check_runs, read_run, recorded_targets
+from results.run.record import Run, check_runs, read_run, recorded_targets, runs_of
 from results.store.store import ArtifactStore
 
 REPLIES = 3  # newest replies of judges on a live page
@@ -47,7 +47,7 @@ class ViewedRun:
 
     @property
     def ledger(self) -> Path:
-        return self.folder.parent / "ledger.sqlite"
+        return runs_of(self.folder) / "ledger.sqlite"
 
     def records(self) -> dict[str, Run]:
         """Read anew once they have changed: a live page asks every second, for the price of every stage."""
@@ -58,7 +58,7 @@ class ViewedRun:
         return self._records[1]
 
     def finished(self) -> FinishedRun:
-        store = ArtifactStore(self.folder.parent / "store", sweep=False)
+        store = ArtifactStore(runs_of(self.folder) / "store", sweep=False)
         return FinishedRun(self.folder, store, self.records())
 
     def about(self) -> tuple[str, str]:
@@ -87,7 +87,7 @@ class ViewedRun:
             registry = load_registry(self.plugins)
             self._live = LiveRun(
                 self.folder,
-                ArtifactStore(self.folder.parent / "store", sweep=False),
+                ArtifactStore(runs_of(self.folder) / "store", sweep=False),
                 partial(self._price, registry),
                 partial(self._question, registry),
                 self._calls,
@@ -124,7 +124,7 @@ class ViewedRun:
     def _stamp(self) -> object:
         """Changes when the page would: the records name all scores, and an unfinished run gets more of them."""
         files = [*self.folder.glob("*/run.json"), *self.folder.glob("*/judges/*.json"), *search_files(self.folder)]
-        return stamp_of([*files, *(self.folder.parent / "store" / "score").glob("??")])
+        return stamp_of([*files, *(runs_of(self.folder) / "store" / "score").glob("??")])
 
     def _price(self, registry: Registry, benchmark: str, read: int, written: int) -> float | None:
         for record in self.records().values():
@@ -198,7 +198,7 @@ class Library:
             return {run.name: run for run in self._viewed.values()}
 
     def _place(self, folder: Path) -> str:
-        return "" if folder.parent == Path("runs").absolute() else str(folder.parent)
+        return "" if runs_of(folder) == Path("runs").absolute() else str(runs_of(folder))
 
     def run(self, name: str) -> ViewedRun:
         runs = self.all()

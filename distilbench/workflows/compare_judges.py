@@ -1,6 +1,7 @@
 """Compare judges: other judges on the answers of a finished run, or annotations made elsewhere.
 
-A judge pass is a run (``runs/NAME/TARGET/judges/JUDGE/run.json``): rows, seeds and answers of another, its own judge.
+A judge pass is a run in ``runs/NAME/TARGET/judges/JUDGE``, of the same target: rows, seeds and answers of another, its
+own judge.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.execute import execute
-from distilbench.workflows.finished_run import JUDGES, load
+from distilbench.workflows.finished_run import load
 from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.specs import judge_entry
 from harness.contracts.benchmark import ConfiguredBenchmark, against
@@ -30,7 +31,7 @@ from harness.stages.kinds.judge import judge_stage
 from harness.text import times
 from reports.targets import EVAL, TARGETS
 from results.run.lineage import ArtifactMarker, Lineage, ScoreSource
-from results.run.record import Run, read_run
+from results.run.record import JUDGES, Run, read_run
 from results.run.results import Results, read_results
 from results.store.locks import write_atomic
 from results.store.store import ArtifactStore
@@ -138,7 +139,8 @@ def compare_judges(
     if errors:
         reason = next(iter(errors.values())).strip().splitlines()[-1]
         raise UserError(f"a judge gave no complete result: {reason}")
-    passes = {name: read_results(judged_run.folder / JUDGES / name / "run.json", judged_run.store) for name in plans}
+    records = {name: work.record(target) for target, name in zip(work.plans, plans, strict=True)}
+    passes = {name: read_results(record, judged_run.store) for name, record in records.items()}
     profiles = {name: _profile(plan, name, judged_run, own_rows.get(name)) for name, plan in plans.items()}
     target, notes = TARGETS.get(judged_run.folder.name, EVAL), _changed_options(work.first, judged_run.run)
     panel = run_panel(judged_run.results, passes, profiles, benchmarks, judged_run.store, target, notes)
@@ -228,7 +230,8 @@ def _plan(judged_run: JudgedRun, judges: Sequence[str], options: ComparisonOptio
     titles, plans = {row.id: row.title for row in judged_run.run.rows}, {}
     for name, entry in judge_entries(judges, judged_run.run, judged_run.registry).items():
         planner = RejudgingPlanner(_pass_recipe(judged_run, name, entry, names, options), judged_run)
-        plans[f"{judged_run.folder.name}/{JUDGES}/{name}"] = plan_rows(planner, list(titles), titles)
+        target = judged_run.folder.name
+        plans[f"{target}/{JUDGES}/{name}/{target}"] = plan_rows(planner, list(titles), titles)
     work = WorkPlan(plans, Path(options.get("runs", "runs")), tuple(options.get("plugins", ())))
     max_cost, dollars = options.get("max_cost"), work.cost(work.pending_stages).dollars
     if max_cost is not None and dollars is not None and dollars > max_cost:  # each pass alone may be cheap enough
@@ -239,6 +242,8 @@ def _plan(judged_run: JudgedRun, judges: Sequence[str], options: ComparisonOptio
 def _judged_run(run: str, options: ComparisonOptions) -> JudgedRun:
     runs = Path(options.get("runs", "runs"))
     finished_run, registry = load(run, runs=runs), load_registry(options.get("plugins", ()))
+    if finished_run.folder.parent.name == JUDGES:
+        raise UserError(f"{run} is a judge's run on the answers of another one: name that one.")
     return JudgedRun(finished_run.folder / finished_run.choose(), finished_run.results(), finished_run.store, registry)
 
 
@@ -382,6 +387,6 @@ def judge_entries(texts: Sequence[str], run: Run, registry: Registry) -> dict[st
 
 def judge_names(folder: Path, store: ArtifactStore) -> dict[str, str]:
     """Key of every judge artifact of the passes in ``runs/NAME/TARGET`` to the judge's name; empty without any."""
-    lineage, files = Lineage(store), sorted((folder / JUDGES).glob("*/run.json"))
-    passes = {file.parent.name: lineage.sources(read_run(file)).values() for file in files}
+    lineage, files = Lineage(store), sorted((folder / JUDGES).glob("*/*/run.json"))
+    passes = {file.parts[-3]: lineage.sources(read_run(file)).values() for file in files}
     return {source.judgments.key: name for name, sources in passes.items() for source in sources}

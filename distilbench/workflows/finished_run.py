@@ -15,7 +15,7 @@ from reports.targets import find_target
 from reports.write import make_table, write_table
 from results.run.find import RUNS, find_run
 from results.run.lineage import Lineage, ScoreSource
-from results.run.record import Run, read_run, recorded_targets
+from results.run.record import JUDGES, Run, read_run, recorded_targets, runs_of
 from results.run.results import Results, join
 from results.store.store import ArtifactStore
 
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from harness.run.scheduler import RunOutcome
     from harness.types import Reply
     from reports.tables.table import Table
-
-JUDGES = "judges"  # under runs/NAME/TARGET: the runs and files of a comparison of judges on its answers
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +72,7 @@ class FinishedRun:
     @property
     def ledger(self) -> Path:
         """The file of all requests to judges and their replies, for all runs of a folder."""
-        return self.folder.parent / "ledger.sqlite"
+        return runs_of(self.folder) / "ledger.sqlite"
 
     @cached_property
     def lineage(self) -> Lineage:
@@ -243,4 +241,4 @@ def load(
             names = ", ".join(recorded)
             raise UserError(f"{place} has {names}, but not {name}: run it first (distilbench reproduce {name}).")
     records = {name: read_run(place / name / "run.json") for name in targets}
-    return FinishedRun(place, ArtifactStore(place.parent / "store"), records, out=out)
+    return FinishedRun(place, ArtifactStore(runs_of(place) / "store"), records, out=out)

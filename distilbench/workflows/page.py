@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.compare_judges import judge_names
-from distilbench.workflows.finished_run import JUDGES, FinishedRun
+from distilbench.workflows.finished_run import FinishedRun
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
@@ -31,7 +31,7 @@ from reports.page.widgets import Section, figure, visible, warning
 from reports.page.widgets import table as table_html
 from reports.tables.search import trials_table
 from reports.targets import SEARCH
-from results.run.record import Run, recorded_targets
+from results.run.record import JUDGES, Run, recorded_targets
 from results.store.locks import write_atomic
 
 NOUNS = {"turns": "question", "baseline": "answer of the baseline", "reference": "reference"}

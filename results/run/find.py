@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from harness.errors import UserError, near
 from harness.recipe.yaml_source import read_source, shipped_recipes
-from results.run.record import check_runs, has_record
+from results.run.record import JUDGES, check_runs, has_record, recorded_targets
 
 RUNS = Path("runs")
 
@@ -25,8 +25,9 @@ class RunPlace(NamedTuple):
 
 
 def find_run(words: str | Path, runs: Path = RUNS, is_run: Callable[[Path], bool] = has_record) -> RunPlace:
-    """A run by its name under ``runs`` (``pocket``, ``pocket/table1``), the path of its folder, or its recipe (a
-    shipped name, a YAML file). Raises UserError with the nearest name and the runs that there are."""
+    """A run by its name under ``runs`` (``pocket``, ``pocket/table1``; judged again: ``pocket/JUDGE``), the path of its
+    folder, or its recipe (a shipped name, a YAML file). Raises UserError with the nearest name and the runs that there
+    are."""
     check_runs(runs)
     text = str(words)
     # A run can be read when its recipe is gone, and a plain name is that of a run: the folder called so comes second.
@@ -36,6 +37,10 @@ def find_run(words: str | Path, runs: Path = RUNS, is_run: Callable[[Path], bool
         if (folder / "run.json").is_file():
             return RunPlace(folder.parent, folder.name)
         if is_run(folder):
+            return RunPlace(folder, None)
+    name, _, judge = text.partition("/")
+    for target in recorded_targets(runs / name) if judge else ():
+        if is_run(folder := runs / name / target / JUDGES / judge):
             return RunPlace(folder, None)
     if text in shipped_recipes() or Path(text).suffix in (".yaml", ".yml"):
         folder = runs / str(read_source(text).tree["name"])

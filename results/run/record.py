@@ -22,6 +22,7 @@ from results.store.locks import write_atomic
 
 FORMAT = 1
 BY_RULE = "by rule"  # judge of a benchmark that no model judges
+JUDGES = "judges"  # under runs/NAME/TARGET: the files of a comparison of judges, and in JUDGE a run for each
 FAILED = "failed: "  # opens the reason of a cell that waits for a stage that failed
 
 
@@ -100,6 +101,11 @@ def check_runs(runs: Path) -> None:
 
 def recorded_targets(folder: Path) -> list[str]:
     return sorted(file.parent.name for file in folder.glob("*/run.json"))
+
+
+def runs_of(folder: Path) -> Path:
+    """Where a run's store and ledger are: above ``runs/NAME``, or above the run whose answers were judged again."""
+    return folder.absolute().parents[3] if folder.parent.name == JUDGES else folder.parent
 
 
 def has_record(folder: Path) -> bool:

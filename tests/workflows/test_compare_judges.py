@@ -17,8 +17,10 @@ from distilbench.cli import main
 from distilbench.cli.compare_judges import own_rows, split_judges
 from distilbench.cli.plan import show_plan
 from distilbench.plugins import load_registry
+from distilbench.viewing.library import Library
 from distilbench.workflows.compare_judges import judge_entries, judge_names, stored_calls
 from distilbench.workflows.page import judges_of
+from distilbench.workflows.verify import explain, verify
 from harness.errors import UserError
 from harness.pocket.answers import graded_answer
 from harness.records import write_records
@@ -89,6 +91,20 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: py
     # The page reads the stored comparison, and knows the judges of the passes by their names.
     assert judges_of(place) is not None
     assert set(judge_names(place, ArtifactStore(runs / "store")).values()) == {"main", "biased"}
+    # A judge's run is read as any other, by a plain word: same rows, its own verdicts.
+    biased = distilbench.report("eval", "given/biased", runs=runs, min_coverage=0.0)
+    assert biased.folder == place / "judges/biased" and (biased.folder / "report/eval.md").is_file()
+    scores = {number.row: number.value for number in found.select("score", on="alpaca_eval.wr", judge="biased")}
+    frame = biased.frame()
+    assert dict(frame[frame["metric"] == "alpaca_eval.wr"].set_index("row")["value"]) == pytest.approx(scores)
+    verified = verify(biased.folder)
+    assert verified.problems == [] and verified.judgments == 80 and verified.without_reply == 0
+    (origin, *_) = explain(biased.folder, "eval", "weak", "alpaca_eval.wr")
+    assert origin.lines
+    (viewed,) = Library(runs, ["given/biased"]).all().values()
+    assert viewed.ledger == runs.absolute() / "ledger.sqlite" and "weak" in viewed.report_page([])
+    with pytest.raises(UserError, match="given/biased is a judge's run on the answers of another one"):
+        distilbench.compare_judges("given/biased", ["main"], runs=runs)
 
 
 def test_lost_judgments_of_a_pass_are_made_again_and_lost_answers_have_a_remedy(runs: Path, tmp_path: Path) -> None:
