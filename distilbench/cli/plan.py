@@ -164,7 +164,8 @@ def show_power(work: WorkPlan, target: str, columns: Sequence[ColumnPower]) -> N
     rows = []
     for column in columns:
         metric = column.metric
-        change = "none" if column.change is None else f"{column.change:.{metric.digits}f}"
+        change = "?" if column.is_unknown else "none"
+        change = change if column.change is None else f"{column.change:.{metric.digits}f}"
         rows.append((f"{metric.group} {metric.title}", f"{column.questions:,}", change, column.basis))
     show_table(("column", "questions", "change", "variance"), rows, left=("column", "variance"))
     if seeds == 1:
@@ -172,6 +173,9 @@ def show_power(work: WorkPlan, target: str, columns: Sequence[ColumnPower]) -> N
     elif not all(column.knows_seeds for column in columns):
         remedy = "take it from a run of several seeds (--pilot RUN) or state it (--spread METRIC=SD/SD_OF_SEEDS)"
         say(f"without the variance of training seeds, which is unknown: {remedy}")
+    if unknown := [column.metric.id for column in columns if column.is_unknown]:
+        remedy = "a short run measures it (--pilot RUN), or state a guess"
+        say(f"?: the variance of {', '.join(unknown)} is not known: {remedy} (--spread {unknown[0]}=SD)")
     if any(column.basis.startswith("assumed") for column in columns):
         say("some variances are assumed, not measured: even a short run is a better source (--pilot RUN)")
 

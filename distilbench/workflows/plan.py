@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from harness.recipe.yaml_source import Override
 
 ALL = "all"  # among ``methods``: every row of the recipe, and every method that is known
-_STATED = re.compile(r"([\w.]+)=([0-9]+(?:\.[0-9]+)?)(?:/([0-9]+(?:\.[0-9]+)?))?")
+_STATED = re.compile(r"([\w.-]+)=([0-9]+(?:\.[0-9]+)?)(?:/([0-9]+(?:\.[0-9]+)?))?")
 SHORTCUTS = {"baseline": "baseline", "max_cost": "ask.max_cost", "executor": "compute.executor"}
 
 
@@ -211,7 +211,7 @@ def rows_of(target: Target, recipe: Recipe, selection: Sequence[str]) -> list[st
 
 @dataclass(frozen=True)
 class ColumnPower:
-    """``change``: at 80% power, in the metric's unit; ``None``: none of its scale, or no variance is known."""
+    """``change``: at 80% power, in the metric's unit; ``None``: none of its scale, or ``is_unknown``."""
 
     metric: Metric
     questions: int
@@ -220,6 +220,8 @@ class ColumnPower:
     """Where the variances come from, in words."""
     knows_seeds: bool
     """Whether the variance of training seeds is in it."""
+    is_unknown: bool = False
+    """Whether no variance is known at all."""
 
 
 def _read_spreads(spreads: Iterable[str], work: WorkPlan) -> dict[str, Variances]:
@@ -286,4 +288,5 @@ def _columns(
         limits = scale(metric)
         if change is not None and limits is not None and change > limits[1] - limits[0]:
             change = None
-        yield ColumnPower(metric, questions, change, basis, all(row.seed is not None for row in variances))
+        knows_seeds = all(row.seed is not None for row in variances)
+        yield ColumnPower(metric, questions, change, basis, knows_seeds, is_unknown=not variances)

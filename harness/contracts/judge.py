@@ -140,6 +140,10 @@ class JudgeKind(ABC, Generic[C]):
         """Sentences that a plan shows about these options."""
         return ()
 
+    def objection(self, config: C, request: Request) -> str:
+        """Why no verdict can come of such a request, whatever the answers in it; empty: one may."""
+        return ""
+
     def length_words(self, config: C) -> float | None:
         """For a rule with stated biases: the difference in words at which its length bias reaches tanh 1."""
         return None

@@ -16,7 +16,7 @@ from harness.pocket.world import pocket_questions
 from harness.text import format_count
 from harness.types import Answer, Message, Question, Reply, Request, Response, Score, Verdict
 from judges.benchmarks.answer_files import Row, with_baseline
-from judges.benchmarks.judge_prompt import PromptTemplate, load_prompt, text_hash
+from judges.benchmarks.judge_prompt import PromptTemplate, check_references, load_prompt, text_hash
 from judges.benchmarks.pocket_prompts import PROMPT_TEXTS
 
 # Draws from the model's own distribution: a greedy student shows little of what preferences change.
@@ -115,9 +115,11 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
         return "" if self.own_prompt(config) is None else "by a judge prompt of one's own"
 
     def questions(self, config: C) -> list[Question]:
-        self.own_prompt(config)  # its mistakes must show when a plan is made
+        prompt = self.own_prompt(config)  # its mistakes must show when a plan is made
         # The same questions for all columns of one entry, whatever a recipe calls them.
         questions = limit_questions(self.sets[config.questions].load(config), self.kind or self.name, config.limit)
+        if prompt is not None:
+            check_references(prompt, questions, f"{self.name}.judge_prompt")
         baseline = getattr(config, "baseline", None)
         return questions if baseline is None else with_baseline(questions, baseline, self.name, self.read_answer)
 

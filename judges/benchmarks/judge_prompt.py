@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import UserError, near
+from harness.text import format_count
 from harness.types import Message, Question
 
 _PLACE = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}|\{([A-Za-z_]\w*)\}")
@@ -135,6 +136,16 @@ def reference_of(question: Question, turn: int) -> str:
     if len(question.turns) > 1 and len(question.reference) == len(question.turns):
         return question.reference[turn]
     return "\n".join(question.reference)
+
+
+def check_references(prompt: PromptTemplate, questions: Sequence[Question], owner: str) -> None:
+    """Raises UserError where the prompt shows reference answers and some question has none."""
+    lacking = [question.id for question in questions if not question.reference]
+    if "reference" in prompt.names and lacking:
+        raise UserError(
+            f"{owner} shows {{reference}}, and {format_count(len(lacking), 'question')} of {len(questions)} have none "
+            f"(first: {lacking[0]})."
+        )
 
 
 GRADE_PLACES: Final = ("question", "answer", "reference", CONVERSATION, "low", "high")

@@ -58,7 +58,7 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
             found |= {place: row[0] for place, row in zip(places, rows, strict=True)}
         replies = [found[place] for place in range(len(requests))]
         self.responses.extend(replies)
-        stops = [tuple(request.args[1].get("until", ())) for request in requests]
+        stops = [stops_of(request.args[1]) for request in requests]
         return [cut_at_stop(reply.text, stop) for reply, stop in zip(replies, stops, strict=True)]
 
     def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
@@ -89,6 +89,12 @@ class ChatLM(LM):  # type: ignore[misc]  # lm-eval ships no types
 
     def loglikelihood_rolling(self, requests: list[Any]) -> list[float]:
         raise NotImplementedError(_ROLLING)
+
+
+def stops_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Stop strings of a request; a task file may state one as a text."""
+    until = settings.get("until") or ()
+    return (until,) if isinstance(until, str) else tuple(until)
 
 
 def _plain(text: str) -> Messages:

@@ -48,6 +48,8 @@ FENCES: Final = {
 # The length says where a text ends, whatever it holds; the digest shows that it was not changed.
 _OPEN = re.compile(r"<<(question|reference|answer|m|M|A|B) ([12]) : ([0-9]{1,9}) characters : ([0-9a-f]{12})>>\n")
 
+_SCALE = re.compile(r"a grade from ([0-9]{1,6}) \(worst\) to ([0-9]{1,6}) \(best\)")
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -66,6 +68,7 @@ class Grade:
     turns: tuple[str, ...]
     answers: tuple[str, ...]
     references: tuple[str, ...]
+    scale: tuple[int, int] = (1, 10)
 
 
 def _fence(name: str, turn: int, text: str) -> str:
@@ -98,7 +101,7 @@ def pair_label(turns: Sequence[str], first: Sequence[str], second: Sequence[str]
 
 
 def grade_close(low: int, high: int) -> str:
-    """How a grade is asked for on a scale from ``low`` to ``high``. The pocket judge knows 1 to 10."""
+    """How a grade is asked for on a scale from ``low`` to ``high``."""
     text = PROMPT_TEXTS["grade"][2].replace("from 1 (worst) to 10 (best)", f"from {low} (worst) to {high} (best)")
     return text.replace("[[5]]", f"[[{(low + high) // 2}]]")
 
@@ -121,11 +124,14 @@ def read_prompt(messages: Sequence[Mapping[str, str]]) -> Pair | Grade | None:
             texts[opening[1]].append(text)
             position = opening.start() + len(_fence(opening[1], int(opening[2]), text))
         turns, first, second = (tuple(column) for column in texts.values())
+        stated = _SCALE.search(content, position) if kind == "grade" else None
+        scale = (int(stated[1]), int(stated[2])) if stated else (1, 10)
+        close = grade_close(*scale) if kind == "grade" else ""
         # The prompt written anew must be the text itself: a changed length, digest, order or end shows here.
         try:
-            is_same = _messages(kind, turns, first, second)[1]["content"] == content
+            is_same = _messages(kind, turns, first, second, close=close)[1]["content"] == content
         except ValueError:
             is_same = False
         if is_same:
-            return Grade(turns, second, first) if kind == "grade" else Pair(kind, turns, first, second)
+            return Grade(turns, second, first, scale) if kind == "grade" else Pair(kind, turns, first, second)
     return None

@@ -18,8 +18,11 @@ LITTLE_MASS: Final = 0.5  # below it a verdict is flagged
 _SHOWN_TOKENS: Final = 5
 _LONGEST: Final = 50_000  # characters of a reply that a pattern sees, its end: some patterns take quadratic time
 _MOST_OBJECTS: Final = 200
-_BRACKETS: Final = re.compile(r"\[\[\s*([^\[\]\n]{1,40}?)\s*\]\]")
-_NUMBER: Final = re.compile(r"[-+]?(?:\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(?:\s*/\s*\d{1,15}(?:\.\d{1,15})?)?")
+LONGEST_LABEL: Final = 40
+_BRACKETS: Final = re.compile(rf"\[\[\s*([^\[\]\n]{{1,{LONGEST_LABEL}}}?)\s*\]\]")
+_NUMBER: Final = re.compile(
+    r"([-+]?(?:\d{1,15}(?:\.\d{0,15})?|\.\d{1,15}))(?:\s*(?:/|out of)\s*(\d{1,15}(?:\.\d{1,15})?))?", re.IGNORECASE
+)
 SEVERAL: Final = "last-label"
 """Flag of a verdict that is the last of several different ones."""
 
@@ -39,6 +42,11 @@ def last_of(texts: list[str], read: Read, noun: str) -> Verdict:
     return Verdict(None, f"no {noun} in the reply" if not texts else f"{shorten(texts[-1])} is no verdict")
 
 
+def is_label(text: str) -> bool:
+    """Whether it can be read in double brackets."""
+    return _BRACKETS.fullmatch(f"[[{text}]]") is not None
+
+
 def read_brackets(reply: Reply, read: Read) -> Verdict:
     return last_of(_BRACKETS.findall(reply.text[-_LONGEST:]), read, "[[label]]")
 
@@ -47,8 +55,8 @@ def find_pattern(text: str, pattern: str) -> list[str]:
     """Group ``verdict`` of each match, else its first group, else all of it."""
     compiled = re.compile(pattern)
     group: str | int = "verdict" if "verdict" in compiled.groupindex else min(compiled.groups, 1)
-    matches = compiled.finditer(text[-_LONGEST:])
-    return [str(match[group]).strip() for match in matches if match[group] is not None]
+    found = (str(match[group] or "").strip() for match in compiled.finditer(text[-_LONGEST:]))
+    return [text for text in found if text]  # a pattern such as [A-D]* matches nothing at the end of every text
 
 
 def read_pattern(reply: Reply, pattern: str, read: Read) -> Verdict:
@@ -58,7 +66,12 @@ def read_pattern(reply: Reply, pattern: str, read: Read) -> Verdict:
 def find_json(text: str, key: str) -> list[str]:
     """The texts and numbers under ``key`` in the JSON objects of a text."""
     values = [value for found in _objects(text[-_LONGEST:]) if (value := _under(found, key)) is not None]
-    return [str(value) for value in values if not isinstance(value, bool | dict | list)]
+    return [plain_text(value) for value in values if not isinstance(value, bool | dict | list)]
+
+
+def plain_text(value: object) -> str:
+    """A text or number as text: 4 for 4.0, which some programs write for it."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def read_json(reply: Reply, key: str, read: Read) -> Verdict:
@@ -68,7 +81,7 @@ def read_json(reply: Reply, key: str, read: Read) -> Verdict:
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     decoder, end, tries = json.JSONDecoder(), 0, 0
-    for match in re.finditer(r"\{", text):
+    for match in re.finditer(r"\{(?=\s*[\"}])", text):  # not the braces of code and of formulas
         if match.start() < end:
             continue
         tries += 1
@@ -127,9 +140,10 @@ def read_tokens(reply: Reply, values: Mapping[str, float]) -> Verdict:
     return Verdict(None, f"{finding}; {remedy}", ("no-mass",))
 
 
-def number_of_reply(text: str) -> float | None:
-    """A number as judges write it: ``4``, ``4.5``, ``4/5`` (the first number), ``4 out of 5``."""
+def number_of_reply(text: str, top: float | None = None) -> float | None:
+    """A number as judges write it: ``4``, ``4.5``, ``4/5``, ``4 out of 5``. ``top``: the only whole that it may be
+    out of; 4/5 is no grade from 1 to 10."""
     match = _NUMBER.fullmatch(text.strip().strip("*_` ").removesuffix("."))
-    if match is None:
+    if match is None or (match[2] and top is not None and float(match[2]) != top):
         return None
-    return float(match[0].partition("/")[0])
+    return float(match[1])

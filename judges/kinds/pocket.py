@@ -24,7 +24,7 @@ from harness.contracts.options import NotNegative, Positive, Seed, Signed, optio
 from harness.models.backends import load_model
 from harness.models.checkpoint import resolve
 from harness.pocket.scorer import score
-from harness.pocket.tasks import UnknownInstruction
+from harness.pocket.tasks import UnknownInstruction, recognise
 from harness.types import Json, Message, Reply, Request, Response
 from judges.benchmarks.pocket_prompts import Grade, Pair, read_prompt
 from judges.ledger.ledger import request_key
@@ -61,7 +61,8 @@ class PocketConfig:
     much: NotNegative = 3.0
     """Labels: log-odds beyond which one is much better, ``[[A>>B]]``."""
     grade_noise: NotNegative = 0.7
-    """Standard deviation of the Gaussian noise on a grade from 1 to 10, before rounding."""
+    """Standard deviation of the Gaussian noise on a grade from 1 to 10, before rounding; on another scale as much of
+    its width."""
     seed: Seed = 0
     """Of the noise. The same request always gets the same reply; another repeat index or seed another draw. Judges with
     one seed share their draws, whatever else they differ in: give those that are compared seeds of their own."""
@@ -143,9 +144,11 @@ class PocketJudge:
 
     def _grade(self, prompt: Grade, rng: random.Random) -> str:
         conversation = _conversations(prompt.turns, prompt.answers)[-1]
-        value = 1.0 + 9.0 * score(conversation, prompt.answers[-1]) + self.config.grade_noise * rng.gauss(0.0, 1.0)
-        grade = min(10, max(1, round(value)))
-        words = "good" if grade >= 8 else "mixed" if grade >= 4 else "poor"
+        low, high = prompt.scale
+        width = high - low
+        noise = self.config.grade_noise * (width / 9) * rng.gauss(0.0, 1.0)
+        grade = min(high, max(low, round(low + width * score(conversation, prompt.answers[-1]) + noise)))
+        words = "good" if grade - low >= 7 / 9 * width else "mixed" if grade - low >= 3 / 9 * width else "poor"
         return f"The reply is {words} in content and form. [[{grade}]]"
 
 
@@ -206,6 +209,16 @@ class PocketKind(JudgeKind[PocketConfig]):
 
     def price(self, config: PocketConfig, prompt_tokens: int, completion_tokens: int) -> float:
         return 0.0
+
+    def objection(self, config: PocketConfig, request: Request) -> str:
+        prompt = read_prompt(request.messages)
+        if prompt is None:
+            return "the pocket judge reads distilbench's own judge prompts alone"
+        try:
+            recognise([{"role": "user", "content": prompt.turns[0]}])
+        except UnknownInstruction:
+            return "the pocket judge knows tasks of the pocket world alone"
+        return ""
 
     def length_words(self, config: PocketConfig) -> float:
         return float(config.length_scale)

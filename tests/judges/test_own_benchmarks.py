@@ -76,7 +76,10 @@ def test_one_set_of_questions_in_every_form_is_the_same_questions(tmp_path: Path
     forms += [str(tmp_path / name) for name in ("q.json", "q.csv", "q.tsv", "q.parquet")]
     for form in forms:
         assert column("pairwise", questions=form).questions == expected, form
-    assert [q.reference for q in column("choice", questions=forms[2]).questions] == [("A",), ("B",)]
+    assert [q.reference for q in column("choice", questions=forms[2], reference_is="text").questions] == [
+        ("A",),
+        ("B",),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,9 @@ def test_one_set_of_questions_in_every_form_is_the_same_questions(tmp_path: Path
         ({"instruction": "a?", "input": "b", "output": "c"}, ("a?\n\nb",)),
         ({"turns": ["a?", "b?"]}, ("a?", "b?")),
         ({"messages": [{"role": "user", "content": "a?"}, {"role": "user", "content": "b?"}]}, ("a?", "b?")),
+        ({"question": "a?", "instruction": "b?", "input": "c"}, ("a?",)),  # the input belongs to the instruction
+        ({"question": None, "prompt": "a?"}, ("a?",)),
+        ({"question": math.nan, "prompt": "a?", "id": math.nan}, ("a?",)),  # as pandas writes an empty cell
         ({"question": "[1, 2]"}, ("[1, 2]",)),  # in JSON, text that looks like a list is text
         ({"question": "{question} {{ 7*7 }} {% raw %}"}, ("{question} {{ 7*7 }} {% raw %}",)),
     ],
@@ -139,8 +145,11 @@ def test_fields_are_mapped_and_a_wrong_name_is_told(tmp_path: Path) -> None:
     assert column("exact", questions=file, fields={"question": "q", "reference": "gold.text.1"}).questions[
         0
     ].reference == ("y",)
-    with pytest.raises(UserError, match="'golf', which is not there; did you mean 'gold'"):
+    with pytest.raises(UserError, match="'golf', which no row has; did you mean 'gold'"):
         column("exact", questions=file, fields={"question": "q", "reference": "golf"})
+    (tmp_path / "gap.csv").write_text("q,topic\na?,sums\nb?,\n", encoding="utf-8")
+    gap = column("rating", questions=str(tmp_path / "gap.csv"), fields={"question": "q", "category": "topic"})
+    assert [question.category for question in gap.questions] == ["sums", ""]
     assert "fields: questoin is no field of questions; did you mean question" in mistakes(
         "exact", fields={"questoin": "q"}
     )
@@ -217,6 +226,10 @@ def test_a_prompt_must_show_what_several_turns_and_references_need(tmp_path: Pat
         ({}, "Good. [[4]]", 4.0),
         ({}, "[[2]] no, rather [[ 4.5 ]]", 4.5),
         ({}, "[[4/5]]", 4.0),
+        ({}, "[[4 out of 5]]", 4.0),
+        ({}, "[[4/10]]", "'4/10' is no verdict"),  # another scale
+        ({"parse": "regex", "pattern": r"\d*"}, "Score: 3!", 3.0),  # it matches nothing at the end, too
+        ({"parse": "json", "key": "score"}, "\\frac{a}{b} " * 300 + '{"score": 2}', 2.0),
         ({}, "[[6]]", "the grade 6 is not on the scale 1-5"),
         ({}, "[[-1]]", "the grade -1 is not on the scale 1-5"),
         ({}, "[[good]]", "'good' is no verdict"),
@@ -278,6 +291,15 @@ def test_a_comparison_is_read_for_the_answer_shown_first(
         assert mine.benchmark.parse(request, reply(text), mine.config).value == expected
 
 
+def test_labels_of_first_tokens_are_read_as_they_stand(tmp_path: Path) -> None:
+    """As AlpacaEval 2 has them, m and M: P(m) = 0.75 of both."""
+    options = {"prompt": "{answer_a}{answer_b}", "labels": ["m", "M"], "parse": "first-token"}
+    mine = column("pairwise", questions=write(tmp_path), **options)
+    request = Request("1", "game", (), 1, meta={"model_first": True})
+    tokens = {"m": math.log(0.6), "M": math.log(0.2)}
+    assert mine.benchmark.parse(request, reply("m", tokens), mine.config).value == pytest.approx(0.75)
+
+
 @given(st.text(), st.dictionaries(st.text(max_size=3), st.floats(max_value=1, allow_infinity=True), max_size=3))
 def test_no_reply_breaks_a_reader(text: str, tokens: Mapping[str, float]) -> None:
     answers = reply(text, tokens)
@@ -327,8 +349,10 @@ def test_a_rating_is_a_mean_or_a_share_on_its_scale(tmp_path: Path) -> None:
     metric = mine.benchmark.metrics[0]
     assert (metric.id, metric.unit, mine.benchmark.verdicts) == ("mine.score", "1-5", (1.0, 5.0))
     assert judged(mine, grades).value == 3.5
-    share = column("rating", questions=write(tmp_path), scale="1-5", metric="share", threshold=4)
+    rows = [{**row, "category": "sums"} for row in ROWS]
+    share = column("rating", questions=write(tmp_path, rows), scale="1-5", metric="share", threshold=4)
     assert (judged(share, grades).metric, judged(share, grades).value) == ("mine.share", 50.0)
+    assert judged(share, grades).detail["category:sums"] == 50.0  # what the number is of, in its unit
     gap = judged(mine, {**grades, ("1", "turn1"): None})
     assert (gap.value, gap.n, gap.unscored) == (5.0, 1, 1)
 
@@ -340,6 +364,9 @@ def test_a_rating_is_a_mean_or_a_share_on_its_scale(tmp_path: Path) -> None:
         ({}, "paris\nfrance", 0.0),
         ({"metric": "contains"}, "It is Paris, I think", 1.0), ({"metric": "contains"}, "comparison", 0.0),
         ({"metric": "f1"}, "paris france", 2 / 3),  # one word of two is shared: 2 * 1 / (2 + 1)
+        ({"metric": "f1"}, "Paris, France", 2 / 3),  # the comma is no part of the word
+        ({"metric": "f1"}, "...", 0.0),
+        ({"parse": "regex", "pattern": "[A-Za-z]*"}, "It is Paris!", 1.0),
         ({"normalise": []}, "paris", 0.0), ({"normalise": ["articles", "case", "space"]}, "The Paris", 1.0),
         ({"parse": "regex", "pattern": r"answer: (\w+)"}, "answer: no\nanswer: Paris", 1.0),
         ({"parse": "regex", "pattern": r"answer: (\w+)"}, "Paris", 0.0),
@@ -364,6 +391,26 @@ def test_exact_compares_numbers_as_numbers(answer: str, mark: float, tmp_path: P
         column("exact", questions=write(tmp_path, [{"question": "half?", "reference": "x"}]), parse="number")
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("10-12", 12), ("x = -3", -3), ("5 \N{MINUS SIGN}3", -3), ("(1,2)", 2), ("3,4", 4), ("1,200, not more", 1200),
+        ("1,00,000", 100000), ("$-5", -5), ("2024-05-12", 12), ("nothing", None),
+    ],
+)  # fmt: skip
+def test_hyphens_and_commas_between_numbers_are_no_part_of_them(text: str, number: int | None) -> None:
+    assert last_number(text) == number
+
+
+def test_numbers_of_json_and_letters_in_two_ways_are_one_text(tmp_path: Path) -> None:
+    """A data set's 4.0 is its 4; an e with an accent is one letter or two characters."""
+    rows = [{"question": "how many?", "reference": 4.0}, {"question": "where?", "reference": "caf\u00e9"}]
+    mine = column("exact", questions=write(tmp_path, rows), parse="json", key="answer")
+    texts = ('{"answer": 4.0}', '{"answer": "cafe\u0301"}')
+    for question, text in zip(mine.questions, texts, strict=True):
+        assert mine.benchmark.grade(question, Answer(question.id, (text,), (), ()), mine.config)[0].verdict == 1.0
+
+
 @given(st.text(max_size=40))
 def test_an_answer_equals_itself_under_every_normalisation(text: str) -> None:
     config: Any = read_options(BENCHMARKS["exact"].config, {"questions": "q.jsonl"}, ())[0]
@@ -377,7 +424,8 @@ def test_an_answer_equals_itself_under_every_normalisation(text: str) -> None:
     [
         ("B", "B"), ("b.", "B"), ("(B)", "B"), ("B. red", "B"), ("**B**", "B"), ("The answer is (C).", "C"),
         ("Answer: A\nno, the answer is B", "B"), ("\\boxed{C}", "C"), ("red", "B"), ("Red.", "B"),
-        ("I think [[A]]", "A"),
+        ("I think [[A]]", "A"), ("B\n\nBecause red is nice.", "B"), ("**Answer:** B", "B"), ("the answer is b.", "B"),
+        ("\\boxed{(C)}", "C"), ("The best answer is a long story", None), ("**A great reply**", None),
         ("A good question", None), ("Z", None), ("", None), ("blue or red", None), ("I", None),
     ],
 )  # fmt: skip
@@ -414,8 +462,24 @@ def test_wrong_choices_are_told_for_all_questions(tmp_path: Path) -> None:
     assert column("choice", questions=write(tmp_path, [arc])).questions[0].reference == ("B",)
 
 
+def test_a_right_choice_that_can_be_read_as_two_is_refused(tmp_path: Path) -> None:
+    """MMLU has such: choices 1, 2, 3, 0 and the answer 0, which is the number of the first and the text of the last."""
+    file = write(tmp_path, [{"question": "degree?", "choices": ["1", "2", "3", "0"], "answer": 0}])
+    with pytest.raises(
+        UserError, match="'0' is the text of '0' and the number of '1': say reference_is: text or number"
+    ):
+        column("choice", questions=file)
+    assert column("choice", questions=file, reference_is="number").questions[0].reference == ("A",)
+    assert column("choice", questions=file, reference_is="text").questions[0].reference == ("D",)
+    with pytest.raises(UserError, match=r"is none of its 4 choices \(a letter\)"):
+        column("choice", questions=file, reference_is="letter")
+    odd = {"question": "c?", "choices": {"text": ["x", "y"], "label": ["1", "2", "3"]}, "answer": "3"}
+    with pytest.raises(UserError, match="has 2 texts and 3 labels"):
+        column("choice", questions=write(tmp_path, [odd]))
+
+
 def test_log_probabilities_choose_the_letter(tmp_path: Path) -> None:
-    mine = column("choice", questions=write(tmp_path), by="logprobs")
+    mine = column("choice", questions=write(tmp_path), by="logprobs", reference_is="text")
     assert mine.benchmark.needs(mine.config) == {"choices"}
     answers = mine.benchmark.answer(FakeModel(), mine.questions, mine.config, 0)
     for answer in answers:
@@ -444,7 +508,16 @@ def test_a_system_message_stands_before_each_question(tmp_path: Path, scripted: 
         ("rating", {"prompt": "{answer}", "parse": "regex", "pattern": "("}, "not a regular expression"),
         ("rating", {"prompt": "{answer}", "parse": "first-token", "scale": "0-100"}, "cannot be read from one token"),
         ("rating", {"judge_sytem": "x"}, "unknown key"), ("pairwise", {"labels": ["A"]}, "at least 2"),
-        ("pairwise", {"labels": ["A", "a"]}, "different texts"), ("exact", {"normalise": ["cases"]}, "Choices: case"),
+        ("pairwise", {"prompt": "{answer_a}{answer_b}", "labels": ["A", "a"]}, "different texts, whatever their case"),
+        ("pairwise", {"labels": ["1", "2"]}, "labels go with a prompt of yours"),
+        ("pairwise", {"prompt": "{answer_a}{answer_b}", "labels": ["[A]", "B"]}, "no brackets"),
+        (
+            "pairwise",
+            {"prompt": "{answer_a}{answer_b}", "labels": ["A", "AB"], "parse": "first-token"},
+            "a first token 'A' may be 'A' or the beginning of 'AB'",
+        ),
+        ("rating", {"prompt": "{answer}", "parse": "first-token"}, "'1' may be '1' or the beginning of '10'"),
+        ("exact", {"normalise": ["cases"]}, "Choices: case"),
         ("exact", {"parse": "number", "metric": "f1"}, "needs metric = match"),
         ("choice", {"order": "random"}, "not one of"),
         ("exact", {"hub_split": "train"}, "hub_split goes with"), ("exact", {"questions": " "}, "must name a file"),

@@ -13,6 +13,7 @@ from harness.errors import UserError
 from harness.models.fake import FakeModel
 from harness.types import Answer, Question
 from judges import BENCHMARKS
+from judges.benchmarks.lm_eval_model import stops_of
 
 TASK = """
 task: colours
@@ -73,6 +74,26 @@ def test_what_a_task_does_not_have_is_told_before_anything_runs(tmp_path: Path) 
     (tmp_path / "gone.yaml").write_text(TASK.format(folder=tmp_path), encoding="utf-8")
     with pytest.raises(UserError, match="could not be loaded"):
         entry.questions(entry.config(task=str(tmp_path / "gone.yaml")))
+
+
+def test_a_stop_string_may_be_one_text_and_a_lower_is_better_metric_is_not_offered(tmp_path: Path) -> None:
+    assert stops_of({"until": "\n\n"}) == ("\n\n",) and stops_of({"until": ["a", "b"]}) == ("a", "b")
+    assert stops_of({"until": None}) == stops_of({}) == ()
+    usual = "acc_norm, aggregation: mean, higher_is_better: "
+    worse = TASK.replace(usual + "true", usual + "false")
+    task(tmp_path)
+    (tmp_path / "worse.yaml").write_text(worse.format(folder=tmp_path), encoding="utf-8")
+    entry = BENCHMARKS["lm_eval"]
+    with pytest.raises(UserError, match="no metric 'acc_norm' that is a mean over questions"):
+        entry.questions(entry.config(task=str(tmp_path / "worse.yaml"), metric="acc_norm"))
+
+
+def test_a_prompt_that_shows_references_needs_them_in_a_shipped_benchmark_too(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text('{"prompt": "a?", "golden": "b"}\n', encoding="utf-8")
+    entry = BENCHMARKS["alpaca_eval"]
+    own = {"questions": "own", "path": str(tmp_path / "own.jsonl")}
+    with pytest.raises(UserError, match=r"alpaca_eval.judge_prompt shows \{reference\}, and 1 question of 1 have none"):
+        entry.questions(entry.config(judge_prompt="{answer_a} {answer_b} {reference}", **own))
 
 
 @pytest.mark.parametrize(

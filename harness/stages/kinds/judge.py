@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -15,6 +16,7 @@ from harness.contracts.benchmark import AnyBenchmark, ConfiguredBenchmark, again
 from harness.contracts.judge import (
     PROMPT_CUT,
     CallOutcome,
+    ConfiguredJudge,
     JudgeError,
     count_cut_prompts,
     is_prompt_cut,
@@ -28,7 +30,7 @@ from harness.stages.kind import PlanIssue, StageContext, StageKind
 from harness.stages.kinds.answer import ANSWER_TOKENS
 from harness.text import format_count
 from harness.thinking import CUT
-from harness.types import Answer, Judgment, Reply, Request
+from harness.types import Answer, Judgment, Question, Reply, Request
 
 FINAL = frozenset({"refused", "context"})
 """Kinds of failure that asking again would repeat. An empty reply or one of a strange form may be whole next time."""
@@ -72,16 +74,11 @@ def cost(stage: Stage, graph: StageGraph) -> Cost:
 def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tuple[int, int, int]:
     """Judge calls for one model's answers, tokens read, and written (half of what replies may be)."""
     # The known size of the question set counts where the questions or the judge's prompts are not here.
-    adapter, config, size = benchmark.benchmark, benchmark.config, benchmark.benchmark.size(benchmark.config)
+    config, size = benchmark.config, benchmark.benchmark.size(benchmark.config)
     requests: list[Request] = []
     try:
         for question in [] if benchmark.absence else benchmark.questions:
-            blank = ("",) * len(question.turns)
-            # The answers of a row that is the baseline are not known yet, and the protocol may have none.
-            blank_question = replace(question, baseline=blank) if own_baseline and not question.baseline else question
-            requests += adapter.requests(
-                blank_question, Answer(question.id, blank, (True,) * len(blank), (0,) * len(blank)), config
-            )
+            requests += blank_requests(benchmark, question, own_baseline)
     except UserError:
         if size is None:
             raise
@@ -96,10 +93,23 @@ def expected_requests(benchmark: ConfiguredBenchmark, own_baseline: bool) -> tup
     )
 
 
+def blank_requests(benchmark: ConfiguredBenchmark, question: Question, own_baseline: bool) -> list[Request]:
+    """Those about an empty answer. Raises UserError where there is no baseline to compare with."""
+    blank = ("",) * len(question.turns)
+    # The answers of a row that is the baseline are not known yet, and the protocol may have none.
+    asked = replace(question, baseline=blank) if own_baseline and not question.baseline else question
+    answer = Answer(question.id, blank, (True,) * len(blank), (0,) * len(blank))
+    return benchmark.benchmark.requests(asked, answer, benchmark.config)
+
+
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
     names = {graph.recipe.benchmarks[stage.params["benchmark"]].judge for stage in stages}
     for name in dict.fromkeys(stage.params["benchmark"] for stage in stages if "baseline" not in stage.inputs):
         yield from without_baseline(graph.benchmarks[name])
+    asked = dict.fromkeys((stage.params["benchmark"], "baseline" in stage.inputs) for stage in stages)
+    for name, own_baseline in asked:
+        if (judge := graph.judge_of(name)) is not None:
+            yield from without_verdict(graph.benchmarks[name], judge, own_baseline)
     for name in sorted(names - {None}, key=str):
         judge = graph.judges[str(name)]
         if problem := judge.problem():
@@ -116,6 +126,20 @@ def without_baseline(benchmark: ConfiguredBenchmark) -> Iterable[PlanIssue]:
         )
         text += f"(first: {lacking[0]}); say benchmarks.{benchmark.name}.baseline, a row or a file of answers"
         yield PlanIssue(True, text, forceable=False)
+
+
+def without_verdict(benchmark: ConfiguredBenchmark, judge: ConfiguredJudge, own_baseline: bool) -> Iterable[PlanIssue]:
+    """What this judge can give no verdict on, whatever the answers: told before a run, not by an empty column."""
+    objections: list[str] = []
+    with suppress(UserError):  # no baseline, which is told by itself
+        for question in [] if benchmark.absence else benchmark.questions:
+            requests = blank_requests(benchmark, question, own_baseline)
+            objections += [text for request in requests[:1] if (text := judge.kind.objection(judge.config, request))]
+    if objections:
+        count = f"{len(objections)} of {format_count(len(benchmark.questions), 'question')}"
+        text = f"{benchmark.name}: no verdict on {count}, because {objections[0]}"
+        is_all = len(objections) == len(benchmark.questions)
+        yield PlanIssue(is_all, f"{text}; name another judge (benchmarks.{benchmark.name}.judge)")
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:

@@ -21,24 +21,30 @@ from harness.text import first_of_each_kind, format_count
 from harness.types import Answer, Judgment, Message, Question, Score
 from judges.benchmarks.own.exact import PART, accuracy
 from judges.benchmarks.own.judged import OwnBenchmark
-from judges.benchmarks.own.questions import OwnConfig, RowNeeds, heading, load_questions, own_card
+from judges.benchmarks.own.questions import SOURCE_FIELDS, OwnConfig, RowNeeds, heading, load_questions, own_card
 
 LETTERS: Final = string.ascii_uppercase
 NO_LETTER: Final = "no-letter"
 """Flag of an answer that names no choice."""
 ASK: Final = "Answer with the letter of the right choice and nothing else."
+_LETTER: Final = r"([A-Z]\b(?![\w'])|[a-z](?=[.)\]:,]|[\s\"'*_]*$))"
+"""A small one only with a mark after it: "the answer is a tree" names none."""
 _SAID = re.compile(
-    r"(?:answer|choice|option)(?:\s+is)?\s*[:=]?\s*[\"'*_(\[]*([A-Z])\b(?![\w'])|\\boxed\{\s*(?:\\text\{)?([A-Z])\b",
-    re.IGNORECASE,
+    rf"(?i:answer|choice|option)(?:\s+is)?\s*[:=]?[\s\"'*_(\[$]*{_LETTER}|\\boxed\{{\s*(?:\\text\{{)?\(?([A-Za-z])\b",
+    re.MULTILINE,
 )
-_ALONE = re.compile(r"[\s\"'*_(\[]*([A-Za-z])[\"'*_)\].:,]*(?:\s|$)")
-_IN_BRACKETS = re.compile(r"\(([A-Z])\)|\*\*([A-Z])\b|\[\[?([A-Z])\]")
+_ALONE = re.compile(r"[\s\"'*_(\[]*([A-Za-z])(?:[\"'*_)\].:,]+(?=\s|$)|[ \t]*(?=\n|$))")
+"""At the beginning: only marks, or nothing, may follow on its line. "A cat sat" begins with a word."""
+_IN_BRACKETS = re.compile(r"\(([A-Z])\)|\*\*([A-Z])(?:\*\*|[.):])|\[\[?([A-Z])\]")
 
 
 @options
 class ChoiceConfig(OwnConfig):
-    """Options of an own multiple-choice benchmark. The right choice is its letter, its text, or its number from 0."""
+    """Options of an own multiple-choice benchmark. Of a question of several turns, the last answer counts."""
 
+    reference_is: Literal["any", "letter", "text", "number"] = "any"
+    """What a question's ``reference`` says of the right choice: its ``letter`` (or the file's own label), its ``text``,
+    its ``number`` from 0, or ``any`` of them, where a question in which they disagree is refused."""
     by: Literal["letter", "logprobs"] = "letter"
     """``letter``: the model writes it. ``logprobs``: the letter that is the most probable beginning of its reply."""
     order: Literal["given", "shuffled"] = "given"
@@ -58,6 +64,7 @@ class Choice(OwnBenchmark[ChoiceConfig]):
     config = ChoiceConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
+    score_fields: tuple[str, ...] = (*SOURCE_FIELDS, "reference_is")
 
     def needs(self, config: ChoiceConfig) -> frozenset[Capability]:
         return frozenset({"choices"}) if config.by == "logprobs" else super().needs(config)
@@ -111,7 +118,8 @@ def lettered(question: Question, config: ChoiceConfig) -> Question:
         raise ValueError("two choices are the same text")
     if config.by == "logprobs" and len(question.turns) > 1:
         raise ValueError("log-probabilities are read after one turn, and it has more")
-    right = {place_of(text, choices, question.meta.get("labels", ())) for text in question.reference}
+    labels = question.meta.get("labels", ())
+    right = {place_of(text, choices, labels, config.reference_is) for text in question.reference}
     order = list(range(len(choices)))
     if config.order == "shuffled":
         random.Random(f"{config.choice_seed} {question.id}").shuffle(order)
@@ -124,15 +132,26 @@ def lettered(question: Question, config: ChoiceConfig) -> Question:
     )  # fmt: skip
 
 
-def place_of(text: str, choices: Sequence[str], labels: Sequence[str] = ()) -> int:
-    """Raises ValueError."""
-    for names in (choices, labels, LETTERS[: len(choices)]):
-        if text.strip() in names:
-            return list(names).index(text.strip())
-    if text.strip().isdecimal() and int(text) < len(choices):
-        return int(text)
-    raise ValueError(f"the right choice {text[:40]!r} is none of its {len(choices)} choices (a letter, a text, or a "
-                     "number from 0)")  # fmt: skip
+def place_of(text: str, choices: Sequence[str], labels: Sequence[str] = (), reference_is: str = "any") -> int:
+    """Raises ValueError where the right choice is none of the choices, or can be read as two of them."""
+    text = text.strip()
+    letters = list(labels if text in labels else LETTERS[: len(choices)])
+    places = {"letter": letters.index(text)} if text in letters else {}
+    if text in labels and reference_is == "any":
+        return places["letter"]  # what else would the labels be for
+    if text in choices:
+        places["text"] = list(choices).index(text)
+    if text.isdecimal() and int(text) < len(choices):
+        places["number"] = int(text)
+    found = {place for way, place in places.items() if reference_is in ("any", way)}
+    if len(found) == 1:
+        return found.pop()
+    if found:
+        ways = " and ".join(f"the {way} of {choices[place][:40]!r}" for way, place in places.items())
+        raise ValueError(f"the right choice {text[:40]!r} is {ways}: say reference_is: {' or '.join(places)}")
+    what = {"any": "a letter, a text, or a number from 0", "number": "a number from 0"}.get(reference_is)
+    what = what or f"a {reference_is}"
+    raise ValueError(f"the right choice {text[:40]!r} is none of its {len(choices)} choices ({what})")
 
 
 def letter_of(text: str, choices: Sequence[str]) -> str | None:
@@ -140,8 +159,7 @@ def letter_of(text: str, choices: Sequence[str]) -> str | None:
     letters = LETTERS[: len(choices)]
     stripped = text.strip()
     alone = _ALONE.match(stripped)
-    # "A cat sat" begins with a word, not with a letter: only marks, or nothing, may follow it on its line.
-    if alone and alone[1].upper() in letters and (len(stripped.split()) == 1 or not alone[0].rstrip()[-1:].isalpha()):
+    if alone and alone[1].upper() in letters:
         return str(alone[1]).upper()
     said = [first or second for first, second in _SAID.findall(stripped)]
     said += [] if said else ["".join(groups) for groups in _IN_BRACKETS.findall(stripped)]
@@ -173,8 +191,8 @@ def by_logprobs(model: Any, questions: Sequence[Question], system: str) -> list[
             if row is None:
                 answers[question.id] = Answer(question.id, ("",), (False,), (0,))
                 continue
+            best = letters[max(range(count), key=lambda place: float(row[place]))]
             logps = {letter: round(float(logp), 6) for letter, logp in zip(letters, row, strict=True)}
-            best = max(logps, key=logps.__getitem__)
             answers[question.id] = Answer(question.id, (best,), (True,), (1,), {"logps": logps})
     return [answers[question.id] for question in questions]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -43,11 +44,11 @@ class ExactConfig(OwnConfig):
     key: str | None = None
     """With ``parse: json``: the key; ``a.b`` is b inside of a."""
     normalise: tuple[Step, ...] = ("case", "space", "punctuation")
-    """What does not count in texts: ``case``, runs of white ``space``, ``punctuation`` at the ends, English
-    ``articles``."""
+    """What does not count in texts: ``case``, runs of white ``space``, ``punctuation`` at the ends (for ``f1``: of
+    each word), English ``articles``."""
     metric: Literal["match", "contains", "f1"] = "match"
     """``match``: equal to a right answer. ``contains``: holds one as whole words. ``f1``: overlap of words with the
-    closest right answer, as in SQuAD."""
+    closest right answer. Of a question of several turns, the last answer is compared."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -118,10 +119,13 @@ def mark_of(text: str, right: str, config: ExactConfig) -> float:
     answer, reference = (normal(value, config.normalise) for value in (text, right))
     if config.metric == "contains":
         return float(re.search(rf"(?<!\w){re.escape(reference)}(?!\w)", answer) is not None)
-    return word_f1(answer, reference) if config.metric == "f1" else float(answer == reference)
+    if config.metric == "f1":
+        return word_f1(*([normal(word, config.normalise) for word in side.split()] for side in (answer, reference)))
+    return float(answer == reference)
 
 
 def normal(text: str, steps: Sequence[str]) -> str:
+    text = unicodedata.normalize("NFC", text)  # one letter may be written in two ways
     if "case" in steps:
         text = text.casefold()
     if "articles" in steps:
@@ -135,9 +139,9 @@ def normal(text: str, steps: Sequence[str]) -> str:
     return text
 
 
-def word_f1(answer: str, reference: str) -> float:
+def word_f1(answer: Sequence[str], reference: Sequence[str]) -> float:
     """2 PR / (P + R) over words, counted as often as they occur in both."""
-    words = answer.split(), reference.split()
+    words = [[word for word in side if word] for side in (answer, reference)]
     shared = sum((Counter(words[0]) & Counter(words[1])).values())
     return 2 * shared / (len(words[0]) + len(words[1])) if shared else 0.0
 

@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.text import format_count
 from harness.types import Answer, Message, Question, Reply, Score, Verdict
 from judges.benchmarks.base import ask
-from judges.benchmarks.judge_prompt import PromptTemplate, check_inline, load_prompt
+from judges.benchmarks.judge_prompt import PromptTemplate, check_inline, check_references, load_prompt
 from judges.benchmarks.own.questions import SOURCE_FIELDS, OwnConfig
 from judges.benchmarks.replies import Read, read_brackets, read_json, read_pattern, read_tokens
 from judges.benchmarks.scoring import VerdictCount
@@ -139,12 +139,7 @@ class ByJudge(OwnBenchmark[J]):
                 f"{format_count(len(several), 'question')} of several turns (first: {several[0]}), and the prompt "
                 f"shows the judge one turn alone: it must hold {{{'} and {'.join(self.earlier)}}}."
             )
-        lacking = [question.id for question in questions if not question.reference]
-        if "reference" in prompt.names and lacking:
-            raise UserError(
-                f"the prompt shows {{reference}}, and {format_count(len(lacking), 'question')} of {len(questions)} "
-                f"have none (first: {lacking[0]})."
-            )
+        check_references(prompt, questions, "the prompt")
 
     def pins(self, config: J) -> dict[str, str]:
         prompt = self.prompt(config)
@@ -184,6 +179,14 @@ def reply_limits(config: JudgedConfig) -> tuple[int, float, int]:
     if config.parse == "first-token":
         return 1, config.judge_temperature, TOP_LOGPROBS
     return config.judge_max_tokens, config.judge_temperature, 0
+
+
+def check_first_tokens(parse: str, verdicts: Sequence[str]) -> None:
+    """For ``__post_init__``: many tokenizers write 10 as 1 and 0, so a first token 1 may be the grade 1 or 10."""
+    pairs = ((short, long) for short in verdicts for long in verdicts if short != long and long.startswith(short))
+    if parse == "first-token" and (pair := next(pairs, None)) is not None:
+        rule = f"a first token {pair[0]!r} may be {pair[0]!r} or the beginning of {pair[1]!r}"
+        require(False, f"parse: {rule}; choose verdicts of which none begins with another (a scale 1-9, say)")
 
 
 def read_reply(reply: Reply, config: JudgedConfig, read: Read, tokens: Mapping[str, float]) -> Verdict:

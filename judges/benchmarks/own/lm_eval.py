@@ -75,7 +75,8 @@ class LmEval(OwnBenchmark[Any]):
 
         task = load_task(config.task, config.fewshot)
         if not task.metrics:
-            raise UserError(f"task {config.task!r} has no metric that is a mean of one number per question.")
+            rule = "a mean of one number per question, the higher the better"
+            raise UserError(f"task {config.task!r} has no metric that is {rule}.")
         for noun, value, choices in (("metric", config.metric, task.metrics), ("filter", config.filter, task.filters)):
             if value is not None and value not in choices:
                 guess = near(value, choices)

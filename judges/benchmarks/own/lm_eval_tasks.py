@@ -40,7 +40,7 @@ class LoadedTask:
     questions: tuple[Question, ...]
     writes: bool
     metrics: tuple[str, ...]
-    """Those that are means of one number per question, in the task's order."""
+    """Those that are means of one number per question, the higher the better, in the task's order."""
     filters: tuple[str, ...]
     shots: int
     version: str
@@ -87,7 +87,8 @@ def _loaded(task: str, fewshot: int | None, state: tuple[int, int]) -> LoadedTas
                     )
                 )  # fmt: skip
     first = next(iter(tasks.values()))
-    means = [name for name, aggregate in first.aggregation().items() if aggregate is mean]
+    better = first.higher_is_better()  # tables mark the highest number as the best
+    means = [name for name, aggregate in first.aggregation().items() if aggregate is mean and better.get(name, True)]
     filters = [ensemble.name for ensemble in getattr(first, "_filters", ())] or ["none"]
     versions = {str(loaded.VERSION) for loaded in tasks.values()}
     shots = max(int(loaded.config.num_fewshot or 0) for loaded in tasks.values())

@@ -24,6 +24,7 @@ from judges.benchmarks.own.judged import (
     JUDGE_FIELDS,
     ByJudge,
     JudgedConfig,
+    check_first_tokens,
     check_prompt_text,
     coverage,
     judge_messages,
@@ -31,6 +32,7 @@ from judges.benchmarks.own.judged import (
     reply_limits,
 )
 from judges.benchmarks.own.questions import SOURCE_FIELDS, heading, load_questions, own_card
+from judges.benchmarks.replies import LONGEST_LABEL, is_label
 from judges.benchmarks.scoring import Detail, Ratio, entrant_detail, ratio_score, verdicts
 
 ORDERS: Final = ("order1", "order2")
@@ -53,8 +55,15 @@ class PairwiseConfig(JudgedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_prompt_text(self, PAIR_PLACES, ("answer_a", "answer_b"))
-        names = [label.strip().casefold() for label in self.labels]
-        require(all(names) and len(set(names)) == len(names), "labels must be different texts")
+        default = type(self).__dataclass_fields__["labels"].default
+        rule = "labels go with a prompt of yours: distilbench's own asks for [[A>B]] and the like"
+        require(self.prompt is not None or self.labels == default, rule)
+        names = [label.strip() if self.parse == "first-token" else label.strip().casefold() for label in self.labels]
+        rule = "labels must be different texts" + ", whatever their case" * (self.parse != "first-token")
+        require(all(names) and len(set(names)) == len(names), rule)
+        check_first_tokens(self.parse, names)
+        fits = self.parse != "label" or all(is_label(name) for name in names)
+        require(fits, f"labels stand in double brackets: up to {LONGEST_LABEL} characters, one line, no brackets")
 
 
 class Pairwise(ByJudge[PairwiseConfig]):
@@ -99,8 +108,8 @@ class Pairwise(ByJudge[PairwiseConfig]):
 
     def parse(self, request: Request, reply: Reply, config: PairwiseConfig) -> Verdict:
         """On the model's answer: 1, 0.5 or 0, or between them where probabilities are read."""
-        values = dict(zip(config.labels, (1.0, 0.0, 0.5), strict=False))
-        folded = {label.strip().casefold(): value for label, value in values.items()}
+        values = dict(zip((label.strip() for label in config.labels), (1.0, 0.0, 0.5), strict=False))
+        folded = {label.casefold(): value for label, value in values.items()}
         if config.prompt is None:
             folded = {label.casefold(): value for label, value in FIVE.items()}
         verdict = read_reply(reply, config, lambda text: folded.get(text.strip().casefold()), values)

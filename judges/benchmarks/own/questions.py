@@ -23,8 +23,9 @@ from harness.errors import UserError, near
 from harness.rows import read_rows
 from harness.text import first_of_each_kind, format_count
 from harness.types import Json, Question
-from judges.benchmarks.answer_files import dig
+from judges.benchmarks.answer_files import dig, is_missing
 from judges.benchmarks.base import limit_questions
+from judges.benchmarks.replies import plain_text
 
 HUB: Final = "hub:"
 FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -81,8 +82,8 @@ class OwnConfig:
         return Sampling(self.max_new_tokens, self.temperature, self.top_p)
 
 
-SOURCE_FIELDS: Final = ("fields", "hub_config", "hub_split", "hub_revision", "title")
-"""Options that are in no key: what the questions say has a hash of its own."""
+SOURCE_FIELDS: Final = ("questions", "fields", "hub_config", "hub_split", "hub_revision", "limit", "title")
+"""Options that are in no key: what the questions say has a hash of its own, so a file may move."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def load_questions(config: OwnConfig, name: str, needs: RowNeeds = RowNeeds()) -
     questions: list[Question] = []
     places: dict[str, str] = {}
     texts: dict[object, str] = {}
+    check_columns([row for _, row in rows], config.fields)
     for number, (place, row) in enumerate(rows, 1):
         try:
             question = question_of(row, dict(fields), str(number), needs)
@@ -160,11 +162,22 @@ def _hub_rows(
         ) from error
 
 
+def check_columns(rows: Sequence[Mapping[str, Any]], fields: Mapping[str, str]) -> None:
+    """Raises UserError where ``fields`` names what no row has; that one row lacks it is the row's own matter."""
+    for name, column in fields.items():
+        if rows and all(_column(row, column) is None for row in rows):
+            columns = sorted({str(key) for row in rows[:MOST_SHOWN] for key in row})
+            guess = near(column, columns)
+            hint = f"; did you mean {guess!r}?" if guess else f"; there are: {', '.join(columns[:12])}"
+            raise UserError(f"fields: {name} is {column!r}, which no row has{hint}")
+
+
 def question_of(
     row: Mapping[str, Any], fields: Mapping[str, str], number: str, needs: RowNeeds = RowNeeds()
 ) -> Question:
     """Raises ValueError that says what is wrong with the row."""
-    values = {name: _value(row, fields.get(name), names) for name, names in FIELDS.items()}
+    found = {name: _value(row, fields.get(name), names) for name, names in FIELDS.items()}
+    values = {name: value for name, (_, value) in found.items()}
     for name in ("question", *sorted(needs.required)):
         if values[name] is None:
             columns = ", ".join(sorted(map(str, row))[:12]) or "none"
@@ -172,13 +185,16 @@ def question_of(
             raise ValueError(f'no "{name}"{why}; the row has: {columns}')
     turns = _turns(values["question"])
     extra = row.get("input")
-    if "instruction" in row and isinstance(extra, str) and extra.strip() and len(turns) == 1:  # Alpaca's layout
+    is_alpaca = found["question"][0] == "instruction" and len(turns) == 1
+    if is_alpaca and isinstance(extra, str) and extra.strip():
         turns = (f"{turns[0]}\n\n{extra}",)
     meta: dict[str, Any] = {}
     if needs.choices:
         meta = {"choices": list(_choices(values["choices"])), "labels": _labels(values["choices"])}
         if not meta["choices"]:
             raise ValueError('"choices" is not a list of at least two texts')
+        if meta["labels"] and len(meta["labels"]) != len(meta["choices"]):
+            raise ValueError(f'"choices" has {len(meta["choices"])} texts and {len(meta["labels"])} labels')
     baseline = _texts(values["baseline"], "baseline")
     if baseline and len(baseline) != len(turns):
         raise ValueError(f'"baseline" has {len(baseline)} answers to {format_count(len(turns), "turn")}')
@@ -188,18 +204,18 @@ def question_of(
     )  # fmt: skip
 
 
-def _value(row: Mapping[str, Any], column: str | None, names: Sequence[str]) -> Any:
-    """``None`` where it is missing. Raises ValueError where ``fields`` names a column that is not there."""
-    if column is None:
-        return next((row[name] for name in names if row.get(name) is not None), None)
+def _value(row: Mapping[str, Any], column: str | None, names: Sequence[str]) -> tuple[str, Any]:
+    """The column that is read, and what stands there; ``None``: nothing."""
+    filled = (name for name in names if not is_missing(row.get(name)))
+    name = column or next(filled, "")
+    value = _column(row, name)
+    return name, None if is_missing(value) else value
+
+
+def _column(row: Mapping[str, Any], column: str) -> Any:
     if column in row:
         return row[column]
-    found = dig(row, *(int(part) if part.isdigit() else part for part in column.split(".")))
-    if found is None:
-        guess = near(column, map(str, row))
-        hint = f"; did you mean {guess!r}?" if guess else f"; the row has: {', '.join(sorted(map(str, row))[:12])}"
-        raise ValueError(f"fields names {column!r}, which is not there{hint}")
-    return found
+    return dig(row, *(int(part) if part.isdecimal() else part for part in column.split(".")))
 
 
 def _turns(value: Any) -> tuple[str, ...]:
@@ -229,9 +245,9 @@ def _texts(value: Any, name: str) -> tuple[str, ...]:
     entries = value if isinstance(value, list) else [value]
     texts = []
     for entry in entries:
-        if isinstance(entry, bool) or not isinstance(entry, str | int | float):
-            raise ValueError(f'"{name}" is {_shown(value)}, not text or a list of texts')  # noqa: TRY004
-        texts.append(str(int(entry)) if isinstance(entry, float) and entry.is_integer() else str(entry))
+        if isinstance(entry, bool) or not isinstance(entry, str | int | float) or is_missing(entry):
+            raise ValueError(f'"{name}" is {_shown(value)}, not text or a list of texts')
+        texts.append(plain_text(entry))
     if not all(map(str.strip, texts)):
         raise ValueError(f'"{name}" is empty')
     return tuple(texts)
@@ -242,7 +258,8 @@ def _choices(value: Any) -> tuple[str, ...]:
         value = value["text"] if isinstance(value.get("text"), list) else list(value.values())
     if not isinstance(value, list):
         return ()
-    texts = [str(entry) for entry in value if isinstance(entry, str | int | float) and not isinstance(entry, bool)]
+    given = (entry for entry in value if not isinstance(entry, bool) and not is_missing(entry))
+    texts = [plain_text(entry) for entry in given if isinstance(entry, str | int | float)]
     return tuple(texts) if len(texts) == len(value) >= 2 and all(map(str.strip, texts)) else ()
 
 
@@ -270,7 +287,7 @@ def _name(value: Any, default: str) -> str:
         return default
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(f"an id or category is {_shown(value)}, not text")  # noqa: TRY004
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return plain_text(value)
 
 
 def _shown(value: object) -> str:

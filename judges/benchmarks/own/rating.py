@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 from typing import Annotated, Final, Literal
 
@@ -14,11 +15,12 @@ from harness.contracts.options import Signed, options, require
 from harness.types import Answer, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.base import repeat_requests
-from judges.benchmarks.judge_prompt import GRADE_PLACES, grade_values, text_hash
+from judges.benchmarks.judge_prompt import GRADE_PLACES, grade_values, reference_of, text_hash
 from judges.benchmarks.own.judged import (
     JUDGE_FIELDS,
     ByJudge,
     JudgedConfig,
+    check_first_tokens,
     check_prompt_text,
     coverage,
     judge_messages,
@@ -69,6 +71,8 @@ class RatingConfig(JudgedConfig):
         require(within, f"threshold must lie on the scale {self.scale}, above its lowest grade")
         fits = self.parse != "first-token" or high - low < _MOST_TOKENS
         require(fits, f"parse: a scale of more than {_MOST_TOKENS} grades cannot be read from one token")
+        if self.parse == "first-token":
+            check_first_tokens(self.parse, [str(grade) for grade in range(low, high + 1)])
 
 
 class Rating(ByJudge[RatingConfig]):
@@ -104,10 +108,10 @@ class Rating(ByJudge[RatingConfig]):
         for turn in self.judged_turns(answer, config):
             if prompt is None:
                 count = turn + 1
-                references = question.reference if len(question.reference) == len(question.turns) else ()
-                messages = pocket_prompts.single_grade(
-                    question.turns[:count], answer.turns[:count], references[:count], scale
-                )
+                references: Sequence[str] = ()
+                if len(question.turns) in (1, len(question.reference)) and question.reference:
+                    references = [reference_of(question, number) for number in range(count)]
+                messages = pocket_prompts.single_grade(question.turns[:count], answer.turns[:count], references, scale)
             else:
                 values = grade_values(question, answer.turns, turn, *map(str, scale))
                 messages = judge_messages(prompt, values, config.judge_system)
@@ -117,7 +121,7 @@ class Rating(ByJudge[RatingConfig]):
     def parse(self, request: Request, reply: Reply, config: RatingConfig) -> Verdict:
         low, high = scale_ends(config.scale)
         tokens = {str(grade): float(grade) for grade in range(low, high + 1)} if config.parse == "first-token" else {}
-        verdict = read_reply(reply, config, number_of_reply, tokens)
+        verdict = read_reply(reply, config, partial(number_of_reply, top=high), tokens)
         if verdict.value is None or low <= verdict.value <= high:
             return verdict
         return Verdict(None, f"the grade {verdict.value:g} is not on the scale {config.scale}")
@@ -126,22 +130,21 @@ class Rating(ByJudge[RatingConfig]):
         self, questions: Sequence[Question], entrant: Entrant, config: RatingConfig, seed: int, replicates: int
     ) -> Score:
         by_question = verdicts(entrant.judgments)
-        parts = sorted({judgment.part for judgment in entrant.judgments}) or ["turn1"]
-        rows = [by_question.get(question.id, {}) for question in questions]
-        grades = [[row[part] for part in parts if part in row] for row in rows]
-        detail: Detail = {**entrant_detail(questions, entrant), **coverage(questions, entrant, grades, config)}
-        for part in parts if len(parts) > 1 else ():
-            values = [row[part] for row in by_question.values() if part in row]
-            detail |= {part: fmean(values)} if values else {}
-        categories: dict[str, list[float]] = {}
-        for question, row in zip(questions, grades, strict=True):
-            if question.category:
-                categories.setdefault(f"category:{question.category}", []).extend(row)
-        detail |= {name: fmean(values) for name, values in sorted(categories.items()) if values}
         if config.threshold is not None:
-            grades = [[float(grade >= config.threshold) for grade in row] for row in grades]
-        scale = 100.0 if config.metric == "share" else 1.0
-        return ratio_score(self.metrics[0].id, Ratio.of_sums(questions, grades, scale), replicates, seed, "", detail)
+            by_question = {
+                question: {part: 100.0 * (grade >= config.threshold) for part, grade in row.items()}
+                for question, row in by_question.items()
+            }
+        parts = sorted({judgment.part for judgment in entrant.judgments}) or ["turn1"]
+        grades = [list(by_question.get(question.id, {}).values()) for question in questions]
+        detail: Detail = {**entrant_detail(questions, entrant), **coverage(questions, entrant, grades, config)}
+        groups: dict[str, list[float]] = {}
+        for question, values in zip(questions, grades, strict=True):
+            groups.setdefault(f"category:{question.category}" if question.category else "", []).extend(values)
+        for part in parts if len(parts) > 1 else ():
+            groups[part] = [row[part] for row in by_question.values() if part in row]
+        detail |= {name: fmean(values) for name, values in sorted(groups.items()) if name and values}
+        return ratio_score(self.metrics[0].id, Ratio.of_sums(questions, grades, 1.0), replicates, seed, "", detail)
 
     def card(self, config: RatingConfig) -> Card:
         prompt = self.prompt(config)
