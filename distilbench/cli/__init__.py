@@ -40,7 +40,7 @@ def main() -> None:
     try:
         from distilbench.cli.app import app
 
-        app()
+        app(prog_name="distilbench")
     except UserError as error:
         exit_with(str(error))
     except OSError as error:

@@ -10,6 +10,7 @@ import typer
 
 from distilbench.cli import compare_judges, doctor, judge, plan, reproduce, tables, verify
 from distilbench.cli.exchange import answers, models
+from distilbench.cli.help import HelpGroup
 from distilbench.cli.recipes import init, show
 from distilbench.installation import check_folders
 from distilbench.workers import start_logging
@@ -21,20 +22,20 @@ EXAMPLES = (
     ("one row changes: only that row is trained again", "reproduce table1 --set methods.dpo.beta=0.05"),
     ("a recipe of your own from six questions", "init mine.yaml"),
     ("your recipe, your method", "reproduce table1 --recipe mine.yaml --plugin my_method.py"),
-    ("judge a model as it is", "eval --model NAME@http://127.0.0.1:8000/v1 --judge gpt-4.1-2025-04-14"),
+    ("judge a model as it is", "eval --model NAME@http://HOST/v1 --judge gpt-4.1-2025-04-14"),
     ("what this machine has and lacks", "doctor"),
 )
-EPILOG = "\n\n".join(
-    ["[bold]Examples[/bold]", *(f"{aim}:\n  [cyan]distilbench {words}[/cyan]" for aim, words in EXAMPLES)]
-)
+EPILOG = "\n\n".join(["Examples:", *(f"\b\n{aim}:\n  distilbench {words}" for aim, words in EXAMPLES)])
+"""``\b``: what follows is not wrapped anew."""
 
 app = typer.Typer(
     name="distilbench",
+    cls=HelpGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a traceback of ours should be the plain one that people can report
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # rich's boxes cut long options where a terminal is narrow; plain help keeps words whole
     epilog=EPILOG,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
 
@@ -49,7 +50,7 @@ def print_version(show: bool) -> None:
 
 _VERBOSE = "Log what happens; twice for details. Keys are hidden."
 _VERSION = "Print the version and leave."
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help=_VERBOSE)]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help=_VERBOSE, show_default=False)]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help=_VERSION)]
 
 

@@ -10,7 +10,7 @@ import typer
 
 from distilbench.cli.options import Force, Listed, MaxCost, Plugins, RunName, Runs, words
 from distilbench.cli.plan import show_plan
-from distilbench.cli.screen import Display, console_of, spending
+from distilbench.cli.screen import Display, console_of, say, show_files, spending
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -59,7 +59,9 @@ def compare_judges(
     from distilbench.workflows import compare_judges as workflow
 
     names = split_judges(judges or "")
+    paths: list[Path] = []
     options: ComparisonOptions = {"humans": humans, "replicates": replicates, "out": out, "runs": runs}
+    options["on_files"] = paths.extend
     if own:
         options["own_rows"] = own_rows(own)
     if annotations:
@@ -69,7 +71,7 @@ def compare_judges(
         useless = [option for option, value in for_runs.items() if value is not None]
         if useless:
             raise UserError(f"{', '.join(useless)}: only for the answers of a run, which --annotations has none of.")
-        show(workflow.compare_annotations(annotations, names, **options))
+        show(workflow.compare_annotations(annotations, names, **options), paths)
         return
     options |= {"max_cost": max_cost, "budget": budget, "repeats": repeats or 2, "plugins": tuple(plugins or ())}
     options |= {"benchmarks": words(benchmarks or ""), "simulate_humans": simulate_humans or 0}
@@ -78,20 +80,22 @@ def compare_judges(
         show_plan(work, "judges", workflow.stored_calls(work))
         return
     with Display(spent=spending(runs)) as display:
-        show(workflow.compare_judges(run or "pocket", names, force=force, listener=display, **options))
+        comparison = workflow.compare_judges(run or "pocket", names, force=force, listener=display, **options)
+    show(comparison, paths)
 
 
-def show(comparison: JudgeComparison) -> None:
-    from rich.text import Text
-
+def show(comparison: JudgeComparison, paths: Sequence[Path]) -> None:
+    """The tables, and one line of the files that hold them."""
     from reports.formats.terminal import TerminalTable
     from reports.judge_comparison.tables import comparison_tables
 
     console, tables = console_of(160), comparison_tables(comparison)
     for sentence in tables[0].summary:
-        console.print(Text(sentence, "bold"))
+        say(label=sentence)
     for table in tables:
         console.print(TerminalTable(table), "")
+    if paths:
+        show_files(paths)
 
 
 def split_judges(text: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distilbench.cli.help import HelpGroup
 from distilbench.cli.options import Overrides, Plugins, RecipeName, Runs, completing
 from distilbench.cli.screen import say
 from harness import assets
@@ -19,6 +20,7 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 app = typer.Typer()
 files = typer.Typer(
+    cls=HelpGroup,
     no_args_is_help=True,
     help="Fetch and check the files of the official question sets. They are looked for in the folder that the "
     "environment variable DISTILBENCH_ASSETS names, then in the user's cache; none of them ships with distilbench.",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distilbench.cli.help import HelpGroup
 from distilbench.cli.options import Overrides, Plugins, Runs
 from distilbench.cli.screen import say, show_rows
 from harness.text import format_count
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from judges.ledger.ledger import Ledger
 
 app = typer.Typer()
-judges = typer.Typer(help="Judges: models known by name, what the ledger holds of them, whether they changed.")
+_HELP = "Judges: models known by name, what the ledger holds of them, whether they changed."
+judges = typer.Typer(cls=HelpGroup, help=_HELP)
 app.add_typer(judges, name="judge")
 _LEDGER = "The ledger; default: ledger.sqlite under --runs."
 _HOST = "Address to listen on; it asks for no key, so keep it local."

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from harness.contracts.stage import RunListener
 from harness.errors import UserError
+from results.run.progress import SCORE
 
 STAGES = "[bold]stages"  # the bar over all stages
 QUIET = 10.0  # seconds between two lines of progress where there is no terminal
@@ -146,7 +147,7 @@ def _show_stacked(console: Console, heads: Sequence[str], rows: Sequence[Sequenc
 
 class Display(RunListener):
     """Draws bars on a terminal, and elsewhere prints a line now and then: stage, rate, time left, what judging has
-    cost. ``spent``: dollars since the begin. A context manager."""
+    cost, the last score. ``spent``: dollars since the begin. A context manager."""
 
     def __init__(
         self,
@@ -159,6 +160,7 @@ class Display(RunListener):
         self._lock = threading.RLock()  # the executor's thread reports progress, the main one results
         self._tasks: dict[str, TaskID] = {}
         self._total = self._done = self._failed = 0
+        self._score = ""  # the last
         self._last_line = float("-inf")
         self._spent, self._begin, self._cached = spent, clock(), 0
         self._firsts: dict[str, tuple[float, int]] = {}  # of each stage under way: when it was first heard of, how far
@@ -190,6 +192,8 @@ class Display(RunListener):
     def on_progress(self, label: str, done: int, total: int, info: str) -> None:
         with self._lock:
             self.on_start(label)
+            if label.partition(" ")[0] == SCORE:
+                self._score = f"last score: {info}"
             first = self._firsts.setdefault(label, (self._clock(), done))
             shown = ", ".join(filter(None, (rate_text(done - first[1], self._clock() - first[0]), info)))
             self._progress.update(self._tasks[label], completed=done, total=total, info=escape(shown))
@@ -217,8 +221,9 @@ class Display(RunListener):
         if task is not None:
             self._progress.remove_task(task)
         if STAGES in self._tasks:
-            info = ", ".join(filter(None, (f"{self._failed} failed" if self._failed else "", self._cost())))
-            self._progress.update(self._tasks[STAGES], completed=self._done, info=info)
+            failed = f"{self._failed} failed" if self._failed else ""
+            info = ", ".join(filter(None, (failed, self._cost(), self._score)))
+            self._progress.update(self._tasks[STAGES], completed=self._done, info=escape(info))
 
     def _line(self, text: str, always: bool = False) -> None:
         """A plain line where there is no terminal, at most one every ``QUIET`` seconds."""
@@ -226,7 +231,7 @@ class Display(RunListener):
         is_due = always or self._done == self._total or time_now - self._last_line >= QUIET
         if is_due and not self.console.is_terminal:
             self._last_line = time_now
-            further = ", ".join(filter(None, (self._time_left(time_now), self._cost())))
+            further = ", ".join(filter(None, (self._time_left(time_now), self._cost(), self._score)))
             self._show(f"[{self._done}/{self._total}] {text}" + (f"; {further}" if further else ""))
 
     def _time_left(self, time_now: float) -> str:

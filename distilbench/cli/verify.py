@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
+from distilbench.cli.help import HelpGroup
 from distilbench.cli.options import (
     WORK_OPTIONS,
     Force,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from distilbench.premises import PremiseOptions
 
 app = typer.Typer()
-pocket = typer.Typer(help="The pocket world: what it can test.", no_args_is_help=True)
+pocket = typer.Typer(cls=HelpGroup, help="The pocket world: what it can test.", no_args_is_help=True)
 app.add_typer(pocket, name="pocket")
 _QUESTION = "Id of a question: its answer, the judge's replies and the exact requests."
 _VIEWED = "Runs: names under --runs, folders or recipes; default: all."

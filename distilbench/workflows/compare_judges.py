@@ -7,7 +7,7 @@ own judge.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -67,6 +67,8 @@ class ComparisonOptions(TypedDict, total=False):
     """Bootstrap resamples of the questions; by default 1,000."""
     budget: float | None
     """Dollars that the recommended judge may cost for one pass over these answers; by default any."""
+    on_files: Callable[[Sequence[Path]], None]
+    """Told the paths that were written."""
     out: Path | None
     """Folder of the files; by default ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``."""
 
@@ -173,11 +175,12 @@ def _compare(
     comparison = compare_panel(panel, votes, options.get("replicates", REPLICATES), budget=options.get("budget"))
     folder = options.get("out") or out
     try:
-        write_comparison(comparison, folder)
+        paths = write_comparison(comparison, folder)
         if votes is None:
             (folder / "human-votes.csv").unlink(missing_ok=True)
         else:
-            write_atomic(folder / "human-votes.csv", votes.to_csv(index=False).encode())
+            paths.append(write_atomic(folder / "human-votes.csv", votes.to_csv(index=False).encode()))
+        options.get("on_files", lambda _: None)(paths)
     except OSError as error:
         if options.get("out") is not None or error.errno not in UNWRITABLE:
             raise

@@ -152,6 +152,10 @@ class Benchmark(ABC, Generic[C]):
     def questions(self, config: C) -> list[Question]:
         """All questions. Raises UserError with what to pull, from where."""
 
+    def files(self, config: C) -> Sequence[str]:
+        """Pinned files (``distilbench assets status``) that questions, requests and scores read."""
+        return ()
+
     def pins(self, config: C) -> dict[str, str]:
         """Option that names a file (other than the questions') to a hash of its content, which stands for it in keys.
         Raises UserError."""

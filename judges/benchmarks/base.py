@@ -66,6 +66,8 @@ class QuestionProtocol(Generic[C, Prompt]):
     continuation: str = ""
     """What a judge whose reply holds no verdict is told next; empty: it is not asked again."""
     size: QuestionSetSize | None = None
+    files: Callable[[C], Sequence[str]] = lambda config: ()
+    """As ``Benchmark.files``."""
     deviations: Callable[[C], tuple[str, ...]] = lambda config: ()
     temperatures: Mapping[str, float] = field(default_factory=dict)
     """By category of the question, where the protocol has one each."""
@@ -122,6 +124,9 @@ class BenchmarkBase(Benchmark[C], Generic[C, Prompt]):
             check_references(prompt, questions, f"{self.name}.judge_prompt")
         baseline = getattr(config, "baseline", None)
         return questions if baseline is None else with_baseline(questions, baseline, self.name, self.read_answer)
+
+    def files(self, config: C) -> Sequence[str]:
+        return self.sets[config.questions].files(config)
 
     def size(self, config: C) -> QuestionSetSize | None:
         """``None`` where the set needs no files, or those of a baseline of the user's."""

@@ -82,6 +82,11 @@ def _official_questions(config: MTBenchConfig) -> list[Question]:
     ]  # fmt: skip
 
 
+def _official_files(config: MTBenchConfig) -> Sequence[str]:
+    prompts = () if config.judge_prompt is not None else (PROMPT_FILE,)
+    return (QUESTION_FILE, REFERENCE_FILES[config.references], *prompts)
+
+
 # FastChat's prompts without and with reference answers, as they are called for turn 1.
 PROMPTS = {"single": ("single-v1", "single-math-v1"), "pair": ("pair-v2", "pair-math-v1")}
 PLACES = {"single": ("answer",), "pair": ("answer_a", "answer_b")}  # of the answers in them
@@ -159,7 +164,7 @@ class MTBench(BenchmarkBase[MTBenchConfig, Prompt]):
             size=QuestionSetSize(
                 questions=80, turns=2, characters=202, requests=2, request_characters=1588, reply_tokens=512
             ),
-            temperatures=TEMPERATURES,
+            files=_official_files, temperatures=TEMPERATURES,
         ),
     }  # fmt: skip
 

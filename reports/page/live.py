@@ -255,6 +255,7 @@ def state(progress: CommandProgress) -> dict[str, object]:
         word, tone = "Running.", "good"
         text = f"{counts}, {len(running)} running, {len(progress.of(WAITING))} waiting."
         lines.append({"text": _left(*progress.time_left()), "is_bad": False})
+        lines += [{"text": f"Last score: {score}.", "is_bad": False}] if (score := progress.last_score) else []
     elif progress.was_killed:
         word, tone = "Killed.", "bad"
         text = f"{counts}. The command (process {progress.pid} on {progress.host}) is gone and wrote no last line."

@@ -26,6 +26,7 @@ FOLDER = "progress"
 EVERY = 1.0  # seconds between two lines about one stage
 FRESH = 60.0  # seconds after its last line in which a command counts as alive where the file system has no locks
 BEFORE, WAITING, RUNNING, DONE, ELSEWHERE, FAILED = "done before", "waiting", "running", "done", "by another", "failed"
+SCORE = "score"  # the kind of stage whose progress tells scores
 Clock = Callable[[], float]
 
 
@@ -170,6 +171,12 @@ class CommandProgress:
 
     def of(self, *states: str) -> list[StageProgress]:
         return [stage for stage in self.stages if stage.state in states]
+
+    @property
+    def last_score(self) -> str:
+        """``dpo/0: mt_bench.score 6.52``; empty: none yet."""
+        told = [stage for stage in self.stages if stage.kind == SCORE and stage.info]
+        return max(told, key=lambda stage: stage.last).info if told else ""
 
     def time_left(self) -> tuple[float | None, list[str]]:
         """Seconds, about, from what finished stages of each kind took and how many ran at once, and the kinds that are

@@ -205,7 +205,7 @@ def test_ctrl_c_all_the_way_to_the_end_of_python() -> None:
 def test_an_error_is_a_message_without_control_characters(
     error: Exception, message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(prog_name: str) -> None:
         raise error
 
     monkeypatch.setattr("distilbench.cli.app.app", fail)

@@ -83,3 +83,16 @@ def test_on_a_terminal_stages_have_bars_with_items_and_info() -> None:
 
 def test_durations_read_as_people_say_them() -> None:
     assert [duration(value) for value in (0.44, 125, 11400)] == ["0.4 s", "2 min 5 s", "3 h 10 min"]
+
+
+def test_the_last_score_stays_in_view() -> None:
+    """Of the last row of the benchmark that was scored last, while other benchmarks are still judged."""
+    display, stream, clock = shown(terminal=False)
+    with display:
+        display.on_plan(total=3, cached=0)
+        display.on_progress("score gsm8k", 1, 2, "student/0: gsm8k.acc 31.00")
+        display.on_progress("score gsm8k", 2, 2, "dpo/0: gsm8k.acc 33.50")
+        clock.now = 20.0
+        display.on_finish("score gsm8k", 20.0)
+    line = stream.getvalue().splitlines()[1]
+    assert line == "[1/3] score gsm8k (20.0 s); about 40.0 s left, last score: dpo/0: gsm8k.acc 33.50"

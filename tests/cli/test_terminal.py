@@ -5,17 +5,25 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 
+import distilbench
 from distilbench.cli import main
+from distilbench.cli.app import app
 from distilbench.cli.screen import show_table, wrapped
+from harness.types import Reply
+from judges.ledger.ledger import Ledger
 from reports.formats.terminal import TerminalTable
 from tests.command import ROOT, settings
 from tests.reports.world import make, table_of
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")  # free memory, say: it is another one each time
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 COMMANDS = {
     "plan": ["plan", "table1", *settings("prompts.n=16", "seeds=[0]")],
@@ -32,7 +40,20 @@ COMMANDS = {
     "a run that is not there": ["verify", "pockt"],
     "a file that is there": ["init", str(ROOT / "recipes" / "gemma2.yaml")],
     "a wrong target": ["report", "tabel1"],
+    "doctor": ["doctor", "--set", "benchmarks.mt_bench.questions=official"],
+    "judge status": ["judge", "status", "--runs", "{tmp}"],
 }
+
+
+def helps(command: Any, *words: str) -> dict[str, list[str]]:
+    """``--help`` of a command and of all below it."""
+    found = {" ".join((*words, "--help")): [*words, "--help"]}
+    for name, inner in getattr(command, "commands", {}).items():
+        found |= helps(inner, *words, name)
+    return found
+
+
+HELPS = helps(typer.main.get_command(app))
 
 
 def shown(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -43,25 +64,74 @@ def shown(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     return ESCAPES.sub("", output + errors)
 
 
+def check_words(
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    widths: Sequence[int] = (80, 60),
+) -> str:
+    """Whatever a narrow terminal shows are words of what a pipe gets, and a line is too long for one long word only."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    whole = shown(words, capsys, monkeypatch)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich that is a terminal
+    for columns in widths:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        text = shown(words, capsys, monkeypatch)
+        known = {word + end for word in NUMBER.sub("0", whole).split() for end in ("", ":", ";")}
+        assert not [word for word in NUMBER.sub("0", text).split() if word not in known], columns
+        too_long = [line for line in text.splitlines() if len(line) > columns]
+        assert not [line for line in too_long if len(line.split()) > 1], columns
+    return whole
+
+
+@pytest.mark.parametrize("name", HELPS)
+def test_help_breaks_between_words_only(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = check_words(HELPS[name], capsys, monkeypatch, widths=(80,))
+    assert text.startswith("Usage: distilbench") and not re.search(r"[a-z]\.\.\.$", text, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_what_a_run_shows_breaks_between_words_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a number comes from, and judges compared; the last line is that of the files."""
+    run = distilbench.evaluate(
+        ["pocket:student", "pocket:teacher"], "pocket", benchmarks=["mt_bench"], limit=6, name="small", runs=tmp_path,
+        set={"compute.executor": "inline"},
+    )  # fmt: skip
+    question = run.judgments()["question"].iloc[0]
+    place = ["--run", "small", "--runs", str(tmp_path)]
+    row = next(iter(run.frame()["row"]))
+    assert "mt_bench.score" in check_words(
+        ["explain", "eval", row, "mt_bench.score", "--question", question, *place], capsys, monkeypatch
+    )
+    monkeypatch.delenv("FORCE_COLOR")
+    compared = shown(["compare-judges", "--replicates", "100", *place], capsys, monkeypatch)
+    files = compared.rstrip().splitlines()[-1]
+    assert files.startswith(f"files: {tmp_path}/small/eval/judges/ (judges.md, ") and "judges.json" in files
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    table = shown(["compare-judges", "--replicates", "100", *place], capsys, monkeypatch)
+    assert not [line for line in table.splitlines() if len(line) > 80 and len(line.split()) > 1]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_nothing_breaks_inside_a_word(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever a narrow terminal shows are words of what a pipe gets, and a line is too long for one long word only."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("DISTILBENCH_ASSETS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    words = COMMANDS[name]
-    whole = shown(words, capsys, monkeypatch)
-    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich that is a terminal
-    for columns in (80, 60):
-        monkeypatch.setenv("COLUMNS", str(columns))
-        text = shown(words, capsys, monkeypatch)
-        known = {*whole.split(), *(word + end for word in re.split(r"[\s]+", whole) for end in ":;")}
-        assert not [word for word in text.split() if word not in known], columns
-        too_long = [line for line in text.splitlines() if len(line) > columns]
-        assert not [line for line in too_long if len(line.split()) > 1], columns
+    if name == "judge status":
+        with Ledger(tmp_path / "ledger.sqlite") as ledger:
+            ledger.put(
+                "a", "https://example.org/a/long/address/v1", "a-model", Reply("m", "stop", "b-model", 9, 1), 0.5
+            )
+    check_words([word.replace("{tmp}", str(tmp_path)) for word in COMMANDS[name]], capsys, monkeypatch)
 
 
 @pytest.mark.parametrize("columns", [60, 80])

@@ -131,6 +131,9 @@ def test_grades_follow_the_score():
     for answer, grade in ((GOOD, 8), (worked, 10)):  # round(1 + 9 * 0.75), 1 + 9
         reply = PocketJudge(PocketConfig(grade_noise=0.0)).reply(Request("q", "t", single_grade(TURNS, answer), 512))
         assert reply.text.endswith(f"[[{grade}]]")
+    for low, high, grade in ((1, 5, 4), (0, 100, 75)):  # the same share of another scale: 1 + 4 * 0.75, 100 * 0.75
+        request = Request("q", "t", single_grade(TURNS, GOOD, scale=(low, high)), 512)
+        assert PocketJudge(PocketConfig(grade_noise=0.0)).reply(request).text.endswith(f"[[{grade}]]")
 
 
 def test_the_second_turn_is_judged_in_its_conversation():

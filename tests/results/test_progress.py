@@ -109,6 +109,17 @@ def test_a_running_command_can_be_followed(tmp_path: Path) -> None:
     assert not progress.alive and not progress.was_killed and progress.ended == clock.now
 
 
+def test_the_last_score_is_that_of_the_stage_that_was_heard_of_last(tmp_path: Path) -> None:
+    clock, stages = Clock(), [Stage("score", {"benchmark": name}) for name in ("gsm8k", "mt_bench")]
+    with recorded(tmp_path, stages, [stage.key for stage in stages], RunListener(), clock) as listener:
+        assert read(tmp_path).last_score == ""
+        for stage, text in zip(stages, ("dpo/0: gsm8k.acc 33.50", "dpo/0: mt_bench.score 6.52"), strict=True):
+            clock.now += 1
+            listener.on_progress(stage.label, 1, 1, text)
+            listener.on_finish(stage.label, 1.0)
+            assert read(tmp_path).last_score == text
+
+
 def test_a_command_that_was_stopped_says_so(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), recorded(tmp_path, STAGES, [STAGES[0].key], RunListener()):
         raise KeyboardInterrupt

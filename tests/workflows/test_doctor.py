@@ -12,7 +12,14 @@ import pytest
 from distilbench.workflows import check
 from distilbench.workflows.check import MachineFinding, examine
 from distilbench.workflows.plan import plan
+from harness import assets
+from harness.contracts.benchmark import Entrant
 from harness.models.checkpoint import resolve
+from harness.types import Answer
+from judges import BENCHMARKS
+from judges.benchmarks.alpaca_eval.benchmark import _official_template
+from judges.benchmarks.arena_hard.benchmark import _official_prompt
+from judges.benchmarks.mt_bench import official_prompts
 from tests.tiny import student_with_heads_of_24
 
 
@@ -75,5 +82,31 @@ def test_the_files_that_this_recipe_needs_are_named(tmp_path: Path, monkeypatch:
     (missing,) = [one for text, one in found.items() if text.startswith("file gsm8k/test.jsonl: ")]
     assert missing.state == "fail" and "run `distilbench assets pull`" in missing.text
     assert not [text for text in found if "alpaca_eval/" in text]  # pocket's questions need no file
-    # said once
+    # said once, and all of the set
     assert sum("gsm8k/test.jsonl" in text for text in found) == 1
+    assert [text for text in found if text.startswith("file gsm8k/train.jsonl: ")]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("alpaca_eval", {}), ("alpaca_eval", {"judge_prompt": "ranking"}), ("arena_hard", {}), ("mt_bench", {}),
+        ("mt_bench", {"references": "gpt-4-1106-preview"}), ("gsm8k", {}), ("gsm8k_json", {}),
+    ],
+)  # fmt: skip
+def test_a_benchmark_names_all_files_that_it_reads(name: str, options: dict[str, str]) -> None:
+    """What is looked for while it asks, judges and scores is what it says, where the files are here."""
+    entry = BENCHMARKS[name]
+    config = entry.config(questions="official", **options)
+    stated = entry.files(config)
+    if any(assets.check_asset(file).state != "ok" for file in stated):
+        pytest.skip("the official files are not here")
+    for cached in (official_prompts, _official_prompt, _official_template):
+        cached.cache_clear()
+    with assets.asked_for() as asked:
+        questions = entry.questions(config)
+        answer = Answer(questions[0].id, ("x",) * len(questions[0].turns), (True,), (1,))
+        if entry.needs_judge:
+            entry.requests(questions[0], answer, config)
+        entry.score(questions, {"row": Entrant([answer], [])}, config, 0, 0)
+    assert {file for file, status in asked.items() if status.state == "ok"} == set(stated)

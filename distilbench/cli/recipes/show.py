@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from distilbench.cli.help import HelpGroup
 from distilbench.cli.options import Overrides, Plugins, RecipeArgument
 from distilbench.cli.screen import say
 from harness.text import format_count
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from harness.recipe.recipe import Recipe
 
 app = typer.Typer()
-recipes = typer.Typer(no_args_is_help=True, help="Show, explain or check a recipe; its JSON Schema.")
+recipes = typer.Typer(cls=HelpGroup, no_args_is_help=True, help="Show, explain or check a recipe; its JSON Schema.")
 app.add_typer(recipes, name="recipe")
 _EXPLAIN = "Each value with its sentence, its type, its default, and where it was set."
 _OUT = "Write it to this file."

@@ -71,9 +71,16 @@ def run(stage: Stage, context: StageContext) -> Mapping[str, object]:
         rows[name].append(add_note(full_score, params.get("baseline"), benchmark))
     content = {name: [asdict(score) for score in row] for name, row in rows.items()}
     (context.folder / "scores.json").write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+    for number, (name, row) in enumerate(rows.items(), 1):
+        context.progress(number, len(rows), score_text(name, row[0]))
     all_scores = [score for row in rows.values() for score in row]
     unscored, scored = sum(score.unscored for score in all_scores), sum(score.value is not None for score in all_scores)
     return {"entrants": len(entrants), "unscored": unscored, "scored": scored}
+
+
+def score_text(entrant: str, score: Score) -> str:
+    """What is shown while other stages go on: ``dpo/0: mt_bench.score 6.52``."""
+    return f"{entrant}: {score.metric} " + ("not scored" if score.value is None else f"{score.value:.2f}")
 
 
 def add_note(score: Score, baseline: str | None, benchmark: ConfiguredBenchmark) -> Score:

@@ -26,7 +26,13 @@ from harness.prompts.jsonl import read_file
 from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
-from judges.benchmarks.alpaca_eval.length_control import OFFICIAL_BASELINE, Column, length_controlled, length_data
+from judges.benchmarks.alpaca_eval.length_control import (
+    OFFICIAL_BASELINE,
+    Column,
+    length_controlled,
+    length_data,
+    length_files,
+)
 from judges.benchmarks.answer_files import Row, has, name_of, require_field
 from judges.benchmarks.base import BenchmarkBase, BenchmarkConfig, QuestionProtocol, fill, pocket_set, repeat_requests
 from judges.benchmarks.judge_prompt import PAIR_PLACES, PromptTemplate, own_pair
@@ -187,6 +193,15 @@ def annotator_of(config: AlpacaEvalConfig) -> Annotator:
     return ANNOTATORS.get(config.judge_prompt, ANNOTATORS["weighted"])
 
 
+def prompt_files(config: AlpacaEvalConfig) -> Sequence[str]:
+    return (ANNOTATORS[config.judge_prompt].file,) if config.judge_prompt in ANNOTATORS else ()
+
+
+def official_files(config: AlpacaEvalConfig) -> Sequence[str]:
+    length = () if config.baseline is not None else length_files()
+    return (BASELINE_FILE, *prompt_files(config), *length)
+
+
 class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     name = "alpaca_eval"
     metrics: tuple[Metric, ...] = (
@@ -217,6 +232,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             size=QuestionSetSize(
                 questions=805, turns=1, characters=165, requests=1, request_characters=3520, reply_tokens=1
             ),
+            files=official_files,
             deviations=lambda config: (config.difficulty_by != "row")
             * ("Difficulties are looked up by instruction; alpaca_eval and its leaderboard do by row.",),
         ),
@@ -225,6 +241,7 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             Sampling(max_new_tokens=2048, temperature=0.7),
             lambda config: f"AlpacaEval 2.0 protocol on own questions, {prompt_name(config)}",
             lambda config: asset(annotator_of(config).file).sha256[:12],
+            files=prompt_files,
             deviations=lambda config: ("Questions of one's own, against their golden answers.",),
         ),
     }  # fmt: skip

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.assets import is_present, locate
+from harness.assets import check_asset, is_present, locate
 from harness.errors import UserError
 from harness.stats import Array, percentile_interval
 from harness.types import Question, Score
@@ -387,6 +387,13 @@ class Column:
     """Baseline length minus model length, characters; nan where no judge was asked: the official file has no row."""
     identical: bool
     """Every answer is the baseline's own: 50% by construction."""
+
+
+def length_files() -> tuple[str, ...]:
+    """The hub's file, or those that were recovered where these alone are here."""
+    recovered = (RECOVERED_GAMED, RECOVERED_DIFFICULTY)
+    has_recovered = check_asset(HUB_FILE).state == "missing" and all(check_asset(f).state == "ok" for f in recovered)
+    return recovered if has_recovered else (HUB_FILE,)
 
 
 def length_data(

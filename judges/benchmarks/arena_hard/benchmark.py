@@ -81,6 +81,10 @@ class ArenaHardVersion:
     prompt_hash: str = ""
     size: QuestionSetSize | None = None
 
+    def files(self, config: ArenaHardConfig) -> Sequence[str]:
+        answers = () if config.baseline is not None else (f"{self.folder}/model_answer/{self.baseline}.jsonl",)
+        return (f"{self.folder}/question.jsonl", *answers, *(() if config.judge_prompt is not None else (PROMPT_FILE,)))
+
     def load(self, config: ArenaHardConfig) -> list[Question]:
         questions = [
             Question(row["uid"], (row["prompt"],), row.get("cluster") or row.get("subcategory") or row["category"])
@@ -115,7 +119,7 @@ class ArenaHardVersion:
             self.load, self.prompt, Sampling(max_new_tokens=4096, temperature=0.0),
             lambda config: f"{self.name}, baseline {self.baseline}",
             lambda config: self.prompt_hash or asset(PROMPT_FILE).sha256[:12],
-            self.read, rules.CONTINUE, self.size,
+            self.read, rules.CONTINUE, self.size, self.files,
         )  # fmt: skip
 
 

@@ -134,6 +134,11 @@ def _official_questions(config: GSM8KConfig) -> list[Question]:
     return [Question(str(n), (row["question"],), "math", reference=(row["answer"],)) for n, row in enumerate(rows)]
 
 
+def _official_files(config: GSM8KConfig) -> Sequence[str]:
+    splits = ("test", "train") if config.shots else ("test",)
+    return tuple(f"gsm8k/{split}.jsonl" for split in splits) if config.source == "assets" else ()
+
+
 def _official_examples(config: GSM8KConfig) -> list[Problem]:
     return [{name: row[name] for name in ("question", "answer")} for row in official_rows(config.source, "train")]
 
@@ -256,7 +261,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             size=QuestionSetSize(
                 questions=1319, turns=1, characters=240, requests=0, request_characters=0, reply_tokens=0
             ),
-            deviations=_official_deviations,
+            files=_official_files, deviations=_official_deviations,
         ),
     }  # fmt: skip
 

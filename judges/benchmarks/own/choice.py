@@ -64,6 +64,7 @@ class Choice(OwnBenchmark[ChoiceConfig]):
     config = ChoiceConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
+    version = 2
     score_fields: tuple[str, ...] = (*SOURCE_FIELDS, "reference_is")
 
     def needs(self, config: ChoiceConfig) -> frozenset[Capability]:

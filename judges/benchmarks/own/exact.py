@@ -64,6 +64,7 @@ class Exact(OwnBenchmark[ExactConfig]):
     config = ExactConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
+    version = 2
     judge_fields: tuple[str, ...] = ("parse", "pattern", "key", "normalise", "metric")
 
     def metric(self, name: str, config: ExactConfig) -> Metric:

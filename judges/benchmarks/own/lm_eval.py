@@ -61,6 +61,7 @@ class LmEval(OwnBenchmark[Any]):
     config = LmEvalConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
+    version = 2
     judge_fields: tuple[str, ...] = ("metric", "filter")
     score_fields: tuple[str, ...] = ("title",)
 

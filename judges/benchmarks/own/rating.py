@@ -81,6 +81,7 @@ class Rating(ByJudge[RatingConfig]):
     metrics: tuple[Metric, ...] = (Metric("rating.score", "Score", "rating", unit="1-10"),)
     config = RatingConfig
     verdicts = (1.0, 10.0)
+    version = 2
     judge_fields: tuple[str, ...] = (*JUDGE_FIELDS, "scale")
     score_fields: tuple[str, ...] = (*SOURCE_FIELDS, "metric", "threshold")
     places, needed, earlier = GRADE_PLACES, ("answer",), ("conversation",)
