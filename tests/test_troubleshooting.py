@@ -464,7 +464,7 @@ def stop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     from distilbench import cli
     from distilbench.cli import app
 
-    def interrupted() -> None:
+    def interrupted(prog_name: str) -> None:
         raise KeyboardInterrupt
 
     errors = io.StringIO()
