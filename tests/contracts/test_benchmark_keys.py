@@ -17,9 +17,9 @@ JUDGED = {"prompt", "judge_system", "parse", "pattern", "key", "turns", "repeats
           "judge_temperature"}  # fmt: skip
 ARENA = {"judge_prompt", "judge_max_tokens", "judge_temperature", "ask_again", "repeats"}
 BENCH = {"references", "judge_max_tokens", "judge_temperature", "repeats", "judge_prompt"}
-SOURCE = {"fields", "hub_config", "hub_split", "hub_revision", "title"}
+SOURCE = {"questions", "limit", "fields", "hub_config", "hub_split", "hub_revision", "title"}
 OFFICIAL = {"questions", "split", "limit", "max_new_tokens", "temperature", "top_p"}
-OWN = {"questions", "limit", "system", "max_new_tokens", "temperature", "top_p"}
+OWN = {"system", "max_new_tokens", "temperature", "top_p"}
 SHOWN = {"scorer", "style_control", "count_tokens", "baseline"}
 OPTIONS: dict[str, tuple[set[str], set[str], set[str]]] = {
     # decide the answers; the verdicts alone; neither
@@ -35,7 +35,7 @@ OPTIONS: dict[str, tuple[set[str], set[str], set[str]]] = {
     "pairwise": (OWN, JUDGED | {"labels"}, SOURCE | {"baseline", "metric"}),
     "rating": (OWN, JUDGED | {"scale"}, SOURCE | {"metric", "threshold"}),
     "exact": (OWN, {"parse", "pattern", "key", "normalise", "metric"}, SOURCE),
-    "choice": (OWN | {"by", "order", "choice_seed", "instruction"}, set(), SOURCE),
+    "choice": (OWN | {"by", "order", "choice_seed", "instruction"}, set(), SOURCE | {"reference_is"}),
     "lm_eval": ({"task", "fewshot", "chat", "limit", "max_new_tokens", "temperature"}, {"metric", "filter"}, {"title"}),
 }  # fmt: skip
 
@@ -93,3 +93,12 @@ def test_other_answers_and_other_titles(tmp_path: Path) -> None:
     assert plain.answer_options != exact(file, max_new_tokens=7).answer_options
     titled = exact(file, title="Facts")
     assert (plain.answer_options, plain.judge_options) == (titled.answer_options, titled.judge_options)
+
+
+def test_a_file_that_moves_is_not_answered_again(tmp_path: Path) -> None:
+    rows = json.dumps({"question": "2 + 2?", "reference": "4"}) + "\n"
+    for name in ("facts.jsonl", "moved.jsonl"):
+        (tmp_path / name).write_text(rows, encoding="utf-8")
+    first, moved = (exact(tmp_path / name) for name in ("facts.jsonl", "moved.jsonl"))
+    keys = [(one.answer_options, one.judge_options, one.asked_hash, one.judged_hash) for one in (first, moved)]
+    assert keys[0] == keys[1]
