@@ -1,10 +1,11 @@
-"""What the documentation site has beside docs/: the commands, and the files of examples/.
+"""What the documentation site has beside docs/: the commands, the notebook, and the files of examples/.
 
 Hooks of MkDocs, which ``mkdocs.yml`` names. The pages are made while the site is built, and are in no folder.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
+NOTEBOOK = "examples/read_a_run.ipynb"
 INTRODUCTION = """# Commands
 
 All commands with their options. `distilbench COMMAND --help` prints the same in a terminal.
@@ -24,6 +26,7 @@ All commands with their options. `distilbench COMMAND --help` prints the same in
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages, and the examples that pages link to."""
     files.append(File.generated(config, "commands.md", content=commands_page()))
+    files.append(File.generated(config, "notebook.md", content=notebook_page(ROOT / NOTEBOOK)))
     for path in sorted((ROOT / "examples").rglob("*.*")):
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
     return files
@@ -31,6 +34,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Links from docs/ to examples/ lead into the site."""
+    markdown = markdown.replace(f"](../{NOTEBOOK})", "](notebook.md)")
     return markdown.replace("](../examples/", "](examples/")
 
 
@@ -75,3 +79,14 @@ def sentences(text: str | None, row: bool = False) -> str:
     plain = re.sub(r"\[/?(?:bold|cyan|dim)\]", "", (text or "").replace("\f", "").replace("\b", ""))
     plain = plain.replace("<", "&lt;").replace("*", r"\*")
     return " ".join(plain.split()).replace("|", r"\|") if row else plain
+
+
+def notebook_page(path: Path) -> str:
+    """Its title, a link to the file, then text cells as they are and code cells as code blocks."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = ["".join(each["source"]) for each in cells]
+    title, _, rest = texts[0].partition("\n")
+    parts = [title, f"This page is a notebook: [{path.name}](examples/{path.name}).", rest.strip()]
+    for each, text in list(zip(cells, texts, strict=True))[1:]:
+        parts.append(text if each["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    return "\n\n".join(part for part in parts if part) + "\n"

@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.browsers import browser  # noqa: F401, a fixture
+from tests.browsers import SECONDS, browser  # noqa: F401, a fixture
 from tests.command import ROOT
 
-GENERATED = {"commands.md"}
+GENERATED = {"commands.md", "notebook.md"}
 """Pages that ``scripts/site.py`` makes."""
 
 
@@ -37,7 +37,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     listed = list(pages(yaml.safe_load(text)["nav"]))
     assert sorted(listed) == sorted({path.name for path in (ROOT / "docs").glob("*.md")} | GENERATED)
-    assert len(listed) == 36
+    assert len(listed) == 37
 
 
 def test_coverage_of_intervals_is_what_was_simulated() -> None:
@@ -119,6 +119,7 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 @pytest.mark.parametrize("width", [390, 800, 1440])
 def test_pages_fit_and_the_search_finds(site: Path, address: str, browser: Any, width: int) -> None:  # noqa: F811
     page = browser.new_page(viewport={"width": width, "height": 900})
+    page.set_default_timeout(SECONDS)
     for name in sorted(path.name for path in site.glob("*.html")):
         page.goto(f"{address}/{name}")
         too_wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -150,6 +151,7 @@ def test_a_message_that_is_pasted_into_the_search_is_found(address: str, browser
     lost = {}
     for message in PASTED:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.set_default_timeout(SECONDS)
         page.goto(f"{address}/index.html")
         page.locator(".md-search__input").fill(message)
         page.locator(".md-search-result__link").first.wait_for()
