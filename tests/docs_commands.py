@@ -46,6 +46,8 @@ SMALL_RUN = (*settings(*SMALL), "--methods", "dpo,seqkd")
 ONE = settings(*(text for text in SMALL if not text.startswith(("benchmarks", "seeds"))), "benchmarks=[mt_bench]")
 ONE += settings("benchmarks.mt_bench.limit=8")
 """MT-Bench alone: where a command trains further rows."""
+UNTESTED = "No difference of two rows could be tested: too few questions or verdicts."
+"""What ``compare-judges`` says first at this size, where the pages have a sentence on the conclusions."""
 SMALL_EVAL = ("--limit", "4", *settings("statistics.replicates=100", "compute.workers=1"))
 POCKET_QUESTIONS = ("--questions", "pocket", *SMALL_EVAL)
 IMPORTED = settings("questions=pocket", "limit=8")
@@ -98,9 +100,8 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
             Step(
                 "distilbench compare-judges --run pocket "
                 '--judges "main,noisy={kind: pocket, noise: 3.0, grade_noise: 2, seed: 1}"',
-                shows=["agrees with the truth", "Cohen's kappa", "Do the conclusions hold under every judge?"],
+                shows=["agrees with the truth", "Cohen's kappa", UNTESTED],
             ),
-            Step("distilbench report table1 --run pocket/noisy", shows=["Table 1"]),
             Step(
                 "distilbench compare-judges --run smollm2 --judges main,gpt-4.1-2025-04-14 --plan",
                 instead={"smollm2": "pocket", "main,gpt-4.1-2025-04-14": HOSTED_AFTER_MAIN},
@@ -132,6 +133,7 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
                 instead={"ID": "mt_bench-test-3"},
                 shows=["reply of pocket-judge-1: "],
             ),
+            Step("distilbench report table1 --run pocket/noisy", shows=["Table 1"]),
         ],
     ],
     # What trains or judges further.
@@ -183,7 +185,7 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
             Step(
                 "distilbench compare-judges --run tour "
                 '--judges "main,noisy={kind: pocket, noise: 3.0, grade_noise: 2, seed: 1}"',
-                shows=["Under main, asked again", "Do the conclusions hold under every judge?"],
+                shows=["by judge", UNTESTED],
             ),
         ],
         [
