@@ -201,7 +201,7 @@ def judge_name(plan: Plan, name: str | None) -> str:
     if name is None:
         return BY_RULE
     entry = plan.recipe.judges[name]
-    return str(plan.graph.registry.judges[entry.kind].identity(entry.config).get("model", entry.kind))
+    return plan.graph.registry.judges[entry.kind].title(entry.config)
 
 
 def cells(plan: Plan, store: ArtifactStore, errors: Mapping[str, str]) -> Iterator[Cell]:

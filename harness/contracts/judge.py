@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Annotated, Final, Generic, Protocol
+from typing import Annotated, ClassVar, Final, Generic, Protocol
 
 from pydantic import Field
 
@@ -123,6 +124,8 @@ class JudgeKind(ABC, Generic[C]):
     name: str
     summary: str
     config: type[C]
+    deciding: ClassVar[frozenset[str]] = frozenset()
+    """Options that decide verdicts, beside those that ``identity`` has by their names."""
 
     @abstractmethod
     def make(self, config: C) -> Judge:
@@ -135,6 +138,19 @@ class JudgeKind(ABC, Generic[C]):
     def price(self, config: C, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Dollars; ``None`` when unknown."""
         return None
+
+    def model(self, config: C) -> str:
+        """Its name in tables, without options."""
+        return str(self.identity(config).get("model", self.name))
+
+    def title(self, config: C) -> str:
+        """Its name in tables: ``pocket (noise 5)``, with the options that decide verdicts and are not the default."""
+        names, changed = self.deciding | self.identity(config).keys(), []
+        for name, field in getattr(self.config, "__pydantic_fields__", {}).items():
+            value = getattr(config, name)
+            if name in names and not field.is_required() and value != field.get_default(call_default_factory=True):
+                changed.append(f"{name.replace('_', ' ')} {_option_text(value)}".rstrip())
+        return f"{self.model(config)} ({', '.join(changed)})" if changed else self.model(config)
 
     def notes(self, config: C) -> Sequence[str]:
         """Sentences that a plan shows about these options."""
@@ -155,6 +171,12 @@ class JudgeKind(ABC, Generic[C]):
     def thinking(self, config: C) -> int:
         """Tokens of thinking on top of the protocol's limit. Estimates count half of them."""
         return 0
+
+
+def _option_text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value, default=json_data)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import cached_property
+from pathlib import Path
 from typing import Final, cast
 
 from pydantic import Field
@@ -144,9 +145,15 @@ class TransformersKind(JudgeKind[TransformersConfig]):
     name = "transformers"
     summary = "a checkpoint (local folder or hub id), in this process or behind an engine"
     config = TransformersConfig
+    deciding = frozenset({"backend"})
 
     def make(self, config: TransformersConfig) -> TransformersJudge:
         return TransformersJudge(config)
+
+    def model(self, config: TransformersConfig) -> str:
+        """Of a folder its name: where it lies is nobody's business."""
+        folder = Path(config.path)
+        return folder.resolve().name if folder.exists() or folder.is_absolute() else config.path
 
     def identity(self, config: TransformersConfig) -> dict[str, object]:
         """The content of the checkpoint, the number type, an engine's name and what decides its numbers; not where the

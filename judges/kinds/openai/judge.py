@@ -318,6 +318,7 @@ def _suffix(config: OpenAIConfig) -> str:
 
 class OpenAIKind(JudgeKind[OpenAIConfig]):
     name = "openai"
+    deciding = frozenset({"temperature", "logprobs", "thinking_tokens", "leave_out", "fold_system", "extra_body"})
     summary = "any OpenAI-compatible endpoint: OpenAI, vLLM, SGLang, llama.cpp, ..."
     config = OpenAIConfig
 
