@@ -180,7 +180,8 @@ def _compare(
             (folder / "human-votes.csv").unlink(missing_ok=True)
         else:
             paths.append(write_atomic(folder / "human-votes.csv", votes.to_csv(index=False).encode()))
-        options.get("on_files", lambda _: None)(paths)
+        if "on_files" in options:
+            options["on_files"](paths)
     except OSError as error:
         if options.get("out") is not None or error.errno not in UNWRITABLE:
             raise
