@@ -128,7 +128,8 @@ def test_an_entry_keeps_its_contract(table: str, name: str, check: str, world: W
         try:
             entry.questions(config)
         except UserError as error:  # official questions that do not ship
-            assert "asset" in str(error)
+            if "asset" not in str(error):
+                raise
             pytest.skip(str(error)[:100])
         entry = entry.named(entry.name, config)
     assert SUITES[table][check](entry, config, *more)
