@@ -28,6 +28,7 @@ from harness.contracts.executor import Executor, ExecutorKind, MakeRunStage, Res
 from harness.contracts.options import Seconds, options, options_from, require
 from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
+from harness.hardware import visible_gpus
 from harness.run.processes import THREAD_VARIABLES, WorkerPool, check_engines, check_here, variables
 from harness.stages import STAGES
 from harness.text import format_count
@@ -74,7 +75,8 @@ class SlurmJobOptions:
     """The longest that a job may take; ``null``: 1,440. At the end of its time, or when Slurm preempts it, it is queued
     again and goes on where it was."""
     gres: Annotated[str, AfterValidator(_gres)] | None = None
-    """How a job asks for its GPUs (``--gres``): ``gpu:{gpus}``, ``gpu:a100:{gpus}``. ``null``: jobs get none."""
+    """How a job asks for its GPUs (``--gres``): ``gpu:{gpus}``, ``gpu:a100:{gpus}``. ``null``: jobs get none. With
+    ``cluster: local`` it does nothing."""
     sbatch: dict[str, str | int] = Field(default_factory=dict)
     """Further options of ``sbatch`` by their long names: ``{account: me, qos: high, constraint: nvme}``."""
 
@@ -329,12 +331,31 @@ def job_options(config: SlurmOptions, resources: Resources, kind: str) -> SlurmJ
     wish = resources.stages.get(kind)
     own = options_from(SlurmJobOptions, wish.options if wish else {})
     values = {field.name: getattr(own, field.name) or getattr(config, field.name) for field in fields(SlurmJobOptions)}
+    if config.cluster == LOCAL:  # a recipe for Slurm is tried as it is
+        values["gres"] = None
     return SlurmJobOptions(**{**values, "sbatch": config.sbatch | own.sbatch})
 
 
 def with_gpus(resources: Resources, asks: SlurmJobOptions) -> Resources:
     """For jobs of a kind: it has GPUs where it says how to ask for them."""
     return replace(resources, cluster_gpus=asks.gres is not None)
+
+
+def wanted_gpus(resources: Resources, stage: Stage) -> int:
+    """GPUs that the recipe asks for, or a checkpoint that judges, wherever the stage runs."""
+    wish = resources.stages.get(stage.kind)
+    return int(stage.local.get("gpus", 0)) if wish is None or wish.gpus is None else wish.gpus
+
+
+def no_gpu_here(resources: Resources, stage: Stage) -> str:
+    """Why a stage that asks cannot have its GPUs, with the remedy."""
+    count = format_count(wanted_gpus(resources, stage), "GPU")
+    text = f"under slurm {stage.kind} stages that ask run on this machine, which has no GPU, and {count} "
+    if not stage.local.get("gpus"):
+        return f"{text}would be needed (compute.stages.{stage.kind}.gpus): leave that out"
+    text += "would be needed for a checkpoint that judges: start a server as a job and name it as the judge, "
+    text += "kind: openai with base_url (docs/clusters.md)"
+    return text if stage.local.get("engine") else f"{text}, or give the judge device: cpu"
 
 
 class SlurmKind(ExecutorKind[SlurmOptions]):
@@ -359,12 +380,18 @@ class SlurmKind(ExecutorKind[SlurmOptions]):
             of_kind = [stage for stage in jobs if stage.kind == kind]
             has_gpus = any(cluster.of(stage).gpus for stage in of_kind)
             if has_gpus and config.cluster == LOCAL:
-                yield f"compute.stages.{kind}.gpus: executor_options.cluster local hands out no GPUs; use `processes`"
+                text = "executor_options.cluster local hands out no GPUs; leave it out, or use `processes`"
+                yield f"compute.stages.{kind}.gpus: {text}"
             elif has_gpus and not cluster.cluster_gpus:
                 yield f"compute.stages.{kind}.gpus: say how jobs ask for them, executor_options.gres: gpu:{{gpus}}"
             elif cluster.cluster_gpus:
                 yield from check_engines(cluster, of_kind)
-        yield from check_here(resources, [stage for stage in stages if stage not in jobs])
+        here = [stage for stage in stages if stage not in jobs]
+        if config.cluster != LOCAL and not visible_gpus():
+            lacking = [stage for stage in here if stage.uses_ledger and wanted_gpus(resources, stage)]
+            yield from dict.fromkeys(no_gpu_here(resources, stage) for stage in lacking)
+            here = [stage for stage in here if stage not in lacking]
+        yield from check_here(resources, here)
 
     def start(
         self, config: SlurmOptions, resources: Resources, make_run_stage: MakeRunStage, listener: RunListener

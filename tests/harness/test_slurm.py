@@ -169,7 +169,7 @@ def test_local_jobs_go_on_after_the_end_of_their_time(tmp_path: Path) -> None:
     ("options", "stages", "text"),
     [
         (SlurmOptions(), {}, "hands jobs over with sbatch, srun, scancel, not found on this machine"),
-        (SlurmOptions(cluster="local"), {"train": StageOptions(gpus=1)}, "local hands out no GPUs; use `processes`"),
+        (SlurmOptions(cluster="local"), {"train": StageOptions(gpus=1)}, "local hands out no GPUs; leave it out, or"),
         (SlurmOptions(cluster="local"), {"judge": StageOptions(gpus=1)}, "compute.stages.judge.gpus = 1: compute.gpus"),
     ],
 )
@@ -180,6 +180,41 @@ def test_what_cannot_be_had_is_said(
     work = [make("train", "a"), make("judge", "b", ask={})]
     problems = list(EXECUTOR.check(options, Resources(1, 1, (), stages), work))
     assert len(problems) == 1 and text in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("local", "gpus", "text"),
+    [
+        ({"gpus": 2, "engine": True}, None, "no GPU, and 2 GPUs would be needed for a checkpoint that judges: start a"),
+        ({"gpus": 1, "engine": False}, None, r"kind: openai with base_url \(docs/clusters.md\), or .* device: cpu$"),
+        ({"gpus": 1, "engine": True}, 4, r"and 4 GPUs would be needed for .* base_url \(docs/clusters.md\)$"),
+        ({}, 1, r"and 1 GPU would be needed \(compute.stages.judge.gpus\): leave that out$"),
+        ({"gpus": 0, "engine": True}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_a_judge_has_no_gpu_on_a_login_node(
+    slurm: Path, local: dict[str, Any], gpus: int | None, text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``gres``, because the GPUs of jobs are no help to a stage that runs here; one line for both stages."""
+    monkeypatch.setattr("harness.run.slurm.visible_gpus", list)
+    options, stages = SlurmOptions(gres="gpu:{gpus}"), {"judge": StageOptions(gpus=gpus)}
+    judging = [make("judge", row, ask={}, **local) for row in ("a", "b")]
+    problems = list(EXECUTOR.check(options, Resources(1, 1, (), stages), judging))
+    assert len(problems) == (text is not None)
+    if text is not None:
+        assert problems[0].startswith("under slurm judge stages that ask run on this machine, which has")
+        assert re.search(text, problems[0])
+    monkeypatch.setattr("harness.run.slurm.visible_gpus", lambda: ["0", "1", "2", "3"])
+    assert not [text for text in EXECUTOR.check(options, Resources(1, 1), judging) if "has no GPU" in text]
+
+
+def test_a_recipe_with_gres_can_be_tried_without_slurm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    options = SlurmOptions(cluster="local", gres="gpu:{gpus}", partition="gpu")
+    own = {"train": StageOptions(options={"gres": "gpu:a100:{gpus}"})}
+    resources = Resources(1, 1, (), own, frozenset({"train", "answer"}))
+    assert list(EXECUTOR.check(options, resources, [make("train", "a"), make("answer", "b")])) == []
 
 
 def test_gpus_may_be_asked_for_by_one_kind_alone(slurm: Path, tmp_path: Path) -> None:
