@@ -583,6 +583,8 @@ NOT_RUN: Mapping[str, str] = {
     "ray start --address=HEAD:6379": CLUSTER,
     "distilbench reproduce table1 --recipe gemma2 --executor ray --runs /shared/runs": CLUSTER,
     "distilbench reproduce table1 --recipe examples/clusters/slurm.yaml --runs /shared/runs": CLUSTER,
+    "squeue --me --format '%j %N'": CLUSTER,
+    "sbatch --gres=gpu:1 --wrap '~/vllm/bin/vllm serve my/judge --host 0.0.0.0 --port 8000 --api-key \"$JUDGE_KEY\"'": CLUSTER,
     "tox -e chaos": TESTS,
     "tox -e engines": TESTS,
     "tox -e official": TESTS,
