@@ -75,6 +75,7 @@ SCENES: Mapping[str, Sequence[Sequence[Step]]] = {
         ],
         [
             Step("distilbench report table1", shows=["DPO", "SeqKD"]),
+            Step("distilbench report table1 --against dpo", shows=["every row against DPO", "SeqKD"]),
             Step("distilbench judge status", shows=["replies", "coverage", "cost so far: $0.0000", "with a verdict"]),
         ],
         [

@@ -46,6 +46,7 @@ _JUDGE = "Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket
 _BENCHMARKS = "Benchmarks, separated by commas; default: the paper's four."
 _BASELINE = "Compare with this model's answers instead of the official baseline's."
 _HTML = "Also write report.html: tables, figures, run card, all questions and answers."
+_AGAINST = "Print instead how every other row differs from this one: change, 95% interval, p after Holm, detectable."
 _OUT = "Folder of the files; default: runs/NAME/report."
 EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
     "benchmarks": (Annotated[str | None, typer.Option(help=_BENCHMARKS, callback=words)], None),
@@ -189,6 +190,7 @@ def report(
     notes: Notes = False,
     plugins: Plugins = None,
     out: Annotated[Path | None, typer.Option(help=_OUT)] = None,
+    against: Annotated[str | None, typer.Option(metavar="ROW", help=_AGAINST, autocompletion=complete_rows)] = None,
 ) -> None:
     """Make tables again from what is in the store. Nothing is run."""
     from distilbench.workflows.report import report as make_report
@@ -196,7 +198,10 @@ def report(
     finished_run = make_report(
         target, run, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or (), out=out
     )
-    show_tables(finished_run, min_coverage, notes, page=html)
+    if against is None:
+        show_tables(finished_run, min_coverage, notes, page=html)
+    else:
+        show_against(finished_run, against, min_coverage)
 
 
 def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None) -> None:
@@ -242,6 +247,14 @@ def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bo
         say(f"files: {finished_run.report_folder}/ ({files})", err=True)
     if finished_run.problems:
         raise UserError("\n".join(finished_run.problems.values()))
+
+
+def show_against(finished_run: FinishedRun, row: str, min_coverage: float | None) -> None:
+    from reports.formats.terminal import TerminalTable
+
+    console = console_of()
+    for name in finished_run.targets:
+        console.print(TerminalTable(finished_run.against(row, name, min_coverage)))
 
 
 def show_search(searching: Search, is_error: bool) -> None:

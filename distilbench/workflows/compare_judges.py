@@ -347,8 +347,8 @@ def _changed_options(plan: Plan, run: Run) -> tuple[str, ...]:
 
 def _profile(plan: Plan, name: str, judged_run: JudgedRun, own_rows: Sequence[str] | None) -> JudgeProfile:
     """What the judge stages of a pass measured, and what the judge's name tells."""
-    from reports.judge_comparison.compare import own_family_rows
     from reports.judge_comparison.panel import JudgeProfile
+    from reports.tables.judge_family import own_family_rows
 
     judge = plan.graph.judges[name]
     refs = {stage.ref for entrant in plan.entrants for stage in entrant.judgments.values()}

@@ -130,6 +130,18 @@ class FinishedRun:
         coverage = least_coverage(results.run) if min_coverage is None else min_coverage
         return summarise(results, find_target(name), coverage).difference(row, other, metric)
 
+    def against(self, row: str, target: str | None = None, min_coverage: float | None = None) -> Table:
+        """Every other row's change from ``row``, as a table: 95% interval, p-value after Holm's correction over the
+        rows of a column, and the smallest change that is detected. Raises UserError for a row that is not there."""
+        from reports.tables.against import against_table
+
+        name = self.choose(target)
+        if name not in self.score_tables or find_target(name).layout == "settings":
+            raise UserError(f"{name} has no scores of rows to compare: take table1.")
+        results = self.results(name)
+        coverage = least_coverage(results.run) if min_coverage is None else min_coverage
+        return against_table(summarise(results, find_target(name), coverage), row)
+
     def text(self, target: str | None = None, *, notes: bool = False, width: int = 120) -> str:
         """The table as the command line prints it, ``width`` characters wide, with ``notes`` in full."""
         from rich.console import Console

@@ -55,6 +55,7 @@ class Card:
     """That of the protocol's published numbers; empty where rules decide."""
 
 
+MISSING: Final = "missing:"  # opens the name of a score's count of judgments without verdict, by reason
 FLAGS: Final[Mapping[str, str]] = {
     "several-labels": "in a reply with several labels: the official rule takes one of them",
     "single-bracket": "from single brackets, which may be a citation or an index",

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from harness.contracts.benchmark import Entrant, pair_answers
+from harness.contracts.benchmark import MISSING, Entrant, pair_answers
 from harness.stats import Array, percentile_interval, resamples
 from harness.types import Answer, Judgment, Question, Score
 
@@ -40,9 +40,6 @@ HOSTILE: Final = {
 }
 """Text that may sway a judge, by kind (Zheng et al. 2024, arXiv 2410.07137: a null model with a crafted answer wins).
 It cannot break a prompt (``base.fill``); a match is a hint, no proof of intent."""
-
-
-MISSING: Final = "missing:"  # opens the name of a count of judgments without verdict, by reason
 
 
 def sigmoid(z: Array) -> Array:
@@ -192,8 +189,8 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, needs_judge:
         detail |= hostile_counts(answers) if needs_judge else {}
     missing_count = sum(judgment.verdict is None for judgment in judgments)
     detail |= {"judgments": float(len(judgments)), "judgments_missing": float(missing_count)}
-    if missing_count == len(judgments):  # then a cell has to say why; elsewhere the count is enough
-        detail |= {f"{MISSING}{reason}": float(count) for reason, count in Counter(j.reason for j in judgments).items()}
+    reasons = Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
+    detail |= {f"{MISSING}{reason}": float(count) for reason, count in reasons.items()}
     thinking_counts = {
         "thinking:answers": sum(any(answer.thinking) for answer in answers),
         "thinking:replies": sum(bool(judgment.thinking) for judgment in judgments),

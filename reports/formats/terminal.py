@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from reports.formats.markdown import superscript
-from reports.tables.table import Table, TableCell
+from reports.tables.table import REFUSED, Table, TableCell
 
 LINES = 7  # at most, under a table of scores in 80 columns: eight with the line of the files, that a command adds
 _TONES = {"good": "green", "bad": "red", "faint": "dim"}
@@ -55,24 +55,54 @@ class TerminalTable:
         return grids
 
     def _lines_below(self, console: Console, width: int) -> list[Text]:
-        """The lines and the footnotes. Without notes at most ``LINES``: more run on as one paragraph, and what still is
-        too much is left out. A table without ``detail_lines`` has no notes that could say the rest."""
-        table, lines = self.table, list(self.table.lines_below(self.notes))
-        texts: list[Text] = []
+        """The lines and the footnotes, in the order in which a reader needs them. Without notes at most ``LINES``: more
+        run on as one paragraph, and what still is too much is left out, never a warning or a footnote that the table
+        needs. A table without ``detail_lines`` has no notes that could say the rest."""
+        table, lines = self.table, list(self.table.lines)
+        first, last = lines[: table.lead], lines[len(lines) - table.tail :]
+        lines = lines[table.lead : len(lines) - table.tail]
+        needed = " ".join([*self._footnotes(table.needed), *self._ways_to_numbers()])
+        first += [*([needed] if needed else []), *lines[: table.vital]]
+        lines = lines[table.vital :]
         of_rows = {mark for row in table.rows for cell in row.cells for mark in cell.marks}
-        # those of columns (versions, warnings) go first: those of rows say why a number is missing
-        footnotes = sorted(table.footnotes, key=lambda footnote: footnote[0] in of_rows)
-        for attempt in range(len(lines) + len(footnotes) + 1):
-            notes = [f"{superscript((mark,))} {text}" for mark, text in sorted(footnotes, key=table.footnotes.index)]
-            left_out = [f"({attempt - 1} more with --notes)"] if attempt > 1 else []
-            last_text = "  ".join([*notes, *left_out])
-            paragraphs = [" ".join([*lines, last_text])] if attempt else [*lines, last_text]
-            texts = [line for text in paragraphs if text for line in Text(text, "dim").wrap(console, width)]
-            if self.notes or not table.detail_lines or len(texts) <= LINES:
+        others = [mark for mark, _ in table.footnotes if mark not in table.needed]
+        notes = "  ".join(self._footnotes(others))
+        details = table.detail_lines if self.notes else ()
+        texts = self._wrapped([*first, *lines, *last, *details, notes], console, width)
+        if self.notes or not table.detail_lines or len(texts) <= LINES:
+            return texts
+        # those of rows say more of a number than those of columns (versions)
+        others.sort(key=lambda mark: mark not in of_rows)
+        rest = [*lines, *(text for mark in others for text in self._footnotes([mark])), *last]
+
+        def paragraph(chosen: Sequence[str]) -> list[Text]:
+            more = [f"({len(rest) - len(chosen)} more with --notes)"] if len(chosen) < len(rest) else []
+            return self._wrapped([" ".join([*first, *chosen, *more])], console, width)
+
+        chosen: list[str] = []
+        texts, before_last = paragraph(chosen), len(rest) - len(last)
+        for number, text in enumerate(rest):
+            # in this order whatever still fits, so that a long line does not take the room of shorter ones; but those
+            # on the paper only after all others
+            if number >= before_last > len(chosen):
                 break
-            if attempt:
-                footnotes.pop(0) if footnotes else lines.pop()
+            if len(trial := paragraph([*chosen, text])) <= LINES:
+                chosen, texts = [*chosen, text], trial
         return texts
+
+    def _footnotes(self, marks: Sequence[str]) -> list[str]:
+        """In the table's order."""
+        notes = [(mark, text) for mark, text in self.table.footnotes if mark in marks]
+        # other lines follow them
+        return [f"{superscript((mark,))} {text}{'' if text.endswith('.') else '.'}" for mark, text in notes]
+
+    def _ways_to_numbers(self) -> list[str]:
+        is_refused = any(cell.text == REFUSED for row in self.table.rows for cell in row.cells)
+        return ["(--min-coverage 0.5, say, shows refused cells.)"] if is_refused else []
+
+    @staticmethod
+    def _wrapped(paragraphs: Sequence[str], console: Console, width: int) -> list[Text]:
+        return [line for text in paragraphs if text for line in Text(text, "dim").wrap(console, width)]
 
     def _grid(self, per_row: int, apart: int, places: Sequence[int]) -> RichTable:
         """With these of the columns."""

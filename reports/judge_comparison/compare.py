@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Final
 
 import pandas as pd
 from pydantic import TypeAdapter
@@ -17,19 +15,10 @@ from reports.judge_comparison.bias import bias_effects
 from reports.judge_comparison.panel import JudgeProfile, Number, Panel, QuestionBootstrap, Scores
 from reports.judge_comparison.ranking import differences, mean_scores, rank_correlation, ranking
 from reports.judge_comparison.reference import Reference, judge_reference
-from reports.tables.published import plain_name
-from results.run.record import RunFamily
+from reports.tables.judge_family import leakage_warning
 
 REPLICATES = 1000
 FEW_ROWS = 8
-_NAMED_ALIKE = "gemma gemini llama qwen mistral phi smollm olmo deepseek claude gpt gpt2 cohere yi glm falcon grok nova"
-FAMILIES: Final[dict[str, str]] = {
-    **{name: name for name in f"{_NAMED_ALIKE} kimi minimax granite".split()},
-    "qwq": "qwen", "mixtral": "mistral", "ministral": "mistral", "tulu": "olmo", "chatglm": "glm", "command": "cohere",
-    "chatgpt": "gpt", "davinci": "gpt", "o1": "gpt", "o3": "gpt", "o4": "gpt",
-}  # fmt: skip
-"""Word in a model's name to its family; the first word that is listed decides."""
-_OTHER_GPT = re.compile(r"gpt-(2|neox?|j)(?![a-z0-9.])")  # begin like GPT-3.5 and later, with nothing else in common
 
 
 @dataclass(frozen=True)
@@ -138,37 +127,3 @@ def _warnings(panel: Panel, scores: Mapping[str, Scores]) -> list[str]:
     if any(0 < len(rows) < FEW_ROWS for judges in scores.values() for rows in judges.values()):
         warnings.append(f"Rank correlations over fewer than {FEW_ROWS} rows say little, whatever their value.")
     return [text for text in warnings if text]
-
-
-def family_of(model: str) -> str:
-    """``llama`` for ``meta-llama/Llama-3.1-70B-Instruct``; empty where no word of the name is known."""
-    owner, _, name = model.rpartition("/")
-    for text in (name, owner):  # the owner counts only when the name itself tells nothing
-        for word in re.findall(r"[a-z]+\d?", _OTHER_GPT.sub(r"gpt\1", text.lower())):
-            for prefix in (word, word.rstrip("0123456789")):
-                if prefix in FAMILIES:
-                    return FAMILIES[prefix]
-    return ""
-
-
-def own_family_rows(model: str, family: RunFamily, trained_rows: Sequence[str]) -> tuple[str, ...]:
-    """Rows that a judge may take for its own family's; empty: none or all of them. Trained rows count, as a judge may
-    prefer what its family taught (preference leakage, Li et al. 2025, arXiv 2502.01534)."""
-    judge, teacher, student = (family_of(name) for name in (model, family.teacher, family.student))
-    if not judge or judge not in (teacher, student) or teacher == student:
-        return ()
-    return ("teacher" if judge == teacher else "student", *trained_rows)
-
-
-def leakage_warning(judge: str, model: str, teacher: str) -> str | None:
-    family = family_of(model)
-    if model and teacher and plain_name(model) == plain_name(teacher):
-        relation = "is the run's teacher itself"
-    elif family and family == family_of(teacher):
-        relation = f"is of the teacher's family ({family})"
-    else:
-        return None
-    return (
-        f"{judge} {relation}: it may prefer what that teacher taught (preference leakage). "
-        "Check the conclusion with a judge of another family."
-    )

@@ -11,6 +11,7 @@ from harness.contracts.benchmark import FLAGS, Card, Metric
 from harness.errors import PERMANENT
 from harness.stats import FEW_QUESTIONS
 from harness.text import clean, format_count
+from reports.tables.judge_family import leakage_warning
 from reports.tables.summary import MIN_COVERAGE, CellSummary, ColumnSummary, Summary, scale
 from results.published import PAPER
 from results.run.record import BY_RULE, FAILED, Run
@@ -21,21 +22,51 @@ Benchmarks = Mapping[str, Sequence[ColumnSummary]]
 
 
 def short_lines(summary: Summary, run: Run) -> tuple[str, ...]:
-    """How to read a cell, seeds, questions and judges, and what the numbers must not be taken for."""
-    lines = []
-    if not run.finished:
-        lines.append(f"UNFINISHED RUN: n/a may be missing, the rest may change. {_way_on(run)}")
-    # first, because everything else assumes that a cell can be read
-    lines.append(_cell_legend(summary, run))
-    # before what a narrow terminal leaves out: who reads a value must know who had which chance
-    lines += [clean(choice) for choice in run.choices]
+    """How to read a cell, what makes a row worthless, seeds, questions and judges, chosen options, the paper: in the
+    order in which a reader needs them, and from the end of which a narrow terminal leaves lines out."""
+    lines = [*first_lines(summary, run), *warnings(summary, run), *_leakage(summary, run)]
     if benchmarks := summary.benchmarks:
-        lines.append(f"{_questions(summary, benchmarks)} {_judges(run, benchmarks)}")
-    absent = [f"Not in this run: {format_count(len(summary.absent), 'row')}."] if summary.absent else []
+        lines += [_questions(summary, benchmarks), _judges(run, benchmarks)]
+    return (*lines, *(clean(choice) for choice in run.choices), *paper_lines(summary, run))
+
+
+def first_lines(summary: Summary, run: Run) -> tuple[str, ...]:
+    """Before the footnotes of cells without a number: everything else assumes that a cell can be read."""
+    unfinished = "UNFINISHED RUN: n/a may be missing, the rest may change."
+    return (*([] if run.finished else [f"{unfinished} {_way_on(run)}"]), _cell_legend(summary, run))
+
+
+def warnings(summary: Summary, run: Run) -> tuple[str, ...]:
+    """What makes numbers worthless, and what a reader must know of the data."""
     # one line, because each line of its own may leave most of a terminal's line empty
-    if last_line := " ".join([*_few_steps(summary), *_paper(summary, run), *absent]):
-        lines.append(last_line)
-    return (*lines, *summary.target.notes, *(clean(note) for note in run.notes))
+    line = " ".join([*_few_steps(summary), *(clean(note) for note in run.notes)])
+    return (line,) if line else ()
+
+
+def paper_lines(summary: Summary, run: Run) -> tuple[str, ...]:
+    """On the paper's table; none where no column, or no trained row, is one of it."""
+    target = summary.target
+    rows = {row.id for row in summary.rows if not row.baseline} or {row.id for row in summary.rows}
+    is_papers = rows & {*target.rows} and {column.metric.id for column in summary.columns} & {*target.columns}
+    line = " ".join([*_paper(summary, run), *_absent(summary)]) if is_papers else ""
+    return (*([line] if line else []), *target.notes)
+
+
+def _absent(summary: Summary) -> list[str]:
+    rows = [name for name in summary.absent if name in summary.target.rows]
+    columns = [name for name in summary.absent if name not in rows]
+    parts = [format_count(len(rows), "row")] if rows else []
+    parts += [f"column{'s' if len(columns) > 1 else ''} {', '.join(columns)}"] if columns else []
+    return [f"Not in this run: {'; '.join(parts)}."] if parts else []
+
+
+def _leakage(summary: Summary, run: Run) -> list[str]:
+    """Judges that may prefer what the teacher taught."""
+    if all(row.baseline for row in summary.rows):
+        return []
+    judges = dict.fromkeys(run.judges.get(name, "") for name in summary.benchmarks)
+    texts = [leakage_warning(judge, judge, run.family.teacher) for judge in judges]
+    return [clean(text) for text in texts if text is not None]
 
 
 def _way_on(run: Run) -> str:

@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 from harness.contracts.benchmark import Metric
 from harness.text import clean, format_count, percent
 from reports.tables.headline import headline
-from reports.tables.notes import detail_lines, short_lines
+from reports.tables.notes import detail_lines, first_lines, paper_lines, short_lines, warnings
 from reports.tables.published import NOT_COMPARABLE
 from reports.tables.summary import ALPHA, MIN_COVERAGE, CellSummary, ColumnSummary, Summary
-from reports.tables.table import Marks, Table, TableCell, TableColumn, TableRow, letter
+from reports.tables.table import REFUSED, Marks, Table, TableCell, TableColumn, TableRow, letter
 from results.run.results import Results
 
 FORMAT = 2  # raised when a key of the JSON changes its meaning
@@ -25,6 +25,7 @@ def score_table(summary: Summary, results: Results) -> Table:
     # before any cell is laid out: a note that a whole row or column shares leaves its cells
     of_row, of_column, of_cell = _place_notes(summary, len(run.seeds))
     letters: dict[str, str] = {}
+    needed: dict[str, None] = {}
 
     def marks(texts: Sequence[str]) -> Marks:
         used_letters = {letters.setdefault(text, letter(len(letters))) for text in texts}
@@ -46,12 +47,15 @@ def score_table(summary: Summary, results: Results) -> Table:
             notes = of_cell[row.id, column.metric.id]
             shown = _cell(cell, column.metric, summary.min_coverage, with_lengths, marks(notes))
             cells.append(replace(shown, tips=tuple(_tips(cell, shown, column, summary))))
+            if cell.value is None:
+                needed |= dict.fromkeys(letters[note] for note in map(clean, cell.notes))
         rows.append(TableRow(tuple(cells), row.baseline))
     caption = f"{target.title}. Run {clean(run.name)}: {teacher} teaches {student}."
     if not teacher:
         caption = f"{student} (run {clean(run.name)}), no training."
     lines, details = short_lines(summary, run), detail_lines(summary, run)
     footnotes = tuple((mark, text) for text, mark in letters.items())
+    needed |= dict.fromkeys(marks([clean(warning) for column in summary.columns for warning in column.warnings]))
     # the JSON holds the printed words too, so that a page made later says the same
     said = headline(summary, run.finished)
     texts = {
@@ -63,7 +67,8 @@ def score_table(summary: Summary, results: Results) -> Table:
     return Table(
         target.name, caption, tuple(columns), tuple(rows), lines, footnotes, target.label, detail_lines=details,
         data=_json_data(summary, results, texts), records=_records(summary, results), newest=results.newest,
-        summary=said,
+        summary=said, needed=tuple(needed), lead=len(first_lines(summary, run)), vital=len(warnings(summary, run)),
+        tail=len(paper_lines(summary, run)),
     )  # fmt: skip
 
 
@@ -137,7 +142,7 @@ def _cell(cell: CellSummary, metric: Metric, min_coverage: float, with_lengths: 
         length, baseline, share_truncated = cell.lengths
         lines += [f"{length:,.0f} chars (baseline {baseline:,.0f})", f"{100 * share_truncated:.0f}% cut"]
     if cell.refused and cell.coverage is not None:
-        return TableCell("refused:", lines=(f"coverage {percent(cell.coverage)}", *lines), marks=marks)
+        return TableCell(REFUSED, lines=(f"coverage {percent(cell.coverage)}", *lines), marks=marks)
     if cell.value is None:
         return TableCell("n/a", lines=tuple(lines), marks=marks)
     # shown although it would be refused by default: then the gap is printed in the cell

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from harness.contracts.benchmark import Metric
+from harness.contracts.benchmark import MISSING, Metric
 from harness.contracts.stage import Ref
 from harness.contracts.target import Target
 from harness.errors import UserError, unknown_choice
@@ -161,7 +161,16 @@ class CellSummary:
             notes.append(f"{len(self.values)} of {count} seeds")
         if self.value is not None and len(self.valued_scores) > 1 and self.draws is None and self.n:
             notes.append("no interval: these scores carry no bootstrap replicates")
+        if self.refused and (reasons := self._reasons_of_missing):
+            notes.append(f"most missing verdicts: {'; '.join(reasons)}")
         return tuple(dict.fromkeys(note for note in notes if note))
+
+    @property
+    def _reasons_of_missing(self) -> list[str]:
+        """The two commonest, in order of the alphabet: cells with the same two share a footnote."""
+        names = {name for score in self.scores.values() for name in score.detail if name.startswith(MISSING)}
+        common = sorted(names, key=lambda name: (-self.total(name), name))[:2]
+        return sorted(name.removeprefix(MISSING) for name in common)
 
     @cached_property
     def bounds(self) -> tuple[float, float] | None:
@@ -399,7 +408,7 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
     scores = [score for cell in trained_rows.values() for score in cell.scores.values()]
     tests = [change for change in changes.values() if change.p is not None]
     return ColumnSummary(
-        metric, _detectable(metric, tests), len(tests), _count_tests(focus), _count_tests(below_best), best,
+        metric, smallest_effect(metric, tests), len(tests), _count_tests(focus), _count_tests(below_best), best,
         _warnings(cells.values(), tests), variance_shares(noise, list(draws.values()), scores),
     )  # fmt: skip
 
@@ -408,7 +417,8 @@ def _count_tests(family: Mapping[str, Comparison]) -> int:
     return sum(test.p is not None for test in family.values())
 
 
-def _detectable(metric: Metric, tests: Sequence[Comparison]) -> float | None:
+def smallest_effect(metric: Metric, tests: Sequence[Comparison]) -> float | None:
+    """That is detected, in the row with the largest error; ``None``: unknown, or beyond the metric's scale."""
     effect = max((detectable(test.error, test.freedom) for test in tests if test.error > 0), default=None)
     limits = scale(metric)
     # with a fraction of a degree of freedom Student's t has no useful quantile: 4,860 points of 100 say nothing

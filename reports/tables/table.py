@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Marks = tuple[str, ...]  # footnote letters
+REFUSED = "refused:"  # the text of a cell with too few verdicts
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,10 @@ class Table:
     drawings: tuple[Drawing, ...] = ()
     newest: float = 0.0  # seconds since 1970 of the newest score: older figures are stale
     summary: tuple[str, ...] = ()  # sentences: what the table says
+    needed: Marks = ()  # of footnotes that no format leaves out: why a cell has no number, and what is not tested
+    lead: int = 0  # so many of the lines come before these footnotes
+    vital: int = 0  # so many after these, warnings, no format leaves out either
+    tail: int = 0  # so many of the last lines a narrow terminal leaves out first
 
     def tips(self, cell: TableCell | TableColumn) -> tuple[str, ...]:
         """What a reader is told who points at a cell's signs, or at a column's letters."""

@@ -154,7 +154,7 @@ def test_the_terminal_table_fits_120_columns() -> None:
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 120
     row = next(line for line in text.splitlines() if line.strip().startswith("PAD-PPD"))
     assert row.count("↑") == 5  # no cell was broken
-    assert len(text.splitlines()) == 1 + 3 + 2 * 10 + 7  # title, heading, two lines per row, notes: no filler
+    assert len(text.splitlines()) == 1 + 3 + 2 * 10 + 6  # title, heading, two lines per row, notes: no filler
     wide_lines = on_terminal(world.make(), width=170).splitlines()
     assert any(line.startswith("PAD-PPD") and line.count("]") == 5 for line in wide_lines)  # all on one line
 
@@ -193,8 +193,76 @@ def test_a_small_run_says_under_its_table_what_it_is_no_proof_of(width: int) -> 
     text = " ".join(on_terminal(small_results(), width).split())
     assert "Questions: 8 of AlpacaEval 2, 8 of Arena-Hard, 8 of MT-Bench, 8 of GSM8K;" in text
     assert "Only 1 optimiser step: the options of a loss hardly matter." in text
-    assert "Not comparable with the paper's Table 1" in text
+    assert "fewer than 30 questions: intervals too narrow, changes not tested" in text
+    assert "the teacher and the student do not share a vocabulary" in text
+    assert "Not comparable with the paper's Table 1" not in text and "more with --notes" in text
     assert all(column.marks == tuple(sorted(column.marks)) for column in table_of(small_results()).columns)
+
+
+def crowded_results() -> Results:
+    """Searched options, a short training, a judge of the teacher's family, a row without answers, a cell with 60 of 450
+    questions, whose verdicts are missing for three reasons."""
+    results = world.with_missing(world.make(("student", "kd", "seqkd", "dpo")), "seqkd", "no shared vocabulary")
+    for seed in (0, 1, 2):
+        detail = {"missing:no label": 40.0, "missing:cut": 80.0, "missing:refusal": 10.0}
+        results = world.with_score(results, ("dpo", "alpaca_eval.lc", seed), n=20, unscored=130, detail=detail)
+    run, training = results.run, StudentTraining({"train": 1.0}, 1, ({"step": 1}, {"step": 2}))
+    run = replace(
+        run, choices=("Options searched: " + "a setting, " * 30,), family=replace(run.family, teacher="g/gemma-2-9b"),
+        judges={**run.judges, "mt_bench": "gemma-3-27b"}, notes=("the letters have 3% of its probability.",),
+    )  # fmt: skip
+    return replace(results, run=run, trainings={("dpo", 0): training, ("kd", 0): training})
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_reasons_of_missing_numbers_come_first_and_the_paper_last(width: int) -> None:
+    """The options do not fit, so that the lines on the paper, which come after them, are left out too."""
+    text = " ".join(on_terminal(crowded_results(), width).split())
+    order = [
+        "Value (change from Student)", "no shared vocabulary.", "most missing verdicts: cut; no label.",
+        "--min-coverage", "Only 2 optimiser steps", "the letters have 3%", "gemma-3-27b is of the teacher's family",
+    ]  # fmt: skip
+    places = [text.index(words) for words in order]
+    assert places == sorted(places)
+    assert "refusal" not in text and "Not comparable with" not in text and "Options searched" not in text
+    with_notes = on_terminal(crowded_results(), width, notes=True)
+    assert "Options searched" in with_notes and "Not comparable with" in with_notes
+
+
+def test_no_reason_of_a_missing_number_is_cut() -> None:
+    """However many they are: 8 rows, each with its own."""
+    results = world.make(seeds=(0,))
+    rows = [row.id for row in results.run.rows if not row.baseline]
+    for row in rows:
+        results = world.with_missing(results, row, f"{row} could not be trained, " + "for this reason, " * 10)
+    text = " ".join(on_terminal(results, 80).split())
+    assert len(rows) == 8 and all(f"{row} could not be trained" in text for row in rows)
+
+
+def test_lines_on_the_paper_need_a_row_and_a_column_of_it() -> None:
+    """Of Table 1 (10 rows, 5 columns) the run has 3 rows and 2 columns: 7 rows are counted, 3 columns named."""
+    results = world.make(("teacher", "student", "dpo"), (0,))
+    run = replace(results.run, columns=results.run.columns[:2])
+    lines = " ".join(short_lines(summarise(replace(results, run=run), TARGETS["table1"]), run))
+    absent = ", ".join(metric.id for metric in world.METRICS[2:])
+    assert f"Not in this run: 7 rows; columns {absent}." in lines and "Not comparable with the paper" in lines
+    own = replace(run, columns=(replace(run.columns[0], id="mine.acc"),))
+    for changed in (own, replace(run, rows=(*run.rows[:2], replace(run.rows[2], id="mine")))):
+        lines = " ".join(short_lines(summarise(Results(changed, {}), TARGETS["table1"]), changed))
+        assert "Not in this run" not in lines and "paper" not in lines
+
+
+def test_a_judge_of_the_teachers_family_is_named_under_the_table() -> None:
+    def lines(judge: str, teacher: str, rows: tuple[str, ...] = ("student", "dpo")) -> str:
+        results = world.make(rows, (0,))
+        family = replace(results.run.family, teacher=teacher)
+        run = replace(results.run, family=family, judges={**results.run.judges, "mt_bench": judge})
+        return " ".join(short_lines(summarise(replace(results, run=run), TARGETS["table1"]), run))
+
+    assert "g/gemma-2-9b-it is the run's teacher itself: it may prefer" in lines("g/gemma-2-9b-it", "g/gemma-2-9b-it")
+    assert "gemma-3-27b is of the teacher's family (gemma): it may" in lines("gemma-3-27b", "g/gemma-2-9b-it")
+    assert "may prefer" not in lines("llama-3", "g/gemma-2-9b-it")
+    assert "may prefer" not in lines("gemma-3-27b", "g/gemma-2-9b-it", ("teacher", "student"))
 
 
 @pytest.mark.parametrize("width", [100, 120])

@@ -19,8 +19,8 @@ from reports.judge_comparison.bias import (
     gives_probabilities,
     is_flagged,
 )
-from reports.judge_comparison.compare import family_of, leakage_warning, own_family_rows
 from reports.judge_comparison.panel import JudgeProfile, Panel, judgment_frame
+from reports.tables.judge_family import family_of, leakage_warning, own_family_rows
 from results.run.record import RunFamily
 
 SCRIPT = Path(__file__).parents[3] / "studies" / "judge_biases.py"
