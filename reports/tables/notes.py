@@ -65,7 +65,8 @@ def _leakage(summary: Summary, run: Run) -> list[str]:
     if all(row.baseline for row in summary.rows):
         return []
     judges = dict.fromkeys(run.judges.get(name, "") for name in summary.benchmarks)
-    texts = [leakage_warning(judge, judge, run.family.teacher) for judge in judges]
+    # in brackets are the options of a judge
+    texts = [leakage_warning(judge, judge.partition(" (")[0], run.family.teacher) for judge in judges]
     return [clean(text) for text in texts if text is not None]
 
 

@@ -261,6 +261,7 @@ def test_a_judge_of_the_teachers_family_is_named_under_the_table() -> None:
 
     assert "g/gemma-2-9b-it is the run's teacher itself: it may prefer" in lines("g/gemma-2-9b-it", "g/gemma-2-9b-it")
     assert "gemma-3-27b is of the teacher's family (gemma): it may" in lines("gemma-3-27b", "g/gemma-2-9b-it")
+    assert "(noise 5) is the run's teacher itself" in lines("pocket:teacher (noise 5)", "pocket:teacher")
     assert "may prefer" not in lines("llama-3", "g/gemma-2-9b-it")
     assert "may prefer" not in lines("gemma-3-27b", "g/gemma-2-9b-it", ("teacher", "student"))
 
