@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from importlib.machinery import SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -50,19 +51,21 @@ def load_registry(plugins: Sequence[str] = ()) -> Registry:
         for point in points.select(group=f"distilbench.{table.name}"):
             origin = f"the entry point {point.name!r} of {point.dist.name if point.dist else point.value!r}"
             try:
-                value = point.load()
+                value, module = point.load(), importlib.import_module(point.module)
             except Exception as error:  # whatever a foreign module raises while it is imported
                 raise _import_error(origin, error) from error
-            table.add(value, origin)
+            table.add(value, origin, module)
     for plugin in plugins:
         module, origin = import_plugin(plugin), f"the plug-in {plugin!r}"
         # A sum and not any(), which would stop at the first table: a file may bring entries of several.
-        if not sum(table.add(module, origin) for table in tables):
+        if not sum(table.add(module, origin, module) for table in tables):
             names = ", ".join(name for table in OURS for name in variables(table))
             raise UserError(f"{origin} defines none of {names}: nothing of it can be used.")
     stages = {name: kind.runs_model for name, kind in STAGES.items()}
     targets = {**TARGETS, SEARCH.name: SEARCH}
-    return Registry(**{table.name: table.entries for table in tables}, ask=ask, targets=targets, stages=stages)
+    code = {(table.name, name): value for table in tables for name, value in table.code.items()}
+    entries = {table.name: table.entries for table in tables}
+    return Registry(**entries, ask=ask, targets=targets, stages=stages, code=code)
 
 
 def entries_of(table: str, name_or_file: str, plugins: Sequence[str] = ()) -> list[Any]:
@@ -93,12 +96,14 @@ class EntryTable:
         self.name = name
         self.entries: dict[str, Any] = dict(OURS[name])
         self.origins = dict.fromkeys(self.entries, "distilbench")
+        self.code: dict[str, str] = {}
 
-    def add(self, value: object, origin: str) -> int:
-        """Add an entry, a mapping or sequence of entries, or those that a module defines; how many there were."""
+    def add(self, value: object, origin: str, module: ModuleType) -> int:
+        """Add an entry, a mapping or sequence of entries, or those that a module defines; how many there were.
+        ``module``: whose code they are."""
         if isinstance(value, ModuleType):
             variable_values = [getattr(value, name) for name in variables(self.name) if hasattr(value, name)]
-            return sum(self.add(entry, origin) for entry in variable_values)
+            return sum(self.add(entry, origin, module) for entry in variable_values)
         entries = value if isinstance(value, list | tuple) else [value]
         by_name = value if isinstance(value, Mapping) else {getattr(entry, "name", ""): entry for entry in entries}
         noun, contract = self.name[:-1], CONTRACTS[self.name]
@@ -113,7 +118,7 @@ class EntryTable:
             if name in self.entries:
                 rule = f"but {self.origins[name]} has one of that name. Rename yours: tables could not tell them apart"
                 raise UserError(f"{origin} brings {noun} {name!r}, {rule}.")
-            self.entries[name], self.origins[name] = entry, origin
+            self.entries[name], self.origins[name], self.code[name] = entry, origin, code_hash(module, entry)
         return len(by_name)
 
 
@@ -129,11 +134,39 @@ def import_plugin(plugin: str) -> ModuleType:
         module = ModuleType(name)
         module.__file__ = str(path)  # the sentences of a plug-in's options are read from its source
         sys.modules[name] = module  # dataclasses look their module up while it is made
-        SourceFileLoader(name, str(path)).exec_module(module)
+        # Never stored bytecode: it goes by a file's second and size, and a quick edit may change neither.
+        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102
     except Exception as error:
         sys.modules.pop(name, None)
         raise _import_error(f"the plug-in {plugin!r}", error) from error
     return module
+
+
+def code_hash(module: ModuleType, entry: object) -> str:
+    """Of the file of a plug-in, and of those of its package in which the entry's own functions are; without comments
+    and docstrings, which change no result. Other modules that these import do not count."""
+    package = module.__name__.partition(".")[0]
+    parts = [module, entry, type(entry), *getattr(entry, "__dict__", {}).values()]
+    names = {str(getattr(part, "__module__", "")) for part in parts} | {module.__name__}
+    own = sorted(name for name in names if name.partition(".")[0] == package and name in sys.modules)
+    return hashlib.sha256("\n".join(bare_source(sys.modules[name]) for name in own).encode()).hexdigest()[:16]
+
+
+def bare_source(module: ModuleType) -> str:
+    file = Path(module.__file__ or "")
+    if file.suffix != ".py":  # compiled: its bytes
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        for field, value in ast.iter_fields(node):
+            if isinstance(value, list):
+                setattr(node, field, [item for item in value if not _is_text(item)])
+    return ast.unparse(tree)  # and no dump, whose form differs between versions of Python
+
+
+def _is_text(node: object) -> bool:
+    """Whether it is a docstring, or a string that stands alone as one does."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _import_error(origin: str, error: Exception) -> UserError:

@@ -613,6 +613,7 @@ ELSEWHERE_SNIPPETS: Mapping[tuple[str, str], str] = {
     ("docs/add-a-benchmark.md", '"""Benchmark capitals'): EXAMPLES,
     ("docs/add-a-judge.md", '"""Judge kind first'): EXAMPLES,
     ("docs/add-a-method.md", '"""RRHF'): EXAMPLES,
+    ("docs/add-a-method.md", "def rows("): "tests/test_docs.py::test_the_pair_on_the_page",
     ("docs/add-a-method.md", "[project.entry-points"): "tests/test_docs.py::test_the_example_as_an_entry_point",
     ("docs/add-a-method.md", "import torch"): "tests/test_docs.py::test_the_test_on_the_page_passes",
     ("docs/add-a-source.md", '"""Source csv'): EXAMPLES,

@@ -134,9 +134,21 @@ def test_the_example_by_hand(example: Path) -> None:
     assert ranking.total.item() == 0.0
 
 
+def test_the_pair_on_the_page(example: Path) -> None:
+    text = example.read_text(encoding="utf-8")
+    start, end = text.index("def rows("), text.index("def loss(")
+    example.write_text(text[:start] + block("add-a-method.md", "python", 1) + "\n\n" + text[end:], encoding="utf-8")
+    method = rrhf(example)
+    rows = method.rows(tiny_group([("ba", -2.0), ("be", -0.5), ("bi", -4.0), ("bo", None)]), method.config())
+    assert not isinstance(rows, DroppedPrompt)
+    assert [(row.text, row.role) for row in rows] == [("be", "chosen"), ("bi", "rejected")]
+    for samples in ([("ba", -2.0)], [("ba", -2.0), ("ba", -1.0)]):
+        assert method.rows(tiny_group(samples), method.config()) == DroppedPrompt("no two responses to compare")
+
+
 def test_the_test_on_the_page_passes(example: Path) -> None:
     test = example.with_name("check.py")
-    test.write_text(block("add-a-method.md", "python", 1), encoding="utf-8")
+    test.write_text(block("add-a-method.md", "python", 2), encoding="utf-8")
     command = [sys.executable, str(test)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=example.parent, env=environment())
     assert done.returncode == 0, done.stderr

@@ -10,7 +10,9 @@ import pytest
 
 from distilbench.plugins import OURS, load_registry, variables
 from distilbench.workflows.check import check
+from harness.contracts.stage import Stage
 from harness.errors import UserError
+from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
 from tests.command import ROOT, distilbench
 from tests.pages import block
@@ -63,6 +65,36 @@ def test_an_example_is_clean_code(example: Path) -> None:
         command = [sys.executable, "-m", "ruff", *words, "--no-cache", "--config", str(ROOT / "pyproject.toml")]
         done = subprocess.run([*command, str(example)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+KEYED = {
+    "methods": {"train"}, "benchmarks": {"answer", "judge", "score"}, "judges": {"judge"}, "sources": {"prompts"},
+    "backends": {"sample", "answer"}, "executors": set(),
+}  # fmt: skip
+"""Table to the kinds of stages that have the code of its entries in their keys."""
+FURTHER = {"benchmarks": ("benchmarks={capitals: {}}",), "backends": ("family.backend=canned",)}
+
+
+def test_the_code_of_an_example_is_in_the_keys_of_what_it_decides(
+    table: str, example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(example.parent)
+    overrides = ["prompts.n=8", "seeds=[0]", *EXAMPLES[table][2], *FURTHER.get(table, ())]
+    text, rows = example.read_text(encoding="utf-8"), ["student", "rrhf" if table == "methods" else "pad-ppd"]
+
+    def stages(code: str) -> dict[str, Stage]:
+        example.write_text(code, encoding="utf-8")
+        registry = load_registry([str(example)])
+        recipe = load_recipe("pocket", [*overrides, *(["methods.rrhf={}"] if table == "methods" else [])], registry)
+        return make_plan(recipe, registry, rows).graph.stages
+
+    first, commented, changed = stages(text), stages(text + "# a comment\n"), stages(text + "NUMBER = 1\n")
+    assert first.keys() == commented.keys()
+    noun = f"{table[:-1]}_code"
+    assert {stage.kind for stage in first.values() if noun in stage.params} == KEYED[table]
+    assert all(key not in changed for key, stage in first.items() if noun in stage.params)
+    if not KEYED[table]:
+        assert first.keys() == changed.keys()
 
 
 @pytest.mark.parametrize("wrong", OURS)

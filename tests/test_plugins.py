@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -11,7 +13,10 @@ from typing import Any
 import pytest
 
 from distilbench import installation, plugins
+from distilbench.workflows.plan import WorkPlan, plan
+from harness.contracts.stage import Stage
 from harness.errors import UserError
+from tests.command import SMALL
 
 PLUGIN = """
 from dataclasses import dataclass, replace
@@ -61,6 +66,63 @@ def test_an_entry_point_joins_and_a_broken_one_is_named(monkeypatch: pytest.Monk
     points.append(EntryPoint("gone", "their_methods:NOTHING", "distilbench.judges"))
     with pytest.raises(UserError, match=r"entry point 'gone'.*AttributeError"):
         plugins.load_registry()
+
+
+def test_code_counts_without_comments_and_docstrings(tmp_path: Path) -> None:
+    def code(text: str, name: str = "own") -> str:
+        return plugins.load_registry([write(tmp_path, text)]).code["methods", name]
+
+    text = PLUGIN.format(name="own") + "\ndef loss(x):\n    return 0.1 * x\n"
+    same = text.replace("    return", '    """Of x."""\n    # a tenth\n    return').replace("0.1 * x", "0.1*x")
+    assert len(text) == len(text.replace("0.1", "0.2"))  # of one size and second: stored bytecode would be the old one
+    assert code(text) == code(same) != code(text.replace("0.1", "0.2"))
+    assert not [key for key in plugins.load_registry([write(tmp_path, text)]).code if key != ("methods", "own")]
+
+
+def test_code_of_a_package_is_that_of_the_modules_that_define_the_entry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "their_package"
+    package.mkdir()
+    write(package, "from their_package.deep import METHOD\n", "__init__.py")
+    rows = "def rows(group, config):\n    return [{}]\nMETHOD = replace(METHOD, rows=rows)\n"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(
+        plugins,
+        "entry_points",
+        lambda: EntryPoints([EntryPoint("theirs", "their_package:METHOD", "distilbench.methods")]),
+    )
+    codes = []
+    for number in (1, 2):
+        write(package, PLUGIN.format(name="theirs") + rows.format(number), "deep.py")
+        codes.append(plugins.load_registry().code["methods", "theirs"])
+        for name in [name for name in sys.modules if name.startswith("their_package")]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+    assert codes[0] != codes[1]
+
+
+def test_stages_of_other_code_are_named_in_the_plan_and_not_run_with_it(tmp_path: Path) -> None:
+    def planned(text: str) -> WorkPlan:
+        file = write(tmp_path, PLUGIN.format(name="own") + text)
+        options = {"methods": ["own"], "plugins": [file], "runs": tmp_path, "set": SMALL}
+        return plan("table1", **options)  # type: ignore[arg-type]
+
+    def train(work: WorkPlan) -> Stage:
+        return next(stage for stage in work.stages if stage.kind == "train")
+
+    first = planned("x = 1\n")
+    assert train(first).params["method_code"].startswith("own ") and first.changed_code == []
+    for stage in first.stages:
+        if "method_code" in stage.params:  # the training, and the reference that it reads
+            first.store.write(stage, lambda folder: {})
+    assert planned("x = 1  # one\n").changed_code == []  # it is in the store
+    changed = planned("x = 2\n")
+    assert [text.partition(" since")[0] for text in changed.changed_code] == ["the code of 'own' has changed"]
+    assert changed.changed_code[0] in [finding.text for finding in changed.findings]
+    changed.first.graph.registry.refuse_other_code(train(changed))
+    with pytest.raises(UserError, match="the code of 'own' has changed since"):
+        changed.first.graph.registry.refuse_other_code(train(first))
 
 
 def test_a_package_of_another_distribution_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -45,6 +45,8 @@ def execute(
     Raises UserError, before anything runs, when a check found a problem and ``force`` does not pass it over.
     """
     refuse(work.findings, force)
+    for text in work.changed_code:
+        log.warning(text)
     if work.pending_stages:
         # A run that is killed can be reported too: its record names the scores that it was to have.
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from harness.contracts.target import Target
 from harness.errors import UserError, near, unknown_choice
 from harness.plan.plan import Plan, make_plan
 from harness.plan.preflight import check
+from harness.recipe.reader import PLUGIN
 from harness.recipe.recipe import NotApplicable, Recipe, load_recipe
 from harness.recipe.sections import MODELS
 from harness.run.scheduler import all_stages, pending_stages
@@ -113,7 +115,23 @@ class WorkPlan:
             unchecked_stages = [stage for stage in plan.stages if stage.key in pending]
             pending -= {stage.key for stage in unchecked_stages}
             texts |= {finding.text: finding for finding in check(plan, unchecked_stages, self.runs)}
-        return list(texts.values())
+        return [*texts.values(), *(PlanIssue(False, text) for text in self.changed_code)]
+
+    @cached_property
+    def changed_code(self) -> list[str]:
+        """For each entry of a plug-in with another code than stages in the store had: what follows."""
+        stages = [(stage, *code_and_rest(stage)) for stage in self.pending_stages]
+        stored: dict[str, list[tuple[dict[str, str], object]]] = {stage.kind: [] for stage, code, _ in stages if code}
+        for ref in (ref for kind in stored for ref in self.store.list(kind)):
+            with suppress(KeyError, UserError):  # cleared away, or damaged
+                stored[ref.kind].append(code_and_rest(Stage.of(self.store.meta(*ref))))
+        names: dict[str, None] = {}
+        for stage, code, rest in stages:
+            olds = [set(old.values()) for old, old_rest in stored.get(stage.kind, ()) if old_rest == rest]
+            changed = [text for text in code.values() if olds and not any(text in old for old in olds)]
+            names |= dict.fromkeys(text.rpartition(" ")[0] for text in changed)
+        consequence = "has changed since stages in the store were made: they are made again, with all that reads them"
+        return [f"the code of {name!r} {consequence}" for name in names]
 
     def power(self, pilot: str | Path | None = None, spreads: Sequence[str] = ()) -> dict[str, list[ColumnPower]]:
         """By target, the smallest change that is detected in each column whose reference row is judged.
@@ -181,6 +199,13 @@ def both_orders(recipe: Recipe) -> list[Override]:
     return [(f'benchmarks."{name}".order', "both") for name in names]
 
 
+def code_and_rest(stage: Stage) -> tuple[dict[str, str], object]:
+    """The code of plug-ins in a stage's key, and all else that is in it."""
+    code = {name: value for name, value in stage.params.items() if name.endswith("_code")}
+    rest = {name: value for name, value in stage.params.items() if name not in code}
+    return code, (rest, dict(stage.inputs), stage.version)
+
+
 def changes_of(options: WorkOptions, shortcuts: Mapping[str, str] = SHORTCUTS) -> list[Override]:
     """The changes of the recipe that the options stand for: ``set``, then one for each of ``shortcuts``."""
     values_by_name: Mapping[str, object] = options
@@ -203,7 +228,7 @@ def rows_of(target: Target, recipe: Recipe, selection: Sequence[str]) -> list[st
     unknown_names = [name for name in selection if name not in choices]
     if unknown_names:
         guesses = [f"Did you mean {guess!r} for {name!r}? " for name in unknown_names if (guess := near(name, choices))]
-        choice = f"{''.join(guesses)}It has: {', '.join(choices)}."
+        choice = f"{''.join(guesses)}It has: {', '.join(choices)}. {PLUGIN}"
         raise UserError(f"--methods: the recipe has no {', '.join(unknown_names)}. {choice}")
     models = [name for name in MODELS if target.open or name in target.rows]
     return [*(name for name in models if name not in selection), *selection]

@@ -69,7 +69,8 @@ class Backend(Generic[C]):
     by_name: bool = False
     """A server knows its models by name: it serves ``eval`` alone."""
     deciding: tuple[str, ...] | None = None
-    """Options that change numbers, for the key of a stage, where they differ from their defaults; ``None``: all."""
+    """Options that change numbers, for the key of a stage, where they differ from their defaults; ``None``: all. A
+    plug-in's code is in the key too."""
     engine: bool = False
     """Whether a server computes, so that the stage's own process needs no GPU."""
     taken_gpus: Callable[[C], int] = lambda config: 1

@@ -128,7 +128,8 @@ class Benchmark(ABC, Generic[C]):
     pairwise: bool = False
     """Whether the judge sees the baseline's answers (``Question.baseline``): other ones make other requests."""
     version: int = 1
-    """Raised when asking or reading computes something else: stored answers and judgments are then not reused."""
+    """Raised when asking or reading computes something else: stored answers and judgments are then not reused. Of a
+    plug-in, the code of the file counts by itself; this is for modules that it imports."""
     judge_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide verdicts and not answers: what a judge is asked, how a reply is read, by which
     rule ``grade`` marks. A change judges the stored answers again."""

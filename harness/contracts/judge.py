@@ -105,7 +105,8 @@ def refuse_failures(
 
 class Judge(Protocol):
     """A model (or rule) that gives verdicts. Concurrency, retries and the ledger are the client's business.
-    ``endpoint`` and ``model`` enter the ledger's keys: no secret may be in them."""
+    ``endpoint`` and ``model`` enter the ledger's keys: no secret may be in them, and a rule that comes to reply
+    otherwise needs another ``model``."""
 
     name: str
     endpoint: str
@@ -133,7 +134,7 @@ class JudgeKind(ABC, Generic[C]):
 
     @abstractmethod
     def identity(self, config: C) -> Mapping[str, object]:
-        """Plain JSON values that decide verdicts: they enter the key of the judge stage."""
+        """Plain JSON values that decide verdicts: they enter the key of the judge stage, beside a plug-in's code."""
 
     def price(self, config: C, prompt_tokens: int, completion_tokens: int) -> float | None:
         """Dollars; ``None`` when unknown."""

@@ -211,7 +211,8 @@ class Method(Generic[C]):
     row_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide ``rows``: all that references and stored distributions depend on."""
     version: int = 1
-    """Raised when the same options train something else: stored students are then not reused."""
+    """Raised when the same options train something else: stored students are then not reused. Of a plug-in, the code of
+    the file counts by itself, without comments and docstrings; this is for modules that it imports."""
     space: Mapping[str, str] = field(default_factory=lambda: LEARNING_RATE)
     """What a search varies, and how far: a field of ``config``, or ``train.FIELD``, to ``uniform(LOW, HIGH)``,
     ``log(LOW, HIGH)`` (uniform in the logarithm) or ``{A, B, C}`` (one of these). A bound with an x multiplies the

@@ -16,7 +16,8 @@ class Pin:
     """The content of a source at one moment. ``pairs``: whether prompts have a chosen and a rejected answer."""
 
     identity: Mapping[str, object]
-    """Plain JSON values that decide the content (a commit, a sha256): they enter the key of the prompts stage."""
+    """Plain JSON values that decide the content (a commit, a sha256): they enter the key of the prompts stage, beside
+    a plug-in's code."""
     pairs: bool
     golden: bool = True
     """Whether any prompt has a golden answer."""

@@ -198,6 +198,7 @@ def stage_runner(
             if computes and not stage.local.get("engine"):
                 host.make_room()
             try:
+                registry.refuse_other_code(stage)
                 measurements = STAGES[stage.kind].run(stage, context)
             finally:
                 engine_notes = host.release()

@@ -107,7 +107,8 @@ class StageGraph:
         local = {"backend": name, "backend_options": rest, "engine": backend.engine}
         local |= {"gpus": backend.gpus(options)} if backend.engine else {}
         local |= {"remark": remark} if remark else {}
-        return BackendUse({"dtype": family.dtype, "backend": {"name": name, "options": key}}, local)
+        params = {"dtype": family.dtype, "backend": {"name": name, "options": key}}
+        return BackendUse({**params, **self.registry.code_param("backends", name)}, local)
 
     def model(self, name: str) -> Model:
         return Model(name, self.models[name])
@@ -132,6 +133,11 @@ class StageGraph:
     def judges(self) -> dict[str, ConfiguredJudge]:
         entries, kinds = self.recipe.judges, self.registry.judges
         return {name: ConfiguredJudge(kinds[entry.kind], entry.config) for name, entry in entries.items()}
+
+    def version_params(self, benchmark: str) -> dict[str, object]:
+        """What tells in keys which code asks and reads."""
+        code = self.registry.code_param("benchmarks", self.recipe.benchmarks[benchmark].kind)
+        return {"benchmark_version": self.benchmarks[benchmark].benchmark.version, **code}
 
     def judge_of(self, benchmark: str) -> ConfiguredJudge | None:
         name = self.recipe.benchmarks[benchmark].judge
@@ -196,6 +202,7 @@ class TrainingRow:
         return {
             "method": self.entry.method,
             "method_version": self.method.version,
+            **self.graph.registry.code_param("methods", self.entry.method),
             "rows": self.entry.row_config,
             "options": {"dtype": train.dtype, "max_length": train.max_length},
         }

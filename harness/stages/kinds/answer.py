@@ -29,10 +29,11 @@ from harness.types import Answer, Messages, Question, Response, is_plain
 ANSWER_TOKENS = 512  # assumed limit of an answer where a benchmark leaves it to its protocol
 
 
-def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, object]:
+def answer_params(graph: StageGraph, name: str, seed: int) -> dict[str, object]:
+    benchmark = graph.benchmarks[name]
     return {
         "benchmark": benchmark.name,
-        "benchmark_version": benchmark.benchmark.version,
+        **graph.version_params(name),
         "config": benchmark.answer_options,
         "questions": benchmark.asked_hash,
         # The same for every row: differences between rows are then not differences of draws.
@@ -43,15 +44,15 @@ def answer_params(benchmark: ConfiguredBenchmark, seed: int) -> dict[str, object
 def answer_stage(graph: StageGraph, name: str, model: Model, row: str, seed: int) -> Stage:
     benchmark = graph.benchmarks[name]
     backend = graph.backend_use(KIND.name, benchmark.benchmark.needs(benchmark.config), model)
-    params = {**answer_params(benchmark, seed), **backend.params}
+    params = {**answer_params(graph, name, seed), **backend.params}
     local = {"config": benchmark.options, **backend.local}
     return graph.add_with_models("answer", params, {}, {"model": model}, local, version=2, row=row, seed=seed)
 
 
 def server_answer_stage(graph: StageGraph, name: str, server: ServerOptions, row: str, seed: int) -> Stage:
-    benchmark = graph.benchmarks[name]
-    params = {**answer_params(benchmark, seed), "endpoint": client_of(server, graph).identity}
-    local = {"config": benchmark.options, "ask": json_data(graph.recipe.ask), "backend": SERVER.name}
+    params = {**answer_params(graph, name, seed), "endpoint": client_of(server, graph).identity}
+    params |= graph.registry.code_param("judges", server.kind)
+    local = {"config": graph.benchmarks[name].options, "ask": json_data(graph.recipe.ask), "backend": SERVER.name}
     local["endpoint"] = {"kind": server.kind, "config": dict(server.config)}
     return graph.add(Stage("answer", params, version=2, row=row, seed=seed, local=local))
 

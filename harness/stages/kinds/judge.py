@@ -42,13 +42,14 @@ def judge_stage(graph: StageGraph, name: str, answers: Stage, baseline: Stage | 
     # Only the options that judges depend on: a change of how answers are drawn shows in the key of the answers.
     params: dict[str, object] = {
         "benchmark": name,
-        "benchmark_version": benchmark.benchmark.version,
+        **graph.version_params(name),
         "config": benchmark.judge_options,
         "questions": benchmark.judged_hash,
     }
     local: dict[str, object] = {"config": benchmark.options}
     if judge is not None:
         params |= {"judge": judge.identity, "accept_failures": ask.accept_failures}
+        params |= graph.registry.code_param("judges", judge.kind.name)
         local |= {"judge": judge.json_data, "ask": json_data(ask), **judge.kind.local(judge.config)}
     inputs = {"answers": answers.ref}
     if baseline is not None:

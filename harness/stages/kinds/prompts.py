@@ -19,6 +19,7 @@ def prompts_stage(graph: StageGraph) -> Stage:
     spec, source = graph.recipe.prompts, graph.source
     student, teacher = graph.models["student"], graph.models["teacher"]
     params = {"source": source.name, "n": spec.n, "seed": spec.seed, "identity": dict(source.pin.identity)}
+    params |= graph.registry.code_param("sources", source.name)
     params |= {"max_prompt_tokens": spec.max_prompt_tokens, "tokenizer": student.tokenizer}
     tokenizers = {"student": student}
     if teacher.tokenizer != student.tokenizer:  # its chat template may refuse what the student's takes

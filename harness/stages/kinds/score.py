@@ -31,7 +31,7 @@ def score_stage(graph: StageGraph, name: str, judgments: Sequence[Stage]) -> Sta
     entrants = list(map(entrant_name, judgments))
     params: dict[str, object] = {
         "benchmark": name,
-        "benchmark_version": benchmark.benchmark.version,
+        **graph.version_params(name),
         "config": benchmark.options,
         "questions": benchmark.judged_hash,
         "entrants": entrants,

@@ -36,6 +36,7 @@ def train_stage(
     params: dict[str, object] = {
         "method": entry.method,
         "method_version": row.method.version,
+        **row.graph.registry.code_param("methods", entry.method),
         "config": json_data(entry.config),
         "options": {name: value for name, value in json_data(entry.train).items() if name not in names_outside_key},
         "seed": row.round_seed("train", number=number),
