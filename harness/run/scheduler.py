@@ -62,13 +62,11 @@ def all_stages(plans: Sequence[Plan]) -> list[Stage]:
 def pending_stages(plan: Plan, store: Store) -> list[Stage]:
     """The stages that must run for the plan's results: the results not in the store, and what they wait for."""
     # Not every missing stage: checkpoints are large, and whoever deletes them to make room does not want them back for
-    # a finished table. The answers and judgments that a score names are small, and it is verified by them.
+    # a finished table. What a result was made from (a score: answers and judgments) is small, and it is verified by it.
     missing_stages = {stage.key: stage for stage in plan.stages if not store.has(stage)}
     keys: set[str] = set()
-    stack = [
-        *results_of(plan),
-        *(ref.key for stage in plan.stages if stage.kind == "score" for ref in stage.inputs.values()),
-    ]
+    results = results_of(plan)
+    stack = [*results, *(ref.key for stage in plan.stages if stage.key in results for ref in stage.inputs.values())]
     while stack:
         key = stack.pop()
         if key not in keys and key in missing_stages:

@@ -89,7 +89,7 @@ class ArtifactStore:
             if self.storage:
                 self.storage.bring(Ref(kind, key), folder, self.meta(kind, key), part)
             for problem in damaged_files(folder, self.meta(kind, key), part):
-                raise UserError(f"{problem}. {_remedy(kind, folder)}")
+                raise UserError(f"{problem}. {_remedy(folder)}")
             self._verified_paths.add(path)
         return path
 
@@ -118,7 +118,7 @@ class ArtifactStore:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise KeyError(f"no finished {kind} artifact {key} in {self.root}") from error
         except (OSError, ValueError) as error:
-            raise UserError(f"{folder}/{MARKER} cannot be read: {error}. {_remedy(kind, folder)}") from error
+            raise UserError(f"{folder}/{MARKER} cannot be read: {error}. {_remedy(folder)}") from error
 
     def scratch(self, stage: Stage) -> Path:
         """Survives a killed writer of this stage; removed once the artifact is in its place."""
@@ -269,12 +269,11 @@ def relative_folder(kind: str, key: str) -> str:
     return f"{kind}/{key[:2]}/{key}"
 
 
-def _remedy(kind: str, folder: Path | str) -> str:
+def _remedy(folder: Path | str) -> str:
     """What can be done about a damaged artifact: ``pending_stages`` says what a run makes again."""
-    needed = "" if kind in ("answer", "judge", "score") else ", if something that is still to be made needs it"
     return (
         "It may be evidence: `distilbench verify RUN` shows what differs. To have it made again, move the folder "
-        f"{folder} out of the store and run again{needed}."
+        f"{folder} out of the store and run again: what is still read is made anew."
     )
 
 

@@ -170,7 +170,7 @@ def test_damage_is_named_with_its_remedy(tmp_path: Path, text: str) -> None:
     store = ArtifactStore(tmp_path)
     folder = store.write(STAGE, fill)
     (folder / "meta.json").write_text(text)
-    with pytest.raises(UserError, match=r"move the folder .* run again, if something"):
+    with pytest.raises(UserError, match=r"move the folder .* run again: what is still read"):
         store.meta("sample", STAGE.key)
 
 

@@ -27,6 +27,7 @@ from distilbench.searching.run import command_of
 from distilbench.viewing.library import Library
 from distilbench.workflows.plan import plan
 from harness.contracts.benchmark import Metric
+from harness.contracts.stage import Stage
 from harness.errors import NOT_FINITE, UserError
 from harness.plan.plan import Plan
 from harness.plan.trials import Trial
@@ -53,6 +54,12 @@ SPACE = "train.learning_rate=log(1e-5, 1e-2); beta=log(0.01, 10)"
 def near_one(entry: MethodEntry, seed: int) -> float:
     """Best, 70, at beta = 1, two points of 100 apart between seeds 0 and 1."""
     return 70 - 10 * abs(math.log10(entry.config.beta)) + 2 * seed
+
+
+def stages_of(plan_: Plan, score: Stage) -> list[Stage]:
+    """The answers and judgments that a score is made from."""
+    keys = {ref.key for ref in score.inputs.values()}
+    return [stage for stage in plan_.stages if stage.key in keys]
 
 
 class Runner:
@@ -87,6 +94,9 @@ class Runner:
                     continue
                 if len(self.made) >= self.stop_at:
                     raise KeyboardInterrupt
+                for source in stages_of(plan_, stage):
+                    if not store.has(source):
+                        store.write(source, lambda folder: {})
                 store.write(stage, lambda folder, stage=stage: self.fill(plan_, stage.params, folder))
                 self.made.append(stage.key)
         return outcome
