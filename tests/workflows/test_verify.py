@@ -114,7 +114,7 @@ def test_what_was_damaged_is_made_again_once_it_was_moved_away_as_the_message_sa
     shutil.copytree(run.parent / "mine", tmp_path / "mine")
     edit(file(runs, kind, name), '"question"', '"Question"')
     problem = next(text for text in verify(runs / "mine").problems if "stage wrote" in text)
-    with pytest.raises(UserError, match="move the folder .* out of the store and run again: what is still") as raised:
+    with pytest.raises(UserError, match=r"move the folder .* out of the store and run again: what is") as raised:
         ArtifactStore(runs / "store").path(*Path(problem.partition(f"/{name}")[0]).parts[-3::2], name)
     folder = re.findall("move the folder (.*) out of the store", str(raised.value))[0]
     shutil.move(folder, tmp_path / "evidence")
