@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 from harness.contracts.target import Target
@@ -26,6 +27,7 @@ from results.run.results import Results, with_costs
 from results.store.locks import write_atomic
 
 FIGURE_FORMATS = ("png", "pdf")
+TEXT_FORMATS = ("md", "tex", "csv", "json")
 
 
 def drawings(summary: Summary, results: Results) -> tuple[Drawing, ...]:
@@ -70,15 +72,23 @@ def make_search_table(search: RowSearch) -> Table:
     return replace(search_table(search), drawings=(Drawing("", "value against score", partial(panels, search)),))
 
 
-def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
+def table_texts(table: Table) -> dict[str, str]:
+    """The files of a table but for its figures, by their ending: Markdown with all notes, LaTeX without."""
+    return {"md": markdown(table, notes=True), "tex": latex(table), "csv": to_csv(table), "json": to_json(table)}
+
+
+def write_table(table: Table, folder: Path, kept: list[Path] | None = None) -> list[Path]:
     """Write a table and its figures (png, pdf), each whole or not at all; the paths. Drawing takes long: only where
-    the table's JSON has changed, or a figure is missing or older than the scores."""
-    json = to_json(table).encode()
+    the table's JSON has changed, or a figure is missing or older than the scores. ``kept``: gets the copies of files
+    that said something else (``keep_other``)."""
+    texts = {folder / f"{table.name}.{kind}": text.encode() for kind, text in table_texts(table).items()}
+    if kept is not None:
+        kept += [copy for path, content in texts.items() if (copy := keep_other(path, content))]
     place = folder / f"{table.name}.json"
+    json = texts.pop(place)
     # the JSON has the keys of all scores and every printed number: equal bytes, equal figures
     unchanged = place.is_file() and place.read_bytes() == json
-    texts = {"md": markdown(table, notes=notes), "tex": latex(table, notes=notes), "csv": to_csv(table)}
-    paths = [write_atomic(folder / f"{table.name}.{kind}", text.encode()) for kind, text in texts.items()]
+    paths = [write_atomic(path, content) for path, content in texts.items()]
     figures = [folder / f"{table.name}{drawing.suffix}.{kind}" for drawing in table.drawings for kind in FIGURE_FORMATS]
     # as make does it; newest covers training time, which is measured and not in the JSON
     if figures and not (unchanged and all(path.is_file() and path.stat().st_mtime >= table.newest for path in figures)):
@@ -90,3 +100,20 @@ def write_table(table: Table, folder: Path, notes: bool = False) -> list[Path]:
                     write_atomic(folder / f"{table.name}{drawing.suffix}.{kind}", figure_bytes(figure, kind))
     # last: a JSON whose figures were never finished must not pass for an unchanged one
     return [*paths, write_atomic(place, json), *figures]
+
+
+def keep_other(path: Path, content: bytes) -> Path | None:
+    """Where a file says something else: a copy of it, beside it (``table1.csv.before``, ``table1.csv.before-2``)."""
+    try:
+        old = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    if old == content:
+        return None
+    for number in count(1):
+        copy = path.with_name(f"{path.name}.before" + (f"-{number}" if number > 1 else ""))
+        if not copy.exists():
+            return write_atomic(copy, old)
+        if copy.read_bytes() == old:
+            return copy
+    raise AssertionError

@@ -114,7 +114,7 @@ def reproduce(
 
     with Display(spent=spending(options["runs"])) as display:
         finished_run = reproduce_targets(
-            target, recipe, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
+            target, recipe, min_coverage=min_coverage, force=force, listener=display, **options
         )
     show_run(finished_run, lambda: show_tables(finished_run, min_coverage, notes))
 
@@ -141,7 +141,7 @@ def evaluate(
         return
     with Display(spent=spending(options["runs"])) as display:
         finished_run = workflow.evaluate(
-            models, judge, min_coverage=min_coverage, notes=notes, force=force, listener=display, **options
+            models, judge, min_coverage=min_coverage, force=force, listener=display, **options
         )
     show_run(finished_run, lambda: show_tables(finished_run, min_coverage, notes))
 
@@ -192,11 +192,12 @@ def report(
     out: Annotated[Path | None, typer.Option(help=_OUT)] = None,
     against: Annotated[str | None, typer.Option(metavar="ROW", help=_AGAINST, autocompletion=complete_rows)] = None,
 ) -> None:
-    """Make tables again from what is in the store. Nothing is run."""
+    """Make tables again from what is in the store. Nothing is run. A file that was different is kept beside the new one
+    (table1.csv.before)."""
     from distilbench.workflows.report import report as make_report
 
     finished_run = make_report(
-        target, run, runs=runs, min_coverage=min_coverage, html=html, notes=notes, plugins=plugins or (), out=out
+        target, run, runs=runs, min_coverage=min_coverage, html=html, plugins=plugins or (), out=out
     )
     if against is None:
         show_tables(finished_run, min_coverage, notes, page=html)
@@ -241,6 +242,9 @@ def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bo
     for name in names:
         console.print(TerminalTable(finished_run.table(name, min_coverage), notes))
     files = ", ".join(f"{name}.*" for name in names) + (", report.html" if page else "")
+    if finished_run.kept:
+        names_kept = ", ".join(path.name.rpartition(".before")[0] for path in finished_run.kept)
+        say(f"were different: {names_kept}; the old ones are kept beside them (*.before)", err=True)
     for reason in finished_run.unwritten:
         say(f"no files: {reason}. report --out FOLDER writes them elsewhere.", err=True)
     if not finished_run.unwritten:

@@ -71,8 +71,13 @@ def verify(run: RunArgument = "pocket", runs: Runs = Path("runs"), plugins: Plug
     if verification.without_request:
         say(f"requests of {verification.without_request} are not in the ledger, not compared")
     say(f"{verification.equal} of {format_count(verification.scores, 'score')} recomputed, equal to 1e-9")
-    for table in verification.tables:
-        say(f"compared with {table}")
+    if verification.files:
+        folder, names = Path(verification.files[0]).parent, [Path(file).name for file in verification.files]
+        say(f"made again and compared with {folder}/: {', '.join(names)}")
+    for text in verification.not_compared:
+        say(f"not compared: {text}")
+    for text in verification.remarks:
+        say(f"note: {text}")
     if verification.missing:
         count, examples = format_count(len(verification.missing), "artifact"), ", ".join(verification.missing[:3])
         say(f"{count} cleared away, not checked: {examples}")

@@ -54,7 +54,6 @@ def evaluate(
     judge: str | None = None,
     *,
     min_coverage: float | None = None,
-    notes: bool = False,
     force: bool = False,
     listener: RunListener | None = None,
     **options: Unpack[EvaluationOptions],
@@ -67,7 +66,7 @@ def evaluate(
     """
     work = plan_evaluation(models, judge, **options)
     finished_run = execute(work, force=force, listener=listener, edit=without_training)
-    finished_run.write(min_coverage, notes)
+    finished_run.write(min_coverage)
     return finished_run
 
 

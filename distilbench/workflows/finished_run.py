@@ -35,7 +35,8 @@ class FinishedRun:
     Methods take the name of a target; without one they mean ``table1``, or the only target that there is. Frames are
     pandas frames. ``records``: by target, what was run: recipe, rows, columns, seeds, times. ``store``: the artifacts.
     ``problems``: target to why ``write`` could not make its table. ``out``: where its files go, in place of
-    ``folder/report``; ``unwritten``: why there are none, where nothing may be written.
+    ``folder/report``; ``unwritten``: why there are none, where nothing may be written; ``kept``: copies of
+    files that said something else before they were written again.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class FinishedRun:
     problems: dict[str, str] = field(default_factory=dict)
     out: Path | None = None
     unwritten: list[str] = field(default_factory=list)
+    kept: list[Path] = field(default_factory=list)
     # A table is printed, written and put on the page: its scores are read and tested once.
     _results: dict[str, Results] = field(default_factory=dict)
     _tables: dict[tuple[str, float | None], Table] = field(default_factory=dict)
@@ -205,12 +207,13 @@ class FinishedRun:
     def write(
         self,
         min_coverage: float | None = None,
-        notes: bool = False,
+        keep: bool = False,
         compare: Callable[[str], object] = lambda target: None,
     ) -> list[Path]:
         """Write every target's table and figures into ``report_folder``; their paths. ``compare`` is called with each
-        target that compares judges. Raises UserError where no table could be made; else see ``problems``. Where nothing
-        may be written, the tables are made all the same (``unwritten``), unless ``out`` was asked for."""
+        target that compares judges. ``keep``: copy what is there first where it says something else (``kept``). Raises
+        UserError where no table could be made; else see ``problems``. Where nothing may be written, the tables are made
+        all the same (``unwritten``), unless ``out`` was asked for."""
         paths: list[Path] = []
         # Tables of scores first: they are there while judges are asked, and if a judge fails.
         for name in sorted(self.targets, key=lambda name: name not in self.score_tables):
@@ -219,7 +222,7 @@ class FinishedRun:
                     compare(name)
                 table = self.table(name, min_coverage)
                 self.problems.pop(name, None)
-                paths += [] if self.unwritten else write_table(table, self.report_folder, notes)
+                paths += [] if self.unwritten else write_table(table, self.report_folder, self.kept if keep else None)
             except OSError as error:
                 if self.out is not None or error.errno not in UNWRITABLE:
                     raise

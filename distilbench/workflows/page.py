@@ -31,17 +31,23 @@ from reports.page.widgets import Section, figure, visible, warning
 from reports.page.widgets import table as table_html
 from reports.tables.search import trials_table
 from reports.targets import SEARCH
+from reports.write import keep_other
 from results.run.record import JUDGES, Run, recorded_targets
 from results.store.locks import write_atomic
 
 NOUNS = {"turns": "question", "baseline": "answer of the baseline", "reference": "reference"}
 
 
-def write_page(finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = ()) -> Path:
+def write_page(
+    finished: FinishedRun, min_coverage: float | None = None, plugins: Sequence[str] = (), *, keep: bool = False
+) -> Path:
     """Write ``report.html`` into ``report_folder``: tables, figures, run card, and every question with its answers and
-    verdicts. ``plugins``: as the run had them. Raises UserError where no table can be made."""
-    content = page_of_run(finished, min_coverage, plugins)
-    return write_atomic(finished.report_folder / "report.html", content.encode())
+    verdicts. ``plugins``: as the run had them; ``keep``: as of ``FinishedRun.write``. Raises UserError where no table
+    can be made."""
+    place, content = finished.report_folder / "report.html", page_of_run(finished, min_coverage, plugins).encode()
+    if keep and (copy := keep_other(place, content)):
+        finished.kept.append(copy)
+    return write_atomic(place, content)
 
 
 def page_of_run(

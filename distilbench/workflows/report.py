@@ -18,23 +18,23 @@ def report(
     runs: str | Path = "runs",
     min_coverage: float | None = None,
     html: bool = False,
-    notes: bool = False,
     plugins: Sequence[str] = (),
     out: str | Path | None = None,
 ) -> FinishedRun:
     """Make tables (with ``html`` the page too) of a run again from the store.
 
     Nothing is run. ``run``: its name under ``runs``, its folder, or its recipe; ``out``: folder of the files, in place
-    of ``runs/NAME/report``. Raises UserError for a target that was not run, and as ``FinishedRun.write`` does.
+    of ``runs/NAME/report``. A file that said something else is kept beside the new one (``kept``). Raises UserError for
+    a target that was not run, and as ``FinishedRun.write`` does.
     """
     names = [target.name for target in find_targets(targets)]
     folder = find_run(run, Path(runs)).folder
     if targets == ALL:  # where there is none, the first one's error says what to run
         names = [name for name in names if name in recorded_targets(folder)] or names[:1]
     finished = load(folder, names, None if out is None else Path(out))
-    finished.write(min_coverage, notes)
+    finished.write(min_coverage, keep=True)
     if html and not finished.unwritten:
         from distilbench.workflows.page import write_page
 
-        write_page(finished, min_coverage, plugins)
+        write_page(finished, min_coverage, plugins, keep=True)
     return finished

@@ -22,13 +22,12 @@ def reproduce(
     recipe: str = "pocket",
     *,
     min_coverage: float | None = None,
-    notes: bool = False,
     force: bool = False,
     listener: RunListener | None = None,
     **options: Unpack[RunOptions],
 ) -> FinishedRun:
     """Run what is missing of ``targets`` (``table1``, several with commas, or ``all``), and write their tables and
-    figures under ``runs/NAME/report``; with ``notes`` also other tests, power, variance and protocols.
+    figures under ``runs/NAME/report``.
 
     ``recipe``: a shipped name or a YAML file; ``min_coverage``: cells with a smaller share (0 to 1) of scored questions
     are refused, by default the recipe's; ``force``: run in spite of problems; ``listener``: hears of progress. Raises
@@ -38,7 +37,7 @@ def reproduce(
     finished = execute(plan(targets, recipe, **options), force=force, listener=listener)
     name_students(finished)
     compare = partial(run_judge_comparison, finished, options.get("plugins", ()), force=force, listener=listener)
-    finished.write(min_coverage, notes, compare)
+    finished.write(min_coverage, compare=compare)
     return finished
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,7 +23,7 @@ from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, Stage
 from harness.errors import UserError, unknown_choice
 from harness.recipe.recipe import load_recipe
-from harness.records import read_records
+from harness.records import read_records, write_records
 from harness.stages import STAGES
 from harness.stages.kind import StageContext
 from harness.stages.kinds.judge import judged_benchmark, read_judgment
@@ -26,12 +31,12 @@ from harness.text import format_count
 from harness.thinking import separate_replies
 from harness.types import Answer, Judgment, Question, Reply, Request, Score
 from judges.ledger.ledger import Ledger, request_content
-from reports.formats.data import to_csv, to_json
-from reports.formats.latex import latex
-from reports.formats.markdown import markdown
+from reports.tables.summary import least_coverage
 from reports.targets import find_target
-from results.run.lineage import CellKey, ScoreSource
+from reports.write import FIGURE_FORMATS, TEXT_FORMATS, table_texts
+from results.run.lineage import CellKey, Lineage, ScoreSource
 from results.run.record import Run, read_scores
+from results.store.store import ArtifactStore
 
 TOLERANCE = 1e-9
 
@@ -49,7 +54,11 @@ class Verification:
     """Of the judgments read again: the ledger, which was damaged, does not say what the judge was sent."""
     scores: int = 0
     equal: int = 0
-    tables: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    """Of the report, those that were made again in memory and compared."""
+    not_compared: list[str] = field(default_factory=list)
+    """Of the report, the others, with the reason."""
+    remarks: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """Artifacts that were cleared away; nothing can be said of them."""
     problems: list[str] = field(default_factory=list)
@@ -57,26 +66,43 @@ class Verification:
 
 def verify(folder: str | Path, *, plugins: Sequence[str] = ()) -> Verification:
     """Compare all checksums behind the cells of a run (``runs/NAME``, or one target of it), read every reply again,
-    score every judgment again through the code of the stages, and compare with the table. Nothing is written."""
+    score every judgment again through the code of the stages, and compare with the report. Nothing is written."""
     finished, verification = load(folder), Verification()
-    evidence = RunEvidence(finished, load_registry(plugins))
+    evidence = RunEvidence(finished, load_registry(plugins), EvidenceStore(finished.store.root))
     for target in finished.score_tables:
         check_files(evidence, target, verification)
-        sources = finished.lineage.sources(finished.records[target])
+        sources = evidence.lineage.sources(finished.records[target])
         by_score: dict[Ref, dict[CellKey, ScoreSource]] = {}
         for key, source in sources.items():
             by_score.setdefault(source.score, {})[key] = source
         for score, keys in by_score.items():
             try:
-                check_score(evidence, score, keys, verification)
+                check_score(evidence, target, score, keys, verification)
             except (UserError, OSError) as error:
                 verification.scores += len(keys)
                 verification.problems.append(f"{cell_names(keys)}: cannot be recomputed: {error}")
-        check_table(finished, target, verification)
+    check_report(finished, verification)
     if verification.without_reply and not evidence.ledger.is_file():
         count = format_count(verification.without_reply, "judgment")
         verification.problems.append(f"{evidence.ledger} is not there: the replies of {count} cannot be read again")
     return verification
+
+
+class EvidenceStore(ArtifactStore):
+    """Artifacts as they are: what fails its checksum is named once, and can still be compared with the ledger."""
+
+    def __init__(self, root: Path, replaced: Mapping[Ref, Path] | None = None) -> None:
+        """``replaced``: folders in the place of some artifacts."""
+        super().__init__(root, sweep=False)
+        self.replaced = replaced or {}
+
+    def path(self, kind: str, key: str, part: str = "") -> Path:
+        if folder := self.replaced.get(Ref(kind, key)):
+            return folder / part
+        try:
+            return super().path(kind, key, part)
+        except UserError:
+            return super().path(kind, key) / part
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,16 +111,21 @@ class RunEvidence:
 
     finished: FinishedRun
     registry: Registry
+    store: ArtifactStore
+
+    @cached_property
+    def lineage(self) -> Lineage:
+        return Lineage(self.store)
 
     @property
     def ledger(self) -> Path:
         return self.finished.ledger
 
-    def context(self, folder: Path) -> StageContext:
-        return StageContext(self.registry, self.finished.store, self.ledger, folder, lambda done, total, info: None)
+    def context(self, folder: Path, store: ArtifactStore | None = None) -> StageContext:
+        return StageContext(self.registry, store or self.store, self.ledger, folder, lambda done, total, info: None)
 
     def stage(self, ref: Ref) -> Stage:
-        return Stage.of(self.finished.store.meta(*ref))
+        return Stage.of(self.store.meta(*ref))
 
     def benchmark(self, score: Ref) -> ConfiguredBenchmark:
         """As the stage scored it. Raises UserError where its questions are not those that were judged."""
@@ -105,6 +136,17 @@ class RunEvidence:
         if configured.judged_hash != stage.params["questions"]:
             raise UserError(f"the questions of {name} at hand are not those that were judged.")
         return judged_benchmark(stage, context, stage.params["config"])
+
+    def scores(self, ref: Ref, judgments: Mapping[Ref, Sequence[Judgment]]) -> dict[str, dict[str, Score]]:
+        """Made again, with these judgments in the place of those in the store."""
+        with TemporaryDirectory() as folder:
+            replaced = {artifact: Path(folder) / artifact.key for artifact in judgments}
+            for artifact, records in judgments.items():
+                replaced[artifact].mkdir()
+                write_records(replaced[artifact] / "judgments.jsonl", records)
+            context = self.context(Path(folder), EvidenceStore(self.store.root, replaced))
+            STAGES[ref.kind].run(self.stage(ref), context)
+            return read_scores(Path(folder) / "scores.json")
 
     def calls(self, judgments: Sequence[Judgment]) -> tuple[dict[str, dict[str, Any]], dict[str, Reply]]:
         """Requests and replies by key, as the ledger holds them."""
@@ -136,7 +178,7 @@ def explain(
     """From a cell of a finished run to the artifacts behind it; with a question, to its answer, the judge's replies
     and the exact requests. Raises UserError for a cell or question that is not there."""
     finished = load(folder, (target,))
-    results, evidence = finished.results(target), RunEvidence(finished, load_registry(plugins))
+    results, evidence = finished.results(target), RunEvidence(finished, load_registry(plugins), finished.store)
     for noun, name, choices in (
         ("row", row, [spec.id for spec in results.run.rows]),
         ("metric", metric, [column.id for column in results.run.columns]),
@@ -156,7 +198,7 @@ def explain(
 
 
 def cell_origin(evidence: RunEvidence, score: Score, source: ScoreSource) -> Iterator[tuple[str, str]]:
-    store, lineage = evidence.finished.store, evidence.finished.lineage
+    store, lineage = evidence.store, evidence.lineage
     interval = "" if score.low is None or score.high is None else f" [{score.low:.4f}, {score.high:.4f}]"
     value = "not scored" if score.value is None else f"{score.value:.4f}"
     yield "value", f"{value}{interval}, n = {score.n}, unscored {score.unscored}. {score.note}".rstrip(" .")
@@ -203,12 +245,12 @@ def verdicts(evidence: RunEvidence, source: ScoreSource, name: str) -> Iterator[
     questions = {question.id: question for question in benchmark.questions}
     if name not in questions:
         raise unknown_choice("question", name, questions)
-    question, answer = questions[name], evidence.finished.lineage.answers(source.answers)[name]
+    question, answer = questions[name], evidence.lineage.answers(source.answers)[name]
     for number, text in enumerate(zip(question.turns, answer.turns, strict=True), 1):
         yield f"question, turn {number}", text[0]
         yield f"answer, turn {number}", text[1]
     requests = {item_of(request): request for request in entry.requests(question, answer, config)}
-    judgments = evidence.finished.lineage.judgments(source.judgments).get(name, [])
+    judgments = evidence.lineage.judgments(source.judgments).get(name, [])
     sent_requests, _ = evidence.calls(judgments)
     for judgment in judgments:
         verdict = "none" if judgment.verdict is None else f"{judgment.verdict:g}"
@@ -230,7 +272,7 @@ def request_text(content: Mapping[str, Any]) -> str:
 
 
 def check_files(evidence: RunEvidence, target: str, verification: Verification) -> None:
-    run, lineage, store = evidence.finished.records[target], evidence.finished.lineage, evidence.finished.store
+    run, lineage, store = evidence.finished.records[target], evidence.lineage, evidence.finished.store
     sources = lineage.sources(run)
     cells: dict[Ref, list[CellKey]] = {}
     for cell in run.cells:
@@ -256,24 +298,55 @@ def check_files(evidence: RunEvidence, target: str, verification: Verification) 
 
 
 def check_score(
-    evidence: RunEvidence, score: Ref, keys: Mapping[CellKey, ScoreSource], verification: Verification
+    evidence: RunEvidence, target: str, score: Ref, keys: Mapping[CellKey, ScoreSource], verification: Verification
 ) -> None:
-    benchmark, file = evidence.benchmark(score), evidence.finished.store.path(*score) / "scores.json"
-    for judgments in {source.judgments: source for source in keys.values()}.values():
-        check_judgments(evidence, benchmark, judgments, verification)
-    with TemporaryDirectory() as folder:
-        STAGES[score.kind].run(evidence.stage(score), evidence.context(Path(folder)))
-        new_scores = read_scores(Path(folder) / "scores.json")
-    stored_scores = read_scores(file)
+    benchmark, file = evidence.benchmark(score), evidence.store.path(*score) / "scores.json"
+    changed: dict[Ref, list[Judgment]] = {}
+    for source in {source.judgments: source for source in keys.values()}.values():
+        if judgments := check_judgments(evidence, benchmark, source, verification):
+            changed[source.judgments] = judgments
+    by_ledger, stored_scores = evidence.scores(score, changed), read_scores(file)
     for (row, metric, seed), source in keys.items():
         verification.scores += 1
-        old, new = stored_scores.get(source.entrant, {}).get(metric), new_scores[source.entrant][metric]
+        old, new = stored_scores.get(source.entrant, {}).get(metric), by_ledger[source.entrant][metric]
         if old is not None and equal_scores(old, new):
             verification.equal += 1
         else:
             text = f"{file} says {old.value} [{old.low}, {old.high}]" if old is not None else f"{file} has none"
             cell = cell_names([(row, metric, seed)])
             verification.problems.append(f"{cell}: {text}, its judgments give {new.value} [{new.low}, {new.high}]")
+    if changed:
+        by_file = evidence.scores(score, {})
+        verification.problems += printed_numbers(evidence.finished, target, keys, set(changed), by_ledger, by_file)
+
+
+def printed_numbers(
+    finished: FinishedRun,
+    target: str,
+    keys: Mapping[CellKey, ScoreSource],
+    changed: set[Ref],
+    by_ledger: Mapping[str, Mapping[str, Score]],
+    by_file: Mapping[str, Mapping[str, Score]],
+) -> Iterator[str]:
+    """Of the cells that changed judgments concern: the number in the table, and what it is by the ledger's replies and
+    by the files as they are."""
+    cells: dict[tuple[str, str], list[ScoreSource]] = {}
+    for (row, metric, _), source in keys.items():
+        cells.setdefault((row, metric), []).append(source)
+    digits = {metric.id: metric.digits for metric in finished.records[target].columns}
+    table = finished.folder / "report" / f"{target}.json"
+    printed = cells_of(table.read_text(encoding="utf-8", errors="replace")) if table.is_file() else {}
+    for (row, metric), sources in cells.items():
+        values = [
+            [value for source in sources if (value := scores[source.entrant][metric].value) is not None]
+            for scores in (by_ledger, by_file)
+        ]
+        # Entrants share terms of a model (length control): a verdict on one may move another.
+        if values[0] != values[1] or not changed.isdisjoint(source.judgments for source in sources):
+            ledger, file = (f"{fmean(one):.{digits[metric]}f}" if one else "none" for one in values)
+            number = printed.get((row, metric), {}).get("value")
+            shown = f"printed {number:.{digits[metric]}f}, " if isinstance(number, int | float) else ""
+            yield f"{row} {metric}: {shown}from the ledger {ledger}, from the file {file}"
 
 
 def equal_scores(first: Score, second: Score) -> bool:
@@ -288,23 +361,43 @@ def equal_scores(first: Score, second: Score) -> bool:
 
 def check_judgments(
     evidence: RunEvidence, benchmark: ConfiguredBenchmark, source: ScoreSource, verification: Verification
-) -> None:
-    file = evidence.finished.lineage.file(source.judgments) / "judgments.jsonl"
+) -> list[Judgment]:
+    """Where some are not what the ledger's replies give, all of them as these give them; else none."""
+    file = evidence.lineage.file(source.judgments) / "judgments.jsonl"
     judgments = read_records(file, Judgment)
     rebuilt = new_judgments(evidence, benchmark, source, judgments)
     verification.without_reply += len(judgments) - len(rebuilt)
     verification.judgments += len(rebuilt)
     sent_requests, _ = evidence.calls(judgments)
     verification.without_request += sum(judgments[number].request not in {"", *sent_requests} for number in rebuilt)
+    is_equal = True
     for number, new in rebuilt.items():
         old = judgments[number]
-        if (old.verdict, old.reason, old.flags) != (new.verdict, new.reason, new.flags) or old.reply != new.reply:
+        if (old.verdict, old.reason, old.flags, old.reply) != (new.verdict, new.reason, new.flags, new.reply):
+            is_equal = False
+            origin = "ledger" if benchmark.benchmark.needs_judge else "graded again"
             place = f"{source.entrant}, question {old.question}, {old.part}"
-            verification.problems.append(
-                f"{file}, line {number + 1} ({place}): it says {old.verdict}, its reply gives {new.verdict}"
-                + ("" if old.reply == new.reply else "; the reply is not that in the ledger")
-                + ("" if old.flags == new.flags else f"; flags {list(old.flags)}, by today's rules {list(new.flags)}")
-            )
+            said, again = verdict_text(old, new, stored=True), verdict_text(new, old, stored=False)
+            verification.problems.append(f"{file}, line {number + 1} ({place}): file: {said}; {origin}: {again}")
+    return [] if is_equal else [rebuilt.get(number, old) for number, old in enumerate(judgments)]
+
+
+def verdict_text(judgment: Judgment, other: Judgment, *, stored: bool) -> str:
+    """``9 ([[9]])``: the verdict, and the word with which the reply begins to differ from the other's, else its last;
+    reason and flags where they differ. ``stored``: it is that of the file."""
+    shown = (
+        ["same reply"] if stored and judgment.reply == other.reply else [differing_word(judgment.reply, other.reply)]
+    )
+    shown += [judgment.reason] if judgment.reason != other.reason else []
+    shown += [f"flags {', '.join(judgment.flags) or 'none'}"] if judgment.flags != other.flags else []
+    texts = "; ".join(filter(None, shown))
+    return ("none" if judgment.verdict is None else f"{judgment.verdict:g}") + (f" ({texts})" if texts else "")
+
+
+def differing_word(text: str, other: str) -> str:
+    place = next((n for n, pair in enumerate(zip(text, other, strict=False)) if pair[0] != pair[1]), len(text.rstrip()))
+    start = max(text.rfind(space, 0, place) for space in " \n") + 1
+    return textwrap.shorten(next(iter(text[start:].split()), ""), 40)
 
 
 def new_judgments(
@@ -339,7 +432,7 @@ def new_judgments(
 def answer_pairs(
     evidence: RunEvidence, benchmark: ConfiguredBenchmark, source: ScoreSource
 ) -> list[tuple[Question, Answer]]:
-    answers = evidence.finished.lineage.answers(source.answers)
+    answers = evidence.lineage.answers(source.answers)
     if lost := [question.id for question in benchmark.questions if question.id not in answers]:
         raise UserError(f"{source.answers} has no answer to {lost[0]!r} ({format_count(len(lost), 'question')}).")
     return [(question, answers[question.id]) for question in benchmark.questions]
@@ -377,38 +470,73 @@ def complete_reply(reply: Reply, judgment: Judgment) -> Reply:
     return replace(reply, text=judgment.reply if second else reply.text, request=judgment.request)
 
 
-def check_table(finished: FinishedRun, target: str, verification: Verification) -> None:
-    """Compare the files of a table with those that the scores in the store give."""
+def check_report(finished: FinishedRun, verification: Verification) -> None:
+    """Compare the files of the report with those that the scores in the store give."""
     folder = finished.folder / "report"
-    file = folder / f"{target}.json"
+    left = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    for target in finished.targets:
+        names = {f"{target}.{kind}" for kind in TEXT_FORMATS} & left
+        left -= names
+        if not names:
+            continue
+        file = folder / f"{target}.json"
+        try:
+            coverage = stored_coverage(file)
+            table = finished.table(target, coverage)
+        except (UserError, OSError) as error:
+            verification.problems.append(f"{folder}: {', '.join(sorted(names))} cannot be made again: {error}")
+            continue
+        usual = least_coverage(finished.records[target])
+        if coverage is not None and coverage != usual:
+            verification.remarks.append(f"{file}: made with --min-coverage {coverage:g}; the recipe's is {usual:g}")
+        for kind, text in table_texts(table).items():
+            if f"{target}.{kind}" in names:
+                verification.files.append(str(folder / f"{target}.{kind}"))
+                verification.problems += differing_text(folder / f"{target}.{kind}", text)
+    pictures = {name for name in left if name.endswith(tuple(f".{kind}" for kind in FIGURE_FORMATS))}
+    page = left & {"report.html"}
+    for names, reason in (
+        (pictures, "pictures, drawn from the same scores"),
+        (page, "made from the same scores"),
+        (left - pictures - page, "not of a table that is verified here"),
+    ):
+        if names:
+            verification.not_compared.append(f"{', '.join(sorted(names))} ({reason})")
+
+
+def stored_coverage(file: Path) -> float | None:
+    """With which ``--min-coverage`` a table was made, by its JSON; ``None`` where that does not say it."""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    found = re.search(r'^ "min_coverage": ([01](?:\.\d+)?),?$', text, re.MULTILINE)
+    return float(found[1]) if found and float(found[1]) <= 1 else None
+
+
+def cells_of(text: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """By row and metric, the cells of a table's JSON; none where that cannot be read."""
     try:
-        stored_table = json.loads(file.read_bytes())
-        table = finished.table(target, stored_table["min_coverage"])
-    except FileNotFoundError:
+        return {
+            (row["id"], metric): dict(cell) for row in json.loads(text)["rows"] for metric, cell in row["cells"].items()
+        }
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return {}
+
+
+def differing_text(file: Path, text: str) -> Iterator[str]:
+    """What a file of the report says else than the scores do: in a table's JSON the cells, then the first line."""
+    old_text = file.read_text(encoding="utf-8", errors="replace")
+    if old_text == text:
         return
-    except (UserError, OSError, ValueError, KeyError, TypeError) as error:
-        verification.problems.append(f"{file} cannot be compared: {error}")
-        return
-    verification.tables.append(str(file))
-    stored_cells = {
-        (row["id"], metric): cell for row in stored_table.get("rows", []) for metric, cell in row["cells"].items()
-    }
-    for row in json.loads(to_json(table))["rows"]:
-        for metric, cell in row["cells"].items():
-            old = stored_cells.pop((row["id"], metric), {})
-            if fields := [name for name, value in cell.items() if old.get(name) != value]:
-                verification.problems.append(
-                    f"{file}: {row['id']}, {metric}: not what the scores give: {', '.join(fields)}"
-                )
-    verification.problems += [f"{file}: {row}, {metric}: the run has no such cell" for row, metric in stored_cells]
-    # words below a table depend on the options of the command: only the lines of the grid are compared
-    for kind, text, mark in (("md", markdown(table), "|"), ("tex", latex(table), " & "), ("csv", to_csv(table), ",")):
-        other = folder / f"{target}.{kind}"
-        lines = [
-            [line for line in content.splitlines() if mark in line]
-            for content in (other.read_text(encoding="utf-8") if other.is_file() else "", text)
-        ]
-        if lines[0] != lines[1]:
-            verification.problems.append(
-                f"{other} is not what the scores give; distilbench report {target} writes it again"
-            )
+    cells = cells_of(old_text)
+    for key, cell in cells_of(text).items() if cells else ():
+        old = cells.pop(key, {})
+        if fields := [name for name, value in cell.items() if old.get(name) != value]:
+            yield f"{file}: {key[0]}, {key[1]}: not what the scores give: {', '.join(fields)}"
+    yield from (f"{file}: {row}, {metric}: the run has no such cell" for row, metric in cells)
+    pairs = zip_longest(old_text.splitlines(), text.splitlines(), fillvalue="")
+    differing = [(number, *pair) for number, pair in enumerate(pairs, 1) if pair[0] != pair[1]]
+    number, old_line, new_line = differing[0] if differing else (0, "", "")
+    more = f" ({format_count(len(differing), 'line')} differ)" if len(differing) > 1 else ""
+    yield (
+        f"{file} is not what the scores give{more}; line {number}: {textwrap.shorten(old_line, 90)!r}, "
+        f"from the scores {textwrap.shorten(new_line, 90)!r}"
+    )

@@ -50,7 +50,7 @@ def _letter(char: str) -> str:
     return _SPECIAL.get(ascii_text, ascii_text) if ascii_text else f"[U+{ord(char):04X}]"
 
 
-def latex(table: Table, notes: bool = False) -> str:
+def latex(table: Table) -> str:
     columns = len(table.columns) - 1
     lines = [
         "% Made by distilbench. Needs \\usepackage{booktabs}.",
@@ -69,10 +69,10 @@ def latex(table: Table, notes: bool = False) -> str:
         if index:
             apart = table.rows[index - 1].untrained and not row.untrained
             lines.append(r"\midrule" if apart else r"\addlinespace[2pt]")
-        lines += _row(row, notes)
+        lines += _row(row)
     # The notes stand outside of the float: with them it could be longer than a page, which LaTeX never places.
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    lines_below = [rf"{escape_latex(text)}\par" for text in table.lines_below(notes)]
+    lines_below = [rf"{escape_latex(text)}\par" for text in table.lines]
     if table.footnotes:
         notes_in_one = [rf"{_superscript((mark,))}\,{escape_latex(text)}" for mark, text in table.footnotes]
         lines_below.append("; ".join(notes_in_one) + r"\par")
@@ -100,23 +100,22 @@ def _line(cells: list[str]) -> str:
     return "{} " + " & ".join(cells) + r" \\"
 
 
-def _row(row: TableRow, notes: bool) -> list[str]:
+def _row(row: TableRow) -> list[str]:
     """The values, and small lines under them: intervals, then whatever else the cells have."""
     # cells of a row must have equally many lines, or LaTeX would shift columns
     deepest = max((len(cell.lines) for cell in row.cells), default=0)
     padded_lines = [[*cell.lines, *([""] * (deepest - len(cell.lines)))] for cell in row.cells]
     small_lines = [[rf"{{\scriptsize {escape_latex(text)}}}" if text else "" for text in line] for line in padded_lines]
     lines_below = [_line(list(line)) for line in zip(*small_lines, strict=True)]
-    return [_line([_value(cell, notes) for cell in row.cells]), *lines_below]
+    return [_line([_value(cell) for cell in row.cells]), *lines_below]
 
 
-def _value(cell: TableCell, notes: bool) -> str:
+def _value(cell: TableCell) -> str:
     text = escape_latex(cell.text)
     text = rf"\textbf{{{text}}}" if cell.best else text
     if cell.change:
         text += rf"{{\scriptsize\,{escape_latex(cell.narrow_change)}}}"
-    signs = cell.signs(notes)
-    return text + (rf"\textsuperscript{{{escape_latex(signs)}}}" if signs else "") + _superscript(cell.marks)
+    return text + (rf"\textsuperscript{{{escape_latex(cell.sign)}}}" if cell.sign else "") + _superscript(cell.marks)
 
 
 def _superscript(marks: Marks) -> str:

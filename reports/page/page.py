@@ -17,13 +17,11 @@ from markupsafe import Markup
 
 from harness.errors import UserError
 from reports.figures.style import figure_style, following_svg
-from reports.formats.data import to_csv, to_json
-from reports.formats.latex import latex
-from reports.formats.markdown import markdown
 from reports.page.question_browser import Questions, RequestsFunction, RunView, questions_section
 from reports.page.run_card import JudgePrompt, PriceFunction, run_card, version_of
 from reports.page.widgets import FOLDER, Section, figure, pack, render, slug, table
 from reports.tables.table import Table
+from reports.write import table_texts
 from results.run.lineage import ArtifactMarker
 from results.run.record import BY_RULE
 from results.run.results import Results, judged_benchmarks, stages_behind
@@ -109,8 +107,8 @@ def table_section(content: Table) -> Section:
             )
             for drawing in content.drawings
         ]
-    texts = {"csv": to_csv(content), "json": to_json(content), "tex": latex(content), "md": markdown(content)}
-    downloads = [(kind, f"{slug(content.label)}-{kind}", FILES[kind]) for kind in texts]
+    texts = table_texts(content)
+    downloads = [(kind, f"{slug(content.label)}-{kind}", title) for kind, title in FILES.items()]
     files = {kind: pack(text) for kind, text in texts.items()}
     return Section(content.label, Markup("").join([table(content, downloads), *figures]), files)
 

@@ -43,7 +43,7 @@ HOSTILE = "$\\frac | ` <script>alert(1)</script> \x1b[31m [x](http://e) & % # _ 
 def file_texts(results: Results, min_coverage: float = 0.98, notes: bool = False) -> dict[str, str]:
     """The text formats, without the no-break spaces (drawing takes longer than all the rest)."""
     table = table_of(results, min_coverage)
-    texts = {"md": markdown(table, notes=notes), "tex": latex(table, notes=notes), "csv": to_csv(table)}
+    texts = {"md": markdown(table, notes=notes), "tex": latex(table), "csv": to_csv(table)}
     return {kind: text.replace("\xa0", " ") for kind, text in texts.items()}
 
 
@@ -455,7 +455,7 @@ def test_escapes() -> None:
 @pytest.mark.parametrize("which", ["plain", "hostile", "paper"])
 def test_latex_compiles_in_a_plain_article(tmp_path: Path, which: str) -> None:
     results = {"plain": world.make, "hostile": hostile, "paper": world.paper}[which]()
-    (tmp_path / "table1.tex").write_text(latex(table_of(results, 0.5), notes=True))
+    (tmp_path / "table1.tex").write_text(latex(table_of(results, 0.5)))
     article = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{table1.tex}\\end{document}"
     (tmp_path / "article.tex").write_text(article)
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "article.tex"]

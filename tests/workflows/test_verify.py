@@ -13,10 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from distilbench.cli.app import app
 from distilbench.workflows.evaluate import evaluate
 from distilbench.workflows.execute import describe
 from distilbench.workflows.plan import plan as plan_targets
+from distilbench.workflows.report import report
 from distilbench.workflows.verify import command, explain, verify
 from harness.errors import UserError
 from harness.records import write_records
@@ -70,7 +73,8 @@ def test_a_whole_run_is_equal_in_everything(run: Path) -> None:
     found = verify(run / "mine")
     assert found.problems == []
     assert (found.scores, found.equal, found.judgments, found.without_reply) == (1, 1, 8, 0)
-    assert found.artifacts == 3 and [Path(table).name for table in found.tables] == ["eval.json"]
+    assert found.artifacts == 3 and [Path(name).suffix for name in found.files] == [".md", ".tex", ".csv", ".json"]
+    assert found.not_compared == ["eval.pdf, eval.png (pictures, drawn from the same scores)"]
     assert [path for path in sorted(run.rglob("*")) if path not in before and "locks" not in path.parts] == []
 
 
@@ -78,8 +82,8 @@ def test_a_whole_run_is_equal_in_everything(run: Path) -> None:
     ("kind", "name", "pattern", "by", "named"),
     [
         ("score", "scores.json", r'"value": [0-9.]+', '"value": 9.9', "scores.json says 9.9"),
-        ("judge", "judgments.jsonl", r'"verdict": [0-9.]+', '"verdict": 9.5', "it says 9.5"),
-        ("judge", "judgments.jsonl", r'"reply": "', '"reply": "x', "not that in the ledger"),
+        ("judge", "judgments.jsonl", r'"verdict": [0-9.]+', '"verdict": 9.5', "file: 9.5 (same reply); ledger: "),
+        ("judge", "judgments.jsonl", r'"reply": "', '"reply": "x', "): file: "),
         ("answer", "answers.jsonl", "mine", "yours", "answers.jsonl is not what its stage wrote"),
         ("answer", "answers.jsonl", "(?s).*", "", "answers.jsonl is not what its stage wrote"),
         ("score", "meta.json", "(?s).*", "[]", "mine, mt_bench.score, seed 0: score/"),
@@ -140,10 +144,74 @@ def test_a_verdict_that_was_changed_with_its_checksum_is_not_what_the_reply_says
         marker = judgments.parent / "meta.json"
         marker.write_text(marker_text({**json.loads(marker.read_text()), "files": checksums(judgments.parent)}))
 
-    origin, first, second = damaged(run, tmp_path, damage)
+    origin, first, printed = damaged(run, tmp_path, damage)
     assert re.match(r"judge/\w+ is not the one that score/\w+ was made from: changed, or made anew", origin)
-    assert "judgments.jsonl, line 1 (mine/0, question" in first and "it says 9.5, its reply gives" in first
-    assert second.startswith("mine, mt_bench.score, seed 0: ") and "its judgments give" in second
+    assert "judgments.jsonl, line 1 (mine/0, question" in first and "file: 9.5 (same reply); ledger: " in first
+    assert printed.startswith("mine mt_bench.score: printed ")
+
+
+def test_an_edited_verdict_is_said_once_with_the_number_that_it_would_print(run: Path, tmp_path: Path) -> None:
+    """MT-Bench's score is the mean of all verdicts: of 8, one is 9 in place of its own."""
+    verdicts = [json.loads(line)["verdict"] for line in file(run, "judge", "judgments.jsonl").read_text().splitlines()]
+
+    def damage(runs: Path) -> None:
+        edit(file(runs, "judge", "judgments.jsonl"), r'"verdict": [0-9.]+', '"verdict": 9.0')
+        edit(file(runs, "judge", "judgments.jsonl"), r"\[\[\d+\]\]", "[[9]]")
+
+    checksum, verdict, printed = damaged(run, tmp_path, damage)
+    assert "judgments.jsonl is not what its stage wrote" in checksum
+    assert verdict.endswith(f": file: 9 ([[9]]); ledger: {verdicts[0]:g} ([[{verdicts[0]:g}]])")
+    before, after = sum(verdicts) / 8, (sum(verdicts[1:]) + 9) / 8
+    assert printed == (
+        f"mine mt_bench.score: printed {before:.2f}, from the ledger {before:.2f}, from the file {after:.2f}"
+    )
+
+
+@pytest.mark.parametrize("name", ["eval.md", "eval.tex", "eval.csv", "eval.json"])
+def test_every_file_of_the_report_is_compared_to_the_last_line(run: Path, tmp_path: Path, name: str) -> None:
+    def damage(runs: Path) -> None:
+        place = runs / "mine/report" / name
+        place.write_text(place.read_text() + "x\n")
+        (runs / "mine/report/other.csv").touch()
+        (runs / "mine/report/eval.csv.before").touch()
+
+    (problem,) = damaged(run, tmp_path, damage)
+    count = len((run / "mine/report" / name).read_text().splitlines()) + 1
+    assert problem.endswith(f"{name} is not what the scores give; line {count}: 'x', from the scores ''")
+    not_compared = verify(tmp_path / "runs/mine").not_compared
+    assert "eval.csv.before, other.csv (not of a table that is verified here)" in not_compared
+
+
+def test_a_table_of_another_coverage_is_compared_with_its_own_and_said(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "runs")
+    report("eval", str(tmp_path / "runs/mine"), min_coverage=0.5)
+    found = verify(tmp_path / "runs/mine")
+    assert found.problems == []
+    assert [note.partition(": ")[2] for note in found.remarks] == ["made with --min-coverage 0.5; the recipe's is 0.98"]
+
+
+def test_notes_change_what_is_printed_and_no_file_and_a_file_that_differs_is_kept(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "runs")
+    folder = tmp_path / "runs/mine/report"
+    words = ["report", "eval", "--run", "mine", "--runs", str(tmp_path / "runs"), "--min-coverage", "0"]
+
+    def files() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    before, runner = files(), CliRunner()
+    lean, full = runner.invoke(app, words), runner.invoke(app, [*words, "--notes"])
+    assert files() == before
+    assert "MT-Bench: judge:" not in lean.output and "MT-Bench: judge:" in full.output
+    for _ in range(2):  # the second copy would be the same, and there is one only
+        (folder / "eval.csv").write_text("mine")
+        shown = runner.invoke(app, words).output
+        assert "were different: eval.csv; the old ones are kept beside them (*.before)" in shown
+        assert files() == {**before, "eval.csv.before": b"mine"}
+    (folder / "eval.csv").write_text("another")
+    runner.invoke(app, words)
+    assert files() == {**before, "eval.csv.before": b"mine", "eval.csv.before-2": b"another"}
 
 
 def test_a_reply_that_was_changed_in_the_ledger(run: Path, tmp_path: Path) -> None:
