@@ -14,9 +14,7 @@ from reports.figures.scatter import cost_points, costs, length_columns, lengths
 from reports.figures.search import panels
 from reports.figures.style import figure_bytes, figure_style
 from reports.figures.training_curves import logged_rows, training_curves
-from reports.formats.data import to_csv, to_json
-from reports.formats.latex import latex
-from reports.formats.markdown import markdown
+from reports.formats.files import table_texts
 from reports.tables.published import hyperparameter_table
 from reports.tables.score_table import score_table
 from reports.tables.search import RowSearch, search_table
@@ -27,7 +25,6 @@ from results.run.results import Results, with_costs
 from results.store.locks import write_atomic
 
 FIGURE_FORMATS = ("png", "pdf")
-TEXT_FORMATS = ("md", "tex", "csv", "json")
 
 
 def drawings(summary: Summary, results: Results) -> tuple[Drawing, ...]:
@@ -70,11 +67,6 @@ def make_table(results: Results, target: str = "table1", min_coverage: float | N
 
 def make_search_table(search: RowSearch) -> Table:
     return replace(search_table(search), drawings=(Drawing("", "value against score", partial(panels, search)),))
-
-
-def table_texts(table: Table) -> dict[str, str]:
-    """The files of a table but for its figures, by their ending: Markdown with all notes, LaTeX without."""
-    return {"md": markdown(table, notes=True), "tex": latex(table), "csv": to_csv(table), "json": to_json(table)}
 
 
 def write_table(table: Table, folder: Path, kept: list[Path] | None = None) -> list[Path]:

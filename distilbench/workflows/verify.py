@@ -7,7 +7,7 @@ import math
 import re
 import shlex
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import zip_longest
@@ -31,9 +31,10 @@ from harness.text import format_count
 from harness.thinking import separate_replies
 from harness.types import Answer, Judgment, Question, Reply, Request, Score
 from judges.ledger.ledger import Ledger, request_content
+from reports.formats.files import TEXT_FORMATS, table_texts
 from reports.tables.summary import least_coverage
 from reports.targets import find_target
-from reports.write import FIGURE_FORMATS, TEXT_FORMATS, table_texts
+from reports.write import FIGURE_FORMATS
 from results.run.lineage import CellKey, Lineage, ScoreSource
 from results.run.record import Run, read_scores
 from results.store.store import ArtifactStore
@@ -158,10 +159,8 @@ class RunEvidence:
         return requests, dict(zip(replies, separate_replies(list(replies.values())), strict=True))
 
 
-def cell_names(keys: Iterator[CellKey] | Mapping[CellKey, object] | Sequence[CellKey]) -> str:
-    names = [f"{row}, {metric}, seed {seed}" for row, metric, seed in keys]
-    more = f" and {len(names) - 3} more cells" if len(names) > 3 else ""
-    return "; ".join(names[:3]) + more
+def cell_names(keys: Iterable[CellKey]) -> str:
+    return listed((f"{row}, {metric}, seed {seed}" for row, metric, seed in keys), joint="; ")
 
 
 @dataclass(frozen=True)
@@ -498,10 +497,10 @@ def check_report(finished: FinishedRun, verification: Verification) -> None:
     for names, reason in (
         (pictures, "pictures, drawn from the same scores"),
         (page, "made from the same scores"),
-        (left - pictures - page, "not of a table that is verified here"),
+        (left - pictures - page, "no table of this run"),
     ):
         if names:
-            verification.not_compared.append(f"{', '.join(sorted(names))} ({reason})")
+            verification.not_compared.append(f"{listed(sorted(names))} ({reason})")
 
 
 def stored_coverage(file: Path) -> float | None:
@@ -524,19 +523,34 @@ def cells_of(text: str) -> dict[tuple[str, str], dict[str, Any]]:
 def differing_text(file: Path, text: str) -> Iterator[str]:
     """What a file of the report says else than the scores do: in a table's JSON the cells, then the first line."""
     old_text = file.read_text(encoding="utf-8", errors="replace")
-    if old_text == text:
-        return
-    cells = cells_of(old_text)
-    for key, cell in cells_of(text).items() if cells else ():
-        old = cells.pop(key, {})
-        if fields := [name for name, value in cell.items() if old.get(name) != value]:
-            yield f"{file}: {key[0]}, {key[1]}: not what the scores give: {', '.join(fields)}"
-    yield from (f"{file}: {row}, {metric}: the run has no such cell" for row, metric in cells)
     pairs = zip_longest(old_text.splitlines(), text.splitlines(), fillvalue="")
-    differing = [(number, *pair) for number, pair in enumerate(pairs, 1) if pair[0] != pair[1]]
-    number, old_line, new_line = differing[0] if differing else (0, "", "")
-    more = f" ({format_count(len(differing), 'line')} differ)" if len(differing) > 1 else ""
-    yield (
-        f"{file} is not what the scores give{more}; line {number}: {textwrap.shorten(old_line, 90)!r}, "
-        f"from the scores {textwrap.shorten(new_line, 90)!r}"
+    differing = [(number, *pair) for number, pair in enumerate(pairs, 1) if not equal_lines(*pair)]
+    if not differing:
+        return
+    old_cells, cells = cells_of(old_text), cells_of(text)
+    pairs_of_cells = {key: (old_cells.get(key), cells.get(key)) for key in {**cells, **old_cells}}
+    keys = [key for key, pair in pairs_of_cells.items() if not equal_lines(*map(json.dumps, pair))]
+    where = f": {listed(f'{row} {metric}' for row, metric in keys)}" if old_cells and keys else ""
+    number, old_line, new_line = differing[0]
+    place = next((n for n, (one, other) in enumerate(zip(old_line, new_line, strict=False)) if one != other), 0)
+    said, right = (repr(line[max(0, place - 20) : place + 40].strip()) for line in (old_line, new_line))
+    more = f" ({len(differing)} lines differ)" if len(differing) > 1 else ""
+    yield f"{file} is not what the scores give{where}{more}; line {number}: {said}, from the scores {right}"
+
+
+def equal_lines(first: str, second: str) -> bool:
+    """But for the last of six decimals."""
+    if first == second:
+        return True
+    pattern = r"-?\d+\.\d+(?:e-?\d+)?"
+    numbers = [[float(number) for number in re.findall(pattern, line)] for line in (first, second)]
+    return re.sub(pattern, "", first) == re.sub(pattern, "", second) and all(
+        math.isclose(*pair, rel_tol=1e-6, abs_tol=1e-6) for pair in zip(*numbers, strict=True)
     )
+
+
+def listed(names: Iterable[str], most: int = 3, joint: str = ", ") -> str:
+    """The first of them, and how many more there are."""
+    all_names = list(names)
+    more = f" and {len(all_names) - most} more" if len(all_names) > most else ""
+    return joint.join(all_names[:most]) + more

@@ -17,11 +17,11 @@ from markupsafe import Markup
 
 from harness.errors import UserError
 from reports.figures.style import figure_style, following_svg
+from reports.formats.files import table_texts
 from reports.page.question_browser import Questions, RequestsFunction, RunView, questions_section
 from reports.page.run_card import JudgePrompt, PriceFunction, run_card, version_of
 from reports.page.widgets import FOLDER, Section, figure, pack, render, slug, table
 from reports.tables.table import Table
-from reports.write import table_texts
 from results.run.lineage import ArtifactMarker
 from results.run.record import BY_RULE
 from results.run.results import Results, judged_benchmarks, stages_behind

@@ -81,7 +81,7 @@ def labels(stages: list[Stage]) -> list[str]:
 
 
 def plan() -> Any:
-    return SimpleNamespace(stages=ALL)
+    return SimpleNamespace(stages=ALL, scores=(SCORE,))
 
 
 def test_an_empty_store_needs_everything() -> None:
@@ -148,10 +148,10 @@ def test_plans_that_share_stages_are_one_run(monkeypatch: pytest.MonkeyPatch) ->
     other = stage("score", "score other", *JUDGED.values(), more)
     one = SimpleNamespace(compute=None)
     graph = SimpleNamespace(stages={one.key: one for one in ALL})
-    first = SimpleNamespace(recipe=one, stages=ALL, graph=graph, planner=Planner)
+    first = SimpleNamespace(recipe=one, stages=ALL, scores=(SCORE,), graph=graph, planner=Planner)
     second_stages = (*ALL[:-1], third, more, other)
     graph = SimpleNamespace(stages={one.key: one for one in second_stages})
-    second = SimpleNamespace(recipe=one, stages=second_stages, graph=graph, planner=Planner)
+    second = SimpleNamespace(recipe=one, stages=second_stages, scores=(), graph=graph, planner=Planner)
     plans: Any = [first, second]
     assert labels(scheduler.all_stages(plans)) == [*labels(list(ALL)), "train pro", "judge pro", "score other"]
     executor = Fake(broken={"train pro"})
