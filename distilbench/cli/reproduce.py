@@ -241,6 +241,8 @@ def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bo
     names = [name for name in finished_run.targets if name not in finished_run.problems]
     for name in names:
         console.print(TerminalTable(finished_run.table(name, min_coverage), notes))
+        for sentence in finished_run.damage(name) if name in finished_run.score_tables else ():
+            say(sentence, label="DAMAGED ", style="bold red")
     files = ", ".join(f"{name}.*" for name in names) + (", report.html" if page else "")
     if finished_run.kept:
         names_kept = ", ".join(path.name.rpartition(".before")[0] for path in finished_run.kept)

@@ -116,5 +116,6 @@ def remarks(student: TrainedStudent) -> Iterator[str]:
     run = student.run
     if licence_of(run.family.student) is None:
         yield f"the licence of {run.family.student} is not known here: look it up, and add `license:` to the card"
+    yield from student.finished.damage(student.target)
     if not run.finished:
         yield "the run is not finished: the card has the scores that there are"

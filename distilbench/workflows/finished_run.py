@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from distilbench.workflows.plan import WorkPlan
+    from harness.contracts.stage import Ref
     from harness.run.scheduler import RunOutcome
     from harness.types import Reply
     from reports.tables.table import Table
@@ -160,6 +161,25 @@ class FinishedRun:
         """Row, seed, and what its scores on a benchmark were made from, once for each benchmark."""
         sources = self.results(target).sources
         return list(dict.fromkeys((row, seed, source) for (row, _, seed), source in sources.items()))
+
+    def damage(self, target: str | None = None) -> list[str]:
+        """A sentence for each set of judgments behind the cells that is not what the run wrote, by its checksum. Scores
+        are checked where they are read; answers, checkpoints and replies by ``distilbench verify``."""
+        cells: dict[Ref, set[str]] = {}
+        for (row, metric, _), source in self.results(target).sources.items():
+            cells.setdefault(source.judgments, set()).add(f"{row} {metric}")
+        sentences = []
+        for ref, names in cells.items():
+            try:
+                self.store.path(*ref, "judgments.jsonl")
+            except KeyError:  # cleared away
+                continue
+            except UserError:
+                sentences.append(
+                    f"the judgments behind {', '.join(sorted(names))} are not those that the run wrote ({ref}): "
+                    f"distilbench verify {self.folder.name} says what that changes"
+                )
+        return sentences
 
     def answers(self, target: str | None = None) -> pd.DataFrame:
         """One line per ``row``, ``seed``, ``benchmark``, ``question`` and ``turn`` (from 0), with the ``answer``.

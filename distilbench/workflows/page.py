@@ -74,6 +74,8 @@ def page_of_run(
     if not parts and finished.problems:
         raise UserError("\n".join(finished.problems.values()))
     sections = [Section(f"{name}: not shown", warning(text)) for name, text in finished.problems.items()]
+    damage = dict.fromkeys(text for part in parts for text in finished.damage(part.table.name))
+    sections += [Section("Damaged", Markup("").join(map(warning, damage)))] if damage else []
     target_folders = [finished.folder / name for name in recorded_targets(finished.folder)]
     sections += searches_of(finished.folder)
     sections += [section for folder in target_folders if (section := judges_of(folder))]

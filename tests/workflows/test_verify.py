@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from distilbench.cli.app import app
 from distilbench.workflows.evaluate import evaluate
 from distilbench.workflows.execute import describe
+from distilbench.workflows.finished_run import load
 from distilbench.workflows.plan import plan as plan_targets
 from distilbench.workflows.report import report
 from distilbench.workflows.verify import command, explain, verify
@@ -165,6 +166,20 @@ def test_an_edited_verdict_is_said_once_with_the_number_that_it_would_print(run:
     assert printed == (
         f"mine mt_bench.score: printed {before:.2f}, from the ledger {before:.2f}, from the file {after:.2f}"
     )
+
+
+def test_damage_is_said_wherever_its_numbers_are(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "runs")
+    words = ["report", "eval", "--run", "mine", "--runs", str(tmp_path / "runs"), "--html", "--min-coverage", "0"]
+    sentence = "the judgments behind mine mt_bench.score are not those that the run wrote"
+    assert sentence not in CliRunner().invoke(app, words).output
+    edit(file(tmp_path / "runs", "judge", "judgments.jsonl"), r'"verdict": [0-9.]+', '"verdict": 9.0')
+    assert f"DAMAGED {sentence}" in CliRunner().invoke(app, words).output
+    assert sentence in (tmp_path / "runs/mine/report/report.html").read_text()
+    finished = load(tmp_path / "runs/mine")
+    assert [text.partition(" (")[0] for text in finished.damage()] == [sentence]
+    with pytest.raises(UserError, match="is not what its stage wrote"):
+        finished.judgments()
 
 
 @pytest.mark.parametrize("name", ["eval.md", "eval.tex", "eval.csv", "eval.json"])
