@@ -19,7 +19,8 @@ class UserError(Exception):
 
 
 def near(value: str, choices: Iterable[str]) -> str:
-    return next(iter(difflib.get_close_matches(value, list(choices), n=1, cutoff=0.5)), "")
+    by_lower = {choice.lower(): choice for choice in choices}  # "DPO" has no letter in common with "dpo"
+    return by_lower.get(next(iter(difflib.get_close_matches(value.lower(), by_lower, n=1, cutoff=0.5)), ""), "")
 
 
 def unknown_choice(noun: str, value: str, choices: Iterable[str], remedy: str = "") -> UserError:

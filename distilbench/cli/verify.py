@@ -93,18 +93,24 @@ def explain(
     row: Annotated[str, typer.Argument(help="The row, as a recipe names it.")],
     metric: Annotated[str, typer.Argument(help="The column, such as alpaca_eval.lc.")],
     question: Annotated[str | None, typer.Option(help=_QUESTION)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="One training seed; default: all.")] = None,
     run: RunName = "pocket",
     runs: Runs = Path("runs"),
     plugins: Plugins = None,
 ) -> None:
-    """Say where a number comes from: its judgments, answers and checkpoint, and with --question every verdict on it."""
+    """Say where a number comes from: its judgments, answers and checkpoint, and with --question every verdict on it;
+    without, the questions with the highest and lowest shares."""
     from distilbench.workflows.verify import explain as explain_cell
     from results.run.find import find_run
 
-    for part in explain_cell(find_run(run, runs).folder, target, row, metric, question=question, plugins=plugins or ()):
+    folder = find_run(run, runs).folder
+    parts, again = explain_cell(folder, target, row, metric, seed=seed, question=question, plugins=plugins or ())
+    for part in parts:
         say(f"{row}, {metric}, seed {part.seed}")
         for heading, text in part.lines:
             say(f"  {heading}: {text}".replace("\n", "\n    "))
+    say("to make the table again:")
+    say("  " + again.replace(" && ", "\n  ").replace(" --", " \\\n      --"))
 
 
 @pocket.callback()

@@ -172,28 +172,46 @@ class CellOrigin:
 
 
 def explain(
-    folder: Path, target: str, row: str, metric: str, *, question: str | None = None, plugins: Sequence[str] = ()
-) -> list[CellOrigin]:
-    """From a cell of a finished run to the artifacts behind it; with a question, to its answer, the judge's replies
-    and the exact requests. Raises UserError for a cell or question that is not there."""
+    folder: Path,
+    target: str,
+    row: str,
+    metric: str,
+    *,
+    seed: int | None = None,
+    question: str | None = None,
+    plugins: Sequence[str] = (),
+) -> tuple[list[CellOrigin], str]:
+    """From a cell of a finished run to the artifacts behind it, for each seed or one; with a question, to its answer,
+    the judge's replies and the exact requests, else to the questions that move it most. Then the command that makes the
+    table again. Raises UserError for a cell, seed or question that is not there."""
     finished = load(folder, (target,))
-    results, evidence = finished.results(target), RunEvidence(finished, load_registry(plugins), finished.store)
+    results = finished.results(target)
+    evidence = RunEvidence(finished, load_registry(plugins), finished.store)
     for noun, name, choices in (
         ("row", row, [spec.id for spec in results.run.rows]),
         ("metric", metric, [column.id for column in results.run.columns]),
+        ("seed", str(seed), ["None", *map(str, results.run.seeds)]),
     ):
         if name not in choices:
-            raise unknown_choice(noun, name, choices)
+            raise unknown_choice(noun, name, (choice for choice in choices if choice != "None"))
     origins = []
-    for seed in results.run.seeds:
-        if reason := results.missing_scores.get((row, metric, seed)):
-            origins.append(CellOrigin(seed, (("no score", reason),)))
-        elif source := results.sources.get((row, metric, seed)):
-            lines = [*cell_origin(evidence, results.scores[row, metric, seed], source)]
-            lines.append(("to make it again", command(results.run, target, folder, plugins)))
-            lines += verdicts(evidence, source, question) if question else []
-            origins.append(CellOrigin(seed, tuple(lines)))
-    return origins
+    for number in results.run.seeds if seed is None else [seed]:
+        if reason := results.missing_scores.get((row, metric, number)):
+            origins.append(CellOrigin(number, (("no score", reason),)))
+        elif source := results.sources.get((row, metric, number)):
+            score = results.scores[row, metric, number]
+            lines = [*cell_origin(evidence, score, source)]
+            lines += verdicts(evidence, source, question) if question else extreme_questions(score)
+            origins.append(CellOrigin(number, tuple(lines)))
+    return origins, command(results.run, target, folder, plugins)
+
+
+def extreme_questions(score: Score, most: int = 5) -> Iterator[tuple[str, str]]:
+    """The ids of the questions whose shares lift the score most, and lower it most: what ``--question`` takes."""
+    by_share = sorted(score.per_question.items(), key=lambda item: item[1])
+    for name, items in (("highest", by_share[::-1]), ("lowest", by_share)):
+        if items:
+            yield name, ", ".join(f"{question} ({share:.4g})" for question, share in items[:most])
 
 
 def cell_origin(evidence: RunEvidence, score: Score, source: ScoreSource) -> Iterator[tuple[str, str]]:

@@ -300,7 +300,8 @@ def test_a_record_that_was_changed_by_hand_is_refused(run: Path, tmp_path: Path,
 
 def test_a_cell_is_explained_down_to_the_exact_request(run: Path) -> None:
     name = json.loads(file(run, "answer", "answers.jsonl").read_text().splitlines()[0])["question"]
-    (found,) = explain(run / "mine", "eval", "mine", "mt_bench.score", question=name)
+    (found,), again = explain(run / "mine", "eval", "mine", "mt_bench.score", seed=0, question=name)
+    assert again.startswith("distilbench eval with the models of its rows")
     lines = dict(found.lines)
     assert lines["judgments"] == str(file(run, "judge", "judgments.jsonl"))
     assert [lines["answer, turn 1"], lines["answer, turn 2"]] == ["mine", "mine too"]
@@ -310,3 +311,26 @@ def test_a_cell_is_explained_down_to_the_exact_request(run: Path) -> None:
     assert f"[[{lines['verdict turn2']}]]" in lines[next(name for name in lines if name.startswith("reply"))]
     with pytest.raises(UserError, match=r"unknown metric 'mt_bench\.scores'"):
         explain(run / "mine", "eval", "mine", "mt_bench.scores")
+    for words, hint in (
+        (("Mine", "mt_bench.score"), "Did you mean 'mine'"),
+        (("mine", "MT_Bench.Score"), "Did you mean 'mt_bench.score'"),
+    ):
+        with pytest.raises(UserError, match=hint):
+            explain(run / "mine", "eval", *words)
+    with pytest.raises(UserError, match=r"unknown seed '3'\. Choices: 0\."):
+        explain(run / "mine", "eval", "mine", "mt_bench.score", seed=3)
+
+
+def test_without_a_question_the_ones_that_move_the_score_most_are_named(run: Path) -> None:
+    """The share of a question is the mean of its two verdicts."""
+    shares: dict[str, float] = {}
+    for line in file(run, "judge", "judgments.jsonl").read_text().splitlines():
+        judgment = json.loads(line)
+        shares[judgment["question"]] = shares.get(judgment["question"], 0) + judgment["verdict"] / 2
+    (found,), _ = explain(run / "mine", "eval", "mine", "mt_bench.score")
+    lines = dict(found.lines)
+    for name, end in (("highest", max(shares.values())), ("lowest", min(shares.values()))):
+        first = lines[name].split(", ")[0].split(" (")
+        assert shares[first[0]] == end and float(first[1].rstrip(")")) == pytest.approx(end, rel=1e-3)
+    shown = CliRunner().invoke(app, ["explain", "eval", "mine", "mt_bench.score", "--run", "mine", "--runs", str(run)])
+    assert shown.output.count("to make the table again") == 1 and "lowest: " in shown.output
