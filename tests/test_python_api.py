@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -128,3 +129,18 @@ def test_the_snippets_of_the_page_run(copy: Place, monkeypatch: pytest.MonkeyPat
         table1.judge_call("gone")
     with pytest.raises(distilbench.UserError, match=r"unknown target 'table2'"):
         table1.frame("table2")
+
+
+def test_every_path_may_be_text() -> None:
+    """Whatever a public function takes as a ``Path``, also as a keyword of its options, it takes as ``str`` too."""
+    hints: dict[tuple[str, str], str] = {}
+    for function in filter(inspect.isfunction, (getattr(distilbench, name) for name in distilbench.__all__)):
+        for name, annotation in inspect.get_annotations(function).items():
+            if options := re.fullmatch(r"Unpack\[(\w+)\]", str(annotation)):
+                for base in getattr(sys.modules[function.__module__], options[1]).__mro__[:1]:
+                    hints |= {(options[1], key): str(hint) for key, hint in inspect.get_annotations(base).items()}
+            elif name != "return":
+                hints[function.__name__, name] = str(annotation)
+    paths = {place: hint for place, hint in hints.items() if "Path" in hint and "Callable" not in hint}
+    assert len(paths) > 10 and ("ComparisonOptions", "out") in paths
+    assert {place: hint for place, hint in paths.items() if "str | Path" not in hint} == {}

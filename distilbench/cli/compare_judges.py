@@ -30,7 +30,7 @@ _BENCHMARKS = "Only these benchmarks of the run."
 _REPEATS = "Ask every question this often: 2 (default) tells noise from bias, at double the cost."
 _OWN = "Rows whose answers are by a judge's own family; default: by name."
 _BUDGET = "Recommend a judge, and a way to ask it, that costs at most so many dollars for one pass."
-_OUT = "Folder of the tables; default: runs/NAME/TARGET/judges."
+_OUT = "Folder of tables and figures; default: runs/NAME/TARGET/judges. Runs and replies of judges go under --runs."
 
 
 @app.command(epilog="Example: distilbench compare-judges --run pocket --judges main,gpt-4.1,small=llama@http://HOST/v1")

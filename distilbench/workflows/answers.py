@@ -57,9 +57,9 @@ class ImportReport:
 
 
 def import_answers(  # noqa: PLR0913, the options of the command
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     benchmark: str,
-    out: Path,
+    out: str | Path,
     *,
     model: str | None = None,
     partial: bool = False,
@@ -74,12 +74,13 @@ def import_answers(  # noqa: PLR0913, the options of the command
     ``model``: which one, where the files hold several. Raises UserError that lists missing, doubled and foreign rows,
     unless ``partial`` accepts them. ``keep_failed``: what reads like a generator's failure is the answer.
     """
+    paths, out = [Path(file) for file in files], Path(out)
     entry = find_benchmark(benchmark, load_registry(plugins))
     # The official tools ask the official questions, whatever a benchmark's own default is.
     usual = {"questions": "official"} if entry.official else {}
     config = parse_options(entry.config, set, usual)
     questions = (adapter := entry.named(benchmark, config)).questions(config)
-    imported = import_files(files, benchmark, questions, model, keep_failed)
+    imported = import_files(paths, benchmark, questions, model, keep_failed)
     # What the files show of how they were made goes before the defaults, and what was set before both.
     config = parse_options(adapter.config, set, {**usual, **imported.options})
     problems = list(imported.problems)
@@ -106,7 +107,7 @@ def import_answers(  # noqa: PLR0913, the options of the command
     for file, records in (("answers.jsonl", imported.answers), ("judgments.jsonl", judgments)):
         if records:
             write_records(out / file, records)
-    hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    hashes = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     note: ImportNote = {
         "benchmark": benchmark, "config": json_data(config), "model": name, "baseline": imported.baseline,
         "files": hashes, "problems": problems,
@@ -151,9 +152,9 @@ def other_verdicts(benchmark: AnyBenchmark, config: object, judgments: Sequence[
             )
 
 
-def read_import(folder: Path) -> AnswerSet:
+def read_import(folder: str | Path) -> AnswerSet:
     """The answers that ``import_answers`` stored. Raises UserError for a folder that it did not write."""
-    note = read_note(folder)
+    note = read_note(folder := Path(folder))
     files = folder / "answers.jsonl", folder / "judgments.jsonl"
     answers = read_records(files[0], Answer) if files[0].is_file() else []
     judgments = read_records(files[1], Judgment) if files[1].is_file() else []
@@ -189,7 +190,7 @@ def answers_of_row(
 
 def export_answers(
     answers: AnswerSet,
-    out: Path,
+    out: str | Path,
     *,
     model: str | None = None,
     judge: str | None = None,
@@ -212,7 +213,7 @@ def export_answers(
     export = ExportedResults(
         model or answers.model, questions, answers.answers, judgments, **names, partial=partial, options=answers.options
     )
-    return export_files(out, export, adapter.kind or adapter.name)
+    return export_files(Path(out), export, adapter.kind or adapter.name)
 
 
 def missing_answers(answers: AnswerSet, plugins: Sequence[str] = ()) -> list[str]:

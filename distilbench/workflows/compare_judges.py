@@ -59,7 +59,7 @@ class ComparisonOptions(TypedDict, total=False):
     runs: str | Path
     own_rows: Mapping[str, Sequence[str]]
     """Judge to the rows of its own family; by default those whose models' names say so."""
-    humans: Path | None
+    humans: str | Path | None
     """A file of human annotations of the same answers: the reference for accuracy."""
     simulate_humans: int
     """So many people, simulated from the true scores, in place of ``humans`` (pocket)."""
@@ -69,8 +69,9 @@ class ComparisonOptions(TypedDict, total=False):
     """Dollars that the recommended judge may cost for one pass over these answers; by default any."""
     on_files: Callable[[Sequence[Path]], None]
     """Told the paths that were written."""
-    out: Path | None
-    """Folder of the files; by default ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``."""
+    out: str | Path | None
+    """Folder of tables and figures; by default ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``. The
+    judges' runs and replies go under ``runs`` all the same."""
 
 
 @dataclass(frozen=True)
@@ -150,15 +151,16 @@ def compare_judges(
 
 
 def compare_annotations(
-    files: Sequence[Path], judges: Sequence[str] = (), **options: Unpack[ComparisonOptions]
+    files: Sequence[str | Path], judges: Sequence[str] = (), **options: Unpack[ComparisonOptions]
 ) -> JudgeComparison:
     """Compare the annotators of these files (alpaca_eval's JSON, CSV, Parquet): all of them, or those named. Nothing is
     asked. Raises UserError for files that do not fit together."""
     from reports.judge_comparison.annotations import annotation_panel, read_humans
 
-    panel, file = annotation_panel(files, judges, options.get("own_rows")), options.get("humans")
-    humans = None if file is None else read_humans(file, panel.judgments, panel.benchmarks[0])
-    return _compare(panel, humans, options, Path(options.get("runs", "runs")) / f"{JUDGES}-{files[0].stem}")
+    paths, file = [Path(path) for path in files], options.get("humans")
+    panel = annotation_panel(paths, judges, options.get("own_rows"))
+    humans = None if file is None else read_humans(Path(file), panel.judgments, panel.benchmarks[0])
+    return _compare(panel, humans, options, Path(options.get("runs", "runs")) / f"{JUDGES}-{paths[0].stem}")
 
 
 def _compare(
@@ -173,7 +175,7 @@ def _compare(
         raise UserError(f"a judge is called {HUMANS!r}, as the line of the people in the tables is: rename it.")
     panel = replace(panel, notes=(*panel.notes, *notes))
     comparison = compare_panel(panel, votes, options.get("replicates", REPLICATES), budget=options.get("budget"))
-    folder = options.get("out") or out
+    folder = Path(options.get("out") or out)
     try:
         paths = write_comparison(comparison, folder)
         if votes is None:
@@ -327,7 +329,7 @@ def _humans(
     if name is None:
         raise UserError("--humans: no benchmark here compares answers with a baseline.")
     judgments = run_judgments(judged_run.results, judged_run.store, {name: benchmarks[name]})
-    return read_humans(file, judgments, name) if file is not None else simulated_humans(judgments, people or 0)
+    return read_humans(Path(file), judgments, name) if file is not None else simulated_humans(judgments, people or 0)
 
 
 def _changed_options(plan: Plan, run: Run) -> tuple[str, ...]:

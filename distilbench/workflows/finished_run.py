@@ -264,7 +264,7 @@ class FinishedRun:
 
 
 def load(
-    run: str | Path, targets: Sequence[str] = (), out: Path | None = None, *, runs: str | Path = RUNS
+    run: str | Path, targets: Sequence[str] = (), out: str | Path | None = None, *, runs: str | Path = RUNS
 ) -> FinishedRun:
     """A run made before: its name under ``runs``, its folder, or its recipe; with these targets, or all that it has.
     Nothing is run. ``out``: where ``write`` puts its files. Raises UserError where there is none."""
@@ -276,4 +276,4 @@ def load(
             names = ", ".join(recorded)
             raise UserError(f"{place} has {names}, but not {name}: run it first (distilbench reproduce {name}).")
     records = {name: read_run(place / name / "run.json") for name in targets}
-    return FinishedRun(place, ArtifactStore(runs_of(place) / "store"), records, out=out)
+    return FinishedRun(place, ArtifactStore(runs_of(place) / "store"), records, out=None if out is None else Path(out))

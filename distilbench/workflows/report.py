@@ -31,7 +31,7 @@ def report(
     folder = find_run(run, Path(runs)).folder
     if targets == ALL:  # where there is none, the first one's error says what to run
         names = [name for name in names if name in recorded_targets(folder)] or names[:1]
-    finished = load(folder, names, None if out is None else Path(out))
+    finished = load(folder, names, out)
     finished.write(min_coverage, keep=True)
     if html and not finished.unwritten:
         from distilbench.workflows.page import write_page

@@ -8,8 +8,9 @@ table of either run refuses is not compared, nor are columns of different scales
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
+from textwrap import shorten
 
 import numpy as np
 
@@ -30,7 +31,7 @@ REPLICATES = 1000
 SAME, NO_TEST = "the same answers and judgments in both runs", "not tested: fewer than 30 questions, or no replicates"
 SAME_JUDGMENTS = f"{SAME}, scored beside other rows or with other settings"
 NOT_PAIRED = "not paired: the two runs share no question; the test takes them as independent"
-SETTINGS = 80  # differing settings that are listed
+SETTINGS, REMARKED = 80, 4  # differing settings that are listed, and that a line names
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def compare_runs(names: tuple[str, str], first: Results, other: Results, target:
     metrics = [_metrics(one) for one in both]
     changes: dict[tuple[str, str], CellChange] = {}
     missing: dict[tuple[str, str], str] = {}
-    remarks = _other_protocols(first, other, both[0])
+    remarks = _other_protocols(names, (first, other), both[0])
     for metric in (metric for metric in metrics[0] if metric in metrics[1]):
         units = [of_run[metric].unit for of_run in metrics]
         if units[0] != units[1]:
@@ -99,26 +100,42 @@ def _metrics(summary: Summary) -> dict[str, Metric]:
     return {column.metric.id: column.metric for column in summary.columns if not column.metric.measured}
 
 
-def _other_protocols(first: Results, other: Results, summary: Summary) -> list[str]:
-    """Benchmarks of both that were not judged alike: a change says something of the protocol too."""
+def _other_protocols(names: tuple[str, str], both: Sequence[Results], summary: Summary) -> list[str]:
+    """Benchmarks of both that were not judged alike, and in what: a change says something of the protocol too."""
     remarks = []
     for benchmark, columns in summary.benchmarks.items():
-        mine, theirs = (_protocol(results, benchmark) for results in (first, other))
-        if mine and theirs and mine != theirs:
-            judges = dict.fromkeys(clean(one.run.judges.get(benchmark, "")) for one in (first, other))
-            group, names = clean(columns[0].metric.group), " and ".join(judges)
-            remarks.append(f"{group}: judge ({names}), baseline or settings differ: a change may come from them.")
+        mine, theirs = (_protocol(results, benchmark) for results in both)
+        # a setting that a run does not state, or states as none, is at its default
+        differing = [key for key in dict.fromkeys((*mine, *theirs)) if mine.get(key) != theirs.get(key)]
+        if mine and theirs and differing:
+            texts = [f"{key} ({_setting(mine.get(key))} / {_setting(theirs.get(key))})" for key in differing[:REMARKED]]
+            more = f" and {len(differing) - REMARKED} more" if len(differing) > REMARKED else ""
+            group, runs = clean(columns[0].metric.group), " / ".join(map(clean, names))
+            remarks.append(f"{group} differs in {', '.join(texts)}{more} ({runs}): a change may come from that.")
     return remarks
 
 
-def _protocol(results: Results, benchmark: str) -> tuple[object, ...]:
-    """Empty where the run has no such benchmark."""
+def _setting(value: object) -> str:
+    return clean(shorten("not stated" if value is None else str(value), 40, placeholder="..."))
+
+
+def _protocol(results: Results, benchmark: str) -> dict[str, object]:
+    """By name, what decides a benchmark's verdicts besides the answers; empty where the run has no such benchmark."""
     if not any(metric.id.partition(".")[0] == benchmark for metric in results.run.columns):
-        return ()
+        return {}
     run, options = results.run, section(results.run.recipe, "benchmarks", benchmark)
-    judge = run.judges.get(benchmark), section(run.recipe, "judges", str(options.get("judge")))
-    cards = [card for card in run.cards if card.benchmark == benchmark]
-    return options, judge, cards, {one.baseline for one in results.sources.values() if one.benchmark == benchmark}
+    judge = section(run.recipe, "judges", str(options.get("judge")))
+    card = next((asdict(card) for card in run.cards if card.benchmark == benchmark), {})
+    baselines = sorted({str(one.baseline) for one in results.sources.values() if one.benchmark == benchmark})
+    # the judge's name in its recipe decides nothing
+    options = {name: value for name, value in options.items() if name != "judge"}
+    stated = {
+        "judge": run.judges.get(benchmark),
+        **_flat(judge, "judge's "),
+        **_flat(card.pop("parameters", {})),
+        **card,
+    }
+    return {**stated, **_flat(options), "baseline's answers": ", ".join(baselines)}
 
 
 def _draws(cells: Iterable[CellSummary]) -> list[Draws]:
@@ -234,7 +251,7 @@ def change_table(compared: ComparedRuns, page: str = "") -> Table:
             cells.append(replace(cell, marks=marks))
         rows.append(TableRow(tuple(cells), row.baseline))
     legend = (
-        f"Change from {clean(compared.first)} to {clean(compared.other)} [95% interval], then the two values. "
+        f"Change from {clean(compared.first)} to {clean(compared.other)} [95% interval, before Holm], and both values. "
         "*: significant (paired on the same questions, p < 0.05 after Holm over the rows of a column)."
     )
     label = f"{compared.summary.target.label}: {clean(compared.other)} against {clean(compared.first)}"
@@ -254,7 +271,7 @@ def _cell(one: CellChange, compared: ComparedRuns, page: str) -> TableCell:
     if change.low is not None and change.high is not None:
         lines.insert(0, f"[{_signed(change.low, digits)}, {_signed(change.high, digits)}]")
     if change.p_holm is not None:
-        verdict = "significant (*)" if change.significant else "not significant"
+        verdict = "significant (*)" if change.significant else "not significant; the interval is before Holm"
         tips.append(f"{p_text(change.p_holm)} after Holm: {verdict}")
     return TableCell(
         "=" if float(text.replace("−", "-")) == 0 else text,

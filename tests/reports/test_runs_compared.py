@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.contracts.benchmark import Metric
+from harness.contracts.benchmark import Card, Metric
 from harness.contracts.stage import Ref
 from harness.types import Score
 from reports.tables.runs_compared import (
@@ -160,12 +160,29 @@ def test_another_judge_is_named_beside_the_changes() -> None:
         replace(one, run=replace(one.run, judges={"gsm8k": judge})) for one, judge in ((first, "x"), (other, "y"))
     )
     compared = compare_runs(("a", "b"), first, second, TABLE1)
-    assert compared.remarks == ("GSM8K: judge (x and y), baseline or settings differ: a change may come from them.",)
+    assert compared.remarks == ("GSM8K differs in judge (x / y) (a / b): a change may come from that.",)
     assert compared.remarks[0] in change_table(compared).lines
     settings = {"benchmarks": {"gsm8k": {"judge": "x"}}, "judges": {"x": {"temperature": 1}}}
     warmer = replace(first, run=replace(first.run, recipe=settings))
     (remark,) = compare_runs(("a", "b"), first, warmer, TABLE1).remarks
-    assert remark.startswith("GSM8K: judge (x), ")
+    assert remark == "GSM8K differs in judge's temperature (not stated / 1) (a / b): a change may come from that."
+
+
+def test_a_setting_that_one_run_does_not_state_is_at_its_default() -> None:
+    """A later version writes ``judge_prompt: null`` where an earlier one wrote nothing: no difference."""
+
+    def told(mine: dict[str, object], theirs: dict[str, object]) -> tuple[str, ...]:
+        both = []
+        for options, name in ((mine, "a"), (theirs, "b")):
+            results = run_of({"dpo": (40, BASE)}, name)
+            card = Card("gsm8k", "1", "none", {**options, "questions": "own"})
+            recipe = {**results.run.recipe, "benchmarks": {"gsm8k": {**options, "judge": name}}}
+            both.append(replace(results, run=replace(results.run, cards=(card,), recipe=recipe)))
+        return compare_runs(("a", "b"), both[0], both[1], TABLE1).remarks
+
+    assert told({}, {"judge_prompt": None}) == ()
+    line = "GSM8K differs in limit (not stated / 20) (a / b): a change may come from that."
+    assert told({"judge_prompt": None}, {"limit": 20}) == (line,)
 
 
 def test_a_student_of_both_runs_counts_once_in_the_noise_of_seeds() -> None:

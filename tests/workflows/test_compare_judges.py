@@ -170,7 +170,10 @@ def test_humans_are_the_reference(runs: Path, tmp_path: Path) -> None:
     rows = [{"question": q, "model": "weak", "annotator": p, "preference": v} for q, p, v in votes]
     file = tmp_path / "people.json"
     file.write_text(json.dumps(rows))
-    found = distilbench.compare_judges("given", ["main"], humans=file, out=tmp_path, replicates=100, runs=runs)
+    # paths may be text
+    found = distilbench.compare_judges(
+        "given", ["main"], humans=str(file), out=str(tmp_path), replicates=100, runs=str(runs)
+    )
     assert (found.accuracies()["humans"].n, found.accuracies()["humans"].value) == (1, 1.0)
     assert any("1 answer with only one person" in note for note in found.notes)
     lines = (tmp_path / "human-votes.csv").read_text().splitlines()
@@ -232,7 +235,7 @@ def test_a_judge_called_as_the_people_are_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "b.json"
     other.write_text(file.read_text().replace('"yy"', '"humans"'))
     with pytest.raises(UserError, match="a judge is called 'humans'"):
-        distilbench.compare_annotations([other], humans=file, runs=tmp_path)
+        distilbench.compare_annotations([str(other)], humans=str(file), runs=str(tmp_path))
 
 
 def test_judges_are_split_at_commas_outside_of_braces() -> None:
