@@ -19,9 +19,10 @@ import platform
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Clock(RunListener):
 
     begin = first = 0.0
 
-    def on_plan(self, total: int, cached: int) -> None:
+    def on_plan(self, total: int, cached: int, kinds: Mapping[str, int] = MappingProxyType({})) -> None:
         self.begin = time.monotonic()
 
     def on_start(self, label: str) -> None:

@@ -288,6 +288,8 @@ def show_trials(finished: FinishedSearch) -> None:
         say(f"no files: {reason}.", err=True)
     if not finished.unwritten:
         say(f"files: {finished.search.folder}/", err=True)
+        if any(row.best is not None for row in finished.searches):
+            say(f"next: {finished.next_command}", err=True)
     if finished.unfinished:
         say(f"UNFINISHED: {finished.unfinished}; see above. Once that is mended, the same command goes on.", err=True)
     if finished.unfinished or all(row.best is None for row in finished.searches):

@@ -6,8 +6,11 @@ import os
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
+from types import MappingProxyType
 from typing import Self
 
 from rich.console import Console
@@ -16,6 +19,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -145,6 +149,13 @@ def _show_stacked(console: Console, heads: Sequence[str], rows: Sequence[Sequenc
         console.print(text, soft_wrap=True)
 
 
+class StageTimeLeft(TimeRemainingColumn):
+    """Of one stage: stages of several kinds do not go on at one speed."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.description == STAGES else super().render(task)
+
+
 class Display(RunListener):
     """Draws bars on a terminal, and elsewhere prints a line now and then: stage, rate, time left, what judging has
     cost, the last score. ``spent``: dollars since the begin. A context manager."""
@@ -162,10 +173,12 @@ class Display(RunListener):
         self._total = self._done = self._failed = 0
         self._score = ""  # the last
         self._last_line = float("-inf")
+        self._ahead: Counter[str] = Counter()  # kinds of the stages that are not over
+        self._seconds: dict[str, list[float]] = {}  # by kind, of those that are
         self._spent, self._begin, self._cached = spent, clock(), 0
         self._firsts: dict[str, tuple[float, int]] = {}  # of each stage under way: when it was first heard of, how far
         bars = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
-        times = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[info]}", style="dim"))
+        times = (TimeElapsedColumn(), StageTimeLeft(), TextColumn("{task.fields[info]}", style="dim"))
         # Transient: the table is what stays on the screen.
         quiet = not self.console.is_terminal
         self._progress = Progress(*bars, *times, console=self.console, transient=True, disable=quiet)
@@ -177,8 +190,9 @@ class Display(RunListener):
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
 
-    def on_plan(self, total: int, cached: int) -> None:
+    def on_plan(self, total: int, cached: int, kinds: Mapping[str, int] = MappingProxyType({})) -> None:
         with self._lock:
+            self._ahead = Counter(kinds)
             self._total, self._done, self._cached, self._begin = total, cached, cached, self._clock()
             if total > cached:
                 self._line(f"{total} stages, {cached} of them done already", always=True)
@@ -200,6 +214,7 @@ class Display(RunListener):
 
     def on_finish(self, label: str, seconds: float) -> None:
         with self._lock:
+            self._seconds.setdefault(label.partition(" ")[0], []).append(seconds)
             self._close(label)
             self._line(f"{label} ({duration(seconds)})")
 
@@ -216,13 +231,14 @@ class Display(RunListener):
 
     def _close(self, label: str) -> None:
         self._done += 1
+        self._ahead[label.partition(" ")[0]] -= 1  # a label begins with the kind
         self._firsts.pop(label, None)
         task = self._tasks.pop(label, None)
         if task is not None:
             self._progress.remove_task(task)
         if STAGES in self._tasks:
             failed = f"{self._failed} failed" if self._failed else ""
-            info = ", ".join(filter(None, (failed, self._cost(), self._score)))
+            info = ", ".join(filter(None, (self._time_left(self._clock()), failed, self._cost(), self._score)))
             self._progress.update(self._tasks[STAGES], completed=self._done, info=escape(info))
 
     def _line(self, text: str, always: bool = False) -> None:
@@ -235,9 +251,13 @@ class Display(RunListener):
             self._show(f"[{self._done}/{self._total}] {text}" + (f"; {further}" if further else ""))
 
     def _time_left(self, time_now: float) -> str:
-        """About, as if the stages to come took as long as those that are over."""
-        over, left = self._done - self._cached, self._total - self._done
-        return f"about {duration((time_now - self._begin) / over * left)} left" if over > 0 and left > 0 else ""
+        """From what finished stages of each kind took, and how many ran at once: a bound, where more than a fifth of
+        the stages to come are of kinds of which none has finished."""
+        unknown = sum(max(0, count) for kind, count in self._ahead.items() if kind not in self._seconds)
+        left = sum(max(0, self._ahead[kind]) * fmean(times) for kind, times in self._seconds.items())
+        at_once = sum(map(sum, self._seconds.values())) / max(time_now - self._begin, 1e-9)
+        words = "about" if 5 * unknown <= self._total - self._done else "at least"
+        return f"{words} {duration(left / max(1.0, at_once))} left" if left else ""
 
     def _cost(self) -> str:
         dollars = self._spent()

@@ -7,6 +7,7 @@ with every run, any executor makes them, and the same command finds again what a
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -188,13 +189,25 @@ class FinishedSearch:
         """A recipe that extends the searched one with the best values, and says how they were found."""
         search = self.search
         rows = {row.row: self._row(row, row.best) for row in self.searches if row.best is not None}
-        # A shipped recipe goes by its name, another by where it lies: the file may be moved.
-        is_shipped = search.recipe in shipped_recipes()
-        parent = search.recipe if is_shipped else str(Path(search.recipe).expanduser().resolve())
+        # A shipped recipe goes by its name, another by where it lies from here: the project may be moved.
+        is_shipped, file = search.recipe in shipped_recipes(), Path(search.recipe).expanduser()
+        parent = search.recipe if is_shipped else os.path.relpath(file.resolve(), search.folder.resolve())
         name = f"{search.base.name}-searched"
         tree = {"extends": parent, "name": name, "title": f"{search.base.title or search.base.name}, searched"}
         text = yaml.safe_dump({**tree, "methods": rows}, sort_keys=False, allow_unicode=True, width=120)
-        return f"# {command_of(search)}\n# distilbench reproduce table1 --recipe THIS_FILE, or paste the rows.\n{text}"
+        return f"# {command_of(search)}\n# {self.next_command}\n{text}"
+
+    @property
+    def file(self) -> Path:
+        """Where ``recipe`` is written."""
+        name = "-".join(row.row for row in self.searches) if len(self.searches) <= 3 else ALL
+        return self.search.folder / f"{name}.yaml"
+
+    @property
+    def next_command(self) -> str:
+        """The command that makes the table of ``recipe``."""
+        words = ["distilbench", "reproduce", "table1", "--recipe", str(self.file), *plugin_words(self.search)]
+        return shlex.join(words)
 
     def _row(self, row: RowSearch, best: Trial) -> dict[str, Any]:
         search = self.search
@@ -224,9 +237,8 @@ class FinishedSearch:
         """Tables, pictures and the recipe, in ``runs/NAME/search``."""
         try:
             paths = [path for table in self.tables for path in write_table(table, self.search.folder)]
-            name = "-".join(row.row for row in self.searches) if len(self.searches) <= 3 else ALL
             if any(row.best is not None for row in self.searches):
-                paths.append(write_atomic(self.search.folder / f"{name}.yaml", self.recipe.encode()))
+                paths.append(write_atomic(self.file, self.recipe.encode()))
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
@@ -248,9 +260,13 @@ def stated(changes: Sequence[Override]) -> list[tuple[str, str]]:
     return pairs
 
 
+def plugin_words(search: Search) -> list[str]:
+    return [word for plugin in search.plugins for word in ("--plugin", plugin)]
+
+
 def command_of(search: Search) -> str:
     """The command that gives the search again."""
-    words = ["distilbench", "search", *search.spaces, "--recipe", search.recipe]
+    words = ["distilbench", "search", *search.spaces, "--recipe", search.recipe, *plugin_words(search)]
     for row, space in search.spaces.items():
         words += ["--space", f"{row}: " + "; ".join(f"{knob}={domain}" for knob, domain in space.items())]
     words += ["--trials", str(search.budget.trials), "--seeds", ",".join(map(str, search.budget.seeds))]

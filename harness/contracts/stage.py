@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 
@@ -151,7 +152,9 @@ class Store(Protocol):
 class RunListener:
     """Hears of stages, by label, in the process that started the run; this one shows nothing."""
 
-    def on_plan(self, total: int, cached: int) -> None: ...
+    def on_plan(self, total: int, cached: int, kinds: Mapping[str, int] = MappingProxyType({})) -> None:
+        """``kinds``: of the stages to run, how many there are of each."""
+
     def on_start(self, label: str) -> None: ...
     def on_progress(self, label: str, done: int, total: int, info: str) -> None: ...
     def on_finish(self, label: str, seconds: float) -> None: ...

@@ -6,6 +6,7 @@ import logging
 import time
 import traceback
 from asyncio import CancelledError
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -99,7 +100,7 @@ def run_plans(
     scores = set().union(*map(results_of, plans))
     before_scores = [stage for stage in todo.values() if stage.key not in scores]
     begin = time.monotonic()
-    listener.on_plan(outcome.total, outcome.cached)
+    listener.on_plan(outcome.total, outcome.cached, Counter(stage.kind for stage in todo.values()))
     if todo:
         with start_executor(plans[0].recipe.compute, registry, ledger, setup, listener) as executor:
             run_ready(before_scores, executor, listener, outcome)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.contracts.stage import RunListener, Stage
@@ -43,8 +44,8 @@ class ProgressFile(RunListener):
         with self._lock, suppress(OSError):
             os.write(self._handle, f"{line}\n".encode())
 
-    def on_plan(self, total: int, cached: int) -> None:
-        self._listener.on_plan(total, cached)
+    def on_plan(self, total: int, cached: int, kinds: Mapping[str, int] = MappingProxyType({})) -> None:
+        self._listener.on_plan(total, cached, kinds)
 
     def on_start(self, label: str) -> None:
         self.write("start", label=label)

@@ -52,10 +52,25 @@ def test_a_line_says_how_long_it_will_take_and_what_it_has_cost() -> None:
     stream, clock, dollars = io.StringIO(), Clock(), [0.0]
     display = Display(Console(file=stream, width=120), clock=clock, spent=lambda: dollars[0])
     with display:
-        display.on_plan(total=4, cached=1)
+        display.on_plan(total=4, cached=1, kinds={"judge": 3})
         clock.now, dollars[0] = 30.0, 1.5
         display.on_finish("judge gsm8k", 30.0)
     assert stream.getvalue().splitlines()[1] == "[2/4] judge gsm8k (30.0 s); about 1 min 0 s left, judging $1.50 so far"
+
+
+def test_there_is_no_estimate_of_what_was_never_measured() -> None:
+    """Ten trainings, ten answers and a score: 1 s of prompts says nothing of them; one training of 20 s in 21 s leaves
+    at least nine more; with an answer of 2 s after that, about 9 * 20 + 9 * 2 s, the score being one of 19."""
+    display, stream, clock = shown(terminal=False)
+    with display:
+        display.on_plan(total=22, cached=0, kinds={"prompts": 1, "train": 10, "answer": 10, "score": 1})
+        for seconds, label in ((1.0, "prompts"), (20.0, "train dpo seed 0"), (2.0, "answer gsm8k dpo seed 0")):
+            clock.now += max(seconds, 20.0)
+            display.on_finish(label, seconds)
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "[1/22] prompts (1.0 s)"
+    assert lines[2] == "[2/22] train dpo seed 0 (20.0 s); at least 3 min 0 s left"
+    assert lines[3] == "[3/22] answer gsm8k dpo seed 0 (2.0 s); about 3 min 18 s left"
 
 
 def test_rates_read_as_people_say_them() -> None:
@@ -89,7 +104,7 @@ def test_the_last_score_stays_in_view() -> None:
     """Of the last row of the benchmark that was scored last, while other benchmarks are still judged."""
     display, stream, clock = shown(terminal=False)
     with display:
-        display.on_plan(total=3, cached=0)
+        display.on_plan(total=3, cached=0, kinds={"score": 3})
         display.on_progress("score gsm8k", 1, 2, "student/0: gsm8k.acc 31.00")
         display.on_progress("score gsm8k", 2, 2, "dpo/0: gsm8k.acc 33.50")
         clock.now = 20.0

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -62,7 +63,7 @@ class Counts(RunListener):
 
     counts: tuple[int, int] = (0, 0)
 
-    def on_plan(self, total: int, cached: int) -> None:
+    def on_plan(self, total: int, cached: int, kinds: Mapping[str, int] = MappingProxyType({})) -> None:
         self.counts = total, cached
 
 

@@ -437,10 +437,12 @@ def test_several_rows_and_an_overview(tmp_path: Path, runner: Runner, capsys: py
     finished = run(tmp_path, "dpo,simpo", space=["simpo: beta=log(0.1, 30)", f"dpo: {SPACE}"], trials=4, seeds=[0])
     show_search(finished.search, is_error=False)
     show_trials(finished)
-    out = " ".join(capsys.readouterr().out.split())
+    captured = capsys.readouterr()
+    out, recipe = " ".join(captured.out.split()), tmp_path / "pocket" / "search" / "dpo-simpo.yaml"
+    assert f"next: distilbench reproduce table1 --recipe {recipe}" in " ".join(captured.err.split())
     assert "search of 2 rows, each with 4 trials x 1 seed (0) on dev, random" in out
     assert "what was found; every row had 4 trials" in out and "SimPO" in out
-    tree = yaml.safe_load((tmp_path / "pocket" / "search" / "dpo-simpo.yaml").read_text(encoding="utf-8"))
+    tree = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     assert set(tree["methods"]) == {"dpo", "simpo"} and tree["extends"] == "pocket"
 
 
@@ -555,7 +557,9 @@ def test_what_the_recipe_says_for_searches_is_in_the_recipe_it_writes(tmp_path: 
     mine.write_text(f"extends: pocket\n{section}\n", encoding="utf-8")
     run(tmp_path, "simpo", recipe=str(mine), trials=4)
     (file,) = tmp_path.glob("*/search/simpo.yaml")
-    row = yaml.safe_load(file.read_text(encoding="utf-8"))["methods"]["simpo"]
+    tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert tree["extends"] == "../../mine.yaml" and load_recipe(str(file), (), REGISTRY).name == "mine-searched"
+    row = tree["methods"]["simpo"]
     assert row["gamma_beta_ratio"] == 0.3
     assert row["searched"]["set"][-1] == 'targets.search.train={"epochs": 2}'
 
@@ -566,6 +570,19 @@ def test_changes_from_python_are_written_as_set_takes_them(tmp_path: Path) -> No
     words = shlex.split(written)
     texts = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
     assert read_overrides(texts) == read_overrides(list(changes.items()))
+
+
+def test_the_commands_of_a_search_with_a_plugin_name_it(tmp_path: Path) -> None:
+    plugin = tmp_path / "my_method.py"
+    plugin.write_text(
+        "from dataclasses import replace\nfrom methods.dpo import METHOD as DPO\nMETHOD = replace(DPO, name='own')\n",
+        encoding="utf-8",
+    )
+    searching = plan_search(["own"], runs=tmp_path, space=[SPACE], trials=2, plugins=[str(plugin)])
+    finished = FinishedSearch(searching, (), RunOutcome(0, 0))
+    for line in (command_of(searching), finished.next_command):
+        words = shlex.split(line)
+        assert words[words.index("--plugin") + 1] == str(plugin)
 
 
 def test_one_space_for_all_rows_and_one_of_its_own(tmp_path: Path) -> None:
