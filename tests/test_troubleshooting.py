@@ -11,6 +11,7 @@ import io
 import json
 import re
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -666,3 +667,12 @@ def cut_prompts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     from results.run.training_notes import Measured, training_notes
 
     return "\n".join(training_notes([Measured("judge", "dpo", {"cut_prompts": 3})]))
+
+
+def test_a_script_above_the_clone_finds_an_empty_package(tmp_path: Path) -> None:
+    """Without what an installation adds to the path, as where a finder of its own comes last."""
+    (tmp_path / "distilbench").mkdir()
+    words = [sys.executable, "-S", "-c", "import distilbench; distilbench.load"]
+    done = subprocess.run(words, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert done.stderr.strip().endswith("module 'distilbench' has no attribute 'load'")
+    assert "`module … has no attribute …`" in entries()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distilbench.cli.options import Overrides, Plugins, completing
+from distilbench.cli.options import Overrides, Plugins, Runs, completing
 from distilbench.cli.screen import say, show_rows
-from harness.errors import unknown_choice
+from harness.errors import UserError, unknown_choice
 from reports.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ ANSWERS = {
 }  # fmt: skip
 TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
 LISTS = ("methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets")
-_LIST = f"Which of them: {', '.join(LISTS)}; default: all."
+RUNS = "runs"
+_LIST = f"Which of them: {', '.join(LISTS)}, or {RUNS}; default: all but the runs."
 _VERBOSE = "Of methods: the paper, what a search varies, and every option with its default."
 
 
@@ -74,16 +76,20 @@ def details(method: Method) -> list[tuple[str, str]]:
 
 @app.command("list", epilog="Example: distilbench list methods --plugin my_method.py")
 def list_names(
-    table: Annotated[str | None, typer.Argument(help=_LIST, autocompletion=completing(lambda: LISTS))] = None,
+    table: Annotated[str | None, typer.Argument(help=_LIST, autocompletion=completing(lambda: (*LISTS, RUNS)))] = None,
     plugins: Plugins = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help=_VERBOSE)] = False,
+    runs: Runs = Path("runs"),
 ) -> None:
-    """List what a recipe may name, the shipped recipes, and the targets."""
+    """List what a recipe may name, the shipped recipes, and the targets; with the word runs, your runs."""
     from distilbench.plugins import load_registry
     from harness.recipe.yaml_source import read_source, shipped_recipes
 
-    if table is not None and table not in LISTS:
-        raise unknown_choice("list", table, LISTS)
+    if table is not None and table not in (*LISTS, RUNS):
+        raise unknown_choice("list", table, (*LISTS, RUNS))
+    if table == RUNS:
+        show_runs(runs)
+        return
     registry = load_registry(plugins or ())
     if table == "methods" and verbose:
         for method in registry.methods.values():
@@ -107,6 +113,26 @@ def list_names(
     tables["targets"] = [(name, target.label, target.title) for name, target in TARGETS.items()]
     for noun in [table] if table else LISTS:
         show_rows(noun, tables[noun], HEADS if noun == "methods" else ())
+
+
+def show_runs(runs: Path) -> None:
+    from results.run.find import run_names
+    from results.run.record import read_run, recorded_targets, run_facts
+
+    rows: list[tuple[str, ...]] = []
+    heads: tuple[str, ...] = ()
+    for name in run_names(runs):
+        try:
+            records = {target: read_run(runs / name / target / "run.json") for target in recorded_targets(runs / name)}
+            facts = run_facts(records)
+        except UserError as error:  # of one run: the others are listed
+            rows.append((name, f"cannot be read: {error}"))
+            continue
+        heads = ("run", *facts)
+        rows.append((name, *facts.values()))
+    if not rows:
+        raise UserError(f"{runs} holds no run: run a recipe first (distilbench run), or name --runs FOLDER.")
+    show_rows(str(runs), rows, heads)
 
 
 CHECKS = {

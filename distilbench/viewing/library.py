@@ -21,7 +21,7 @@ from reports.page.page import Frame, page
 from reports.page.widgets import Section, render, slug
 from results.run.find import find_run, run_names
 from results.run.progress import newest_progress
-from results.run.record import Run, check_runs, read_run, recorded_targets, runs_of
+from results.run.record import Run, check_runs, read_run, recorded_targets, run_facts, runs_of
 from results.store.store import ArtifactStore
 
 REPLIES = 3  # newest replies of judges on a live page
@@ -74,6 +74,16 @@ class ViewedRun:
         if progress is not None and is_live:
             return str(state(progress)["word"]).rstrip(".").lower(), tables
         return "finished" if all(record.finished for record in records.values()) else "not finished", tables
+
+    def facts(self) -> str:
+        """As ``distilbench list runs`` has them; empty where no record can be read."""
+        try:
+            facts = run_facts(self.records())
+        except (UserError, OSError, IndexError):  # begun a moment ago, or damaged, which ``about`` says
+            return ""
+        return (
+            f"{facts['models']}; rows {facts['rows']}, seeds {facts['seeds']}; judge {facts['judge']}; {facts['date']}"
+        )
 
     def is_live(self) -> bool:
         """Whether a command runs, or ended so early that there is nothing else to show."""
@@ -207,7 +217,7 @@ class Library:
         return runs[name]
 
     def index(self) -> str:
-        html = render("runs.html.jinja", runs=[(run, *run.about()) for run in self.all().values()])
+        html = render("runs.html.jinja", runs=[(run, *run.about(), run.facts()) for run in self.all().values()])
         return page("distilbench: runs", [Section("Runs", html)], Frame())
 
 

@@ -108,6 +108,23 @@ def runs_of(folder: Path) -> Path:
     return folder.absolute().parents[3] if folder.parent.name == JUDGES else folder.parent
 
 
+def run_facts(records: Mapping[str, Run]) -> dict[str, str]:
+    """What a run is, in words, by the records of its targets (at least one)."""
+    runs = list(records.values())
+    first = records.get("table1", runs[0])
+    judges = dict.fromkeys(judge for run in runs for judge in run.judges.values() if judge != BY_RULE)
+    teacher = f"{first.family.teacher} > " if first.family.teacher else ""
+    return {
+        "targets": ", ".join(records),
+        "models": teacher + first.family.student,
+        "rows": str(len(dict.fromkeys(row.id for run in runs for row in run.rows))),
+        "seeds": ", ".join(map(str, sorted({seed for run in runs for seed in run.seeds}))),
+        "judge": ", ".join(judges) or BY_RULE,
+        "date": max(run.created for run in runs)[:10],
+        "state": "finished" if all(run.finished for run in runs) else "not finished",
+    }
+
+
 def has_record(folder: Path) -> bool:
     """Whether it is that of a run, ``runs/NAME``."""
     return bool(recorded_targets(folder))

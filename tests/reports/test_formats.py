@@ -487,3 +487,9 @@ def test_reports_load_no_torch_and_start_light(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_column_of_the_csv_is_explained() -> None:
+    header = csv.DictReader(io.StringIO(to_csv(table_of(world.paper(), 0.98)))).fieldnames or []
+    section = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8").partition("## Columns of the CSV")[2]
+    assert set(header) == set(re.findall(r"`(\w+)`", section))

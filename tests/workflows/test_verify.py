@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from distilbench.cli.app import app
+from distilbench.viewing.library import Library
 from distilbench.workflows.evaluate import evaluate
 from distilbench.workflows.execute import describe
 from distilbench.workflows.finished_run import load
@@ -334,3 +335,15 @@ def test_without_a_question_the_ones_that_move_the_score_most_are_named(run: Pat
         assert shares[first[0]] == end and float(first[1].rstrip(")")) == pytest.approx(end, rel=1e-3)
     shown = CliRunner().invoke(app, ["explain", "eval", "mine", "mt_bench.score", "--run", "mine", "--runs", str(run)])
     assert shown.output.count("to make the table again") == 1 and "lowest: " in shown.output
+
+
+def test_the_runs_are_listed_also_where_one_cannot_be_read(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "runs")
+    shutil.copytree(run / "mine", tmp_path / "runs/other")
+    edit(tmp_path / "runs/other/eval/run.json", "pocket", "packet")
+    shown = CliRunner().invoke(app, ["list", "runs", "--runs", str(tmp_path / "runs")]).output.splitlines()
+    assert shown[1].split() == ["run", "targets", "models", "rows", "seeds", "judge", "date", "state"]
+    created = json.loads((run / "mine/eval/run.json").read_text())["created"][:10]
+    assert re.match(rf"mine +eval +\S.* +1 +0 +\S+ +{created} +finished", shown[2])
+    assert shown[3].startswith("other") and "cannot be read" in shown[3]
+    assert "rows 1, seeds 0; judge pocket" in Library(tmp_path / "runs").index()
