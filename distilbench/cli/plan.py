@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
-from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, takes, words
+from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, complete_rows, takes, words
 from distilbench.cli.screen import duration, say, show_table
 from harness.contracts.stage import Cost
 from harness.errors import UserError
@@ -26,6 +26,8 @@ _PILOT = "A run (its name, folder or recipe) whose variances are used; default: 
 _SPREAD = (
     "Standard deviation of a column's change over questions (and, after the slash, of its score over training seeds)."
 )
+_DETECT = "Tell the seeds and the questions that detect a change of so many points, in every column or in one."
+_AGAINST = "Changes from this row, in place of the student."
 _SIMULATE = (
     "Play the stages that are still to run on clusters of so many GPUs (gpus=1,8,64) or on a CPU machine with so many "
     "workers (workers=1,2): time, GPU-hours, cost, bottleneck, a picture. Then --recipe takes several, with commas."
@@ -48,6 +50,8 @@ def plan(
     every: Annotated[bool, typer.Option("--all", help="List every stage too, with what it reads.")] = False,
     pilot: Annotated[str | None, typer.Option(metavar="RUN", help=_PILOT)] = None,
     spread: Annotated[list[str] | None, typer.Option(metavar="METRIC=SD[/SD]", help=_SPREAD)] = None,
+    detect: Annotated[list[str] | None, typer.Option(metavar="[METRIC=]POINTS", help=_DETECT)] = None,
+    against: Annotated[str | None, typer.Option(metavar="ROW", help=_AGAINST, autocompletion=complete_rows)] = None,
     simulate: Annotated[str | None, typer.Option(metavar="gpus=N,N", help=_SIMULATE)] = None,
     judges: Annotated[str | None, typer.Option(metavar="NAME,NAME", help=_JUDGES, callback=words)] = None,
     rates: Annotated[Path | None, typer.Option(metavar="FILE", help=_RATES)] = None,
@@ -72,8 +76,9 @@ def plan(
     if every:
         show_stages(work)
     # Of a run that is done, the table itself says what it detects.
-    is_wanted = bool(work.pending_stages or pilot or spread)
-    show_plan(work, power=work.power(pilot, spread or ()) if is_wanted else {})
+    is_wanted = bool(work.pending_stages or pilot or spread or detect or against)
+    power = work.power(pilot, spread or (), detect or (), against) if is_wanted else {}
+    show_plan(work, power=power, against=against)
 
 
 def show_simulation(
@@ -100,10 +105,11 @@ def show_stages(work: WorkPlan) -> None:
 
 
 def show_plan(
-    work: WorkPlan, noun: str = "targets", stored_calls: int = 0, power: Mapping[str, Sequence[ColumnPower]] = {}
-) -> None:
-    """Print stages by kind, the cost, the ``power`` by target and the findings. Exit code 1 where a problem stands in
-    the way. ``stored_calls``: of the judge calls, those with a reply in the ledger."""
+    work: WorkPlan, noun: str = "targets", stored_calls: int = 0, power: Mapping[str, Sequence[ColumnPower]] = {},
+    against: str | None = None,
+) -> None:  # fmt: skip
+    """Print stages by kind, the cost, the ``power`` by target (of changes from ``against``) and the findings. Exit
+    code 1 where a problem stands in the way. ``stored_calls``: of the judge calls, those with a reply in the ledger."""
     say(label=f"{work.first.recipe.name}: {work.first.recipe.title}")
     several = len(work.plans) > 1
     for target, plan in work.plans.items():
@@ -121,7 +127,7 @@ def show_plan(
     for line in gpu_lines(work, total) if work.pending_stages else ():
         say(line)
     for name, columns in power.items():
-        show_power(work, name, columns)
+        show_power(work, name, columns, against)
     for finding in work.findings:
         label, style = ("problem: ", "bold red") if finding.problem else ("note: ", "bold")
         say(finding.text, label=label, style=style)
@@ -155,29 +161,54 @@ def show_kinds(work: WorkPlan) -> Cost:
     return Cost.total(totals)
 
 
-def show_power(work: WorkPlan, target: str, columns: Sequence[ColumnPower]) -> None:
+def show_power(work: WorkPlan, target: str, columns: Sequence[ColumnPower], against: str | None = None) -> None:
     if not columns:
         return
     seeds = len(work.plans[target].recipe.seeds)
-    title = f"{target}: smallest change from {find_target(target).reference} that is detected with 80% power"
+    title = f"{target}: smallest change from {against or find_target(target).reference} that is detected with 80% power"
     say(f"{title} ({format_count(seeds, 'seed')}, 5% two-sided, before Holm)")
     rows = []
     for column in columns:
         metric = column.metric
-        change = "?" if column.is_unknown else "none"
+        change = "?" if column.is_unknown else "n/a" if column.too_few else "none"
         change = change if column.change is None else f"{column.change:.{metric.digits}f}"
         rows.append((f"{metric.group} {metric.title}", f"{column.questions:,}", change, column.basis))
     show_table(("column", "questions", "change", "variance"), rows, left=("column", "variance"))
     if seeds == 1:
         say("of this seed's students only: another seed may differ by more")
-    elif not all(column.knows_seeds for column in columns):
+    elif lacking := [column.metric.id for column in columns if not column.knows_seeds]:
+        scope = "" if len(lacking) == len(columns) else f"{', '.join(lacking)}: "
         remedy = "take it from a run of several seeds (--pilot RUN) or state it (--spread METRIC=SD/SD_OF_SEEDS)"
-        say(f"without the variance of training seeds, which is unknown: {remedy}")
+        say(f"{scope}without the variance of training seeds, which is unknown: {remedy}")
+    if few := {column.metric.id: column.too_few for column in columns if column.too_few}:
+        say(f"n/a: too few questions ({', '.join(f'{name} needs {least}' for name, least in few.items())})")
     if unknown := [column.metric.id for column in columns if column.is_unknown]:
         remedy = "a short run measures it (--pilot RUN), or state a guess"
         say(f"?: the variance of {', '.join(unknown)} is not known: {remedy} (--spread {unknown[0]}=SD)")
     if any(column.basis.startswith("assumed") for column in columns):
         say("some variances are assumed, not measured: even a short run is a better source (--pilot RUN)")
+    for doubt in dict.fromkeys(doubt for column in columns for doubt in column.doubts):
+        say(f"note: {doubt}")
+    show_needs([column for column in columns if column.wanted is not None], seeds)
+
+
+def show_needs(columns: Sequence[ColumnPower], seeds: int) -> None:
+    """Seeds and questions that detect the wanted changes."""
+    if not columns:
+        return
+    say(f"to detect a change: seeds at the plan's questions, questions at its {format_count(seeds, 'seed')}")
+    rows = []
+    for column in columns:
+        unknown = "?" if column.is_unknown else "n/a"
+        needs = (
+            unknown if number is None else f"{number:,}" for number in (column.seeds_needed, column.questions_needed)
+        )
+        rows.append((f"{column.metric.group} {column.metric.title}", f"{column.wanted:g}", *needs))
+    show_table(("column", "change", "seeds", "questions"), rows, left=("column",))
+    if any(None in (column.seeds_needed, column.questions_needed) and not column.is_unknown for column in columns):
+        say(
+            "n/a: no number up to 100 seeds, or of questions, suffices (or the plan has too few questions to be tested)"
+        )
 
 
 def cost_line(cost: Cost, stored_calls: int) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import overrides_of
@@ -23,11 +23,12 @@ from harness.recipe.recipe import NotApplicable, Recipe, load_recipe
 from harness.recipe.sections import MODELS
 from harness.run.scheduler import all_stages, pending_stages
 from harness.stages.kind import PlanIssue
-from reports.tables.power import Variances, pilot_variances
+from harness.stats import FEW_QUESTIONS
+from reports.tables.power import Variances, detected, pilot_variances, questions_needed, seeds_needed
 from reports.tables.summary import scale
 from reports.targets import find_target, find_targets
 from results.run.find import find_run
-from results.run.record import check_runs, read_run, recorded_targets
+from results.run.record import Run, check_runs, read_run, recorded_targets, section
 from results.run.results import read_scored
 from results.store.store import ArtifactStore
 
@@ -133,19 +134,30 @@ class WorkPlan:
         consequence = "has changed since stages in the store were made: they are made again, with all that reads them"
         return [f"the code of {name!r} {consequence}" for name in names]
 
-    def power(self, pilot: str | Path | None = None, spreads: Sequence[str] = ()) -> dict[str, list[ColumnPower]]:
+    def power(
+        self,
+        pilot: str | Path | None = None,
+        spreads: Sequence[str] = (),
+        detect: Sequence[str] = (),
+        against: str | None = None,
+    ) -> dict[str, list[ColumnPower]]:
         """By target, the smallest change that is detected in each column whose reference row is judged.
 
         Variances: those stated in ``spreads`` (``METRIC=SD[/SD_OF_SEEDS]``: of a question's change, of a score over
         training seeds), else of the ``pilot`` (a finished run's folder; by default this recipe's own run, if it is
-        there), else the benchmark's. Raises UserError for a pilot that cannot be read and for a spread that is none.
+        there), else the benchmark's. ``detect`` (``3``, or ``METRIC=3``): changes for which the seeds and the questions
+        are told that detect them. ``against``: a row, in place of the target's reference. Raises UserError for a pilot
+        that cannot be read, for a spread or a change that is none, and for a row that no plan has.
         """
-        stated = _read_spreads(spreads, self)
-        return {
-            name: list(_columns(plan, name, stated, *_pilot(self, name, pilot)))
-            for name, plan in self.plans.items()
-            if not find_target(name).compares_judges
-        }
+        stated, wanted = _read_spreads(spreads, self), _read_changes(detect, self)
+        if against is not None and against not in (rows := {row for plan in self.plans.values() for row in plan.rows}):
+            raise unknown_choice("row in --against", against, rows)
+        found: dict[str, list[ColumnPower]] = {}
+        for name, plan in self.plans.items():
+            if not (target := find_target(name)).compares_judges:
+                target = replace(target, reference=against or target.reference)
+                found[name] = list(_columns(plan, target, stated, wanted, _pilot(self, target, pilot)))
+        return found
 
     def cost(self, stages: Iterable[Stage]) -> Cost:
         """An estimate, to a factor of about two, of these of ``stages`` together."""
@@ -247,6 +259,15 @@ class ColumnPower:
     """Whether the variance of training seeds is in it."""
     is_unknown: bool = False
     """Whether no variance is known at all."""
+    too_few: int = 0
+    """Questions below which there is no score, or no test, where the plan has fewer."""
+    wanted: float | None = None
+    """A change to detect: at the plan's questions it needs ``seeds_needed``, at its seeds ``questions_needed``;
+    ``None``: no number suffices, or it is not known."""
+    seeds_needed: int | None = None
+    questions_needed: int | None = None
+    doubts: tuple[str, ...] = ()
+    """Why the pilot's variances may not be those of this plan."""
 
 
 def _read_spreads(spreads: Iterable[str], work: WorkPlan) -> dict[str, Variances]:
@@ -263,19 +284,51 @@ def _read_spreads(spreads: Iterable[str], work: WorkPlan) -> dict[str, Variances
     return stated
 
 
-def _pilot(work: WorkPlan, target: str, pilot: str | Path | None) -> tuple[Mapping[str, list[Variances]], str]:
-    """Variances by metric, and the run's name."""
+def _read_changes(changes: Iterable[str], work: WorkPlan) -> dict[str, float]:
+    """By metric; under the empty name that of all others."""
+    metrics = {metric.id for plan in work.plans.values() for metric, _ in _metrics(plan)}
+    wanted: dict[str, float] = {}
+    for text in changes:
+        metric, _, points = text.strip().rpartition("=")
+        if metric and metric not in metrics:
+            raise unknown_choice("metric in --detect", metric, metrics)
+        try:
+            wanted[metric] = float(points)
+        except ValueError:
+            wanted[metric] = 0.0
+        if not 0 < wanted[metric] < float("inf"):
+            raise UserError(f"--detect {text}: write a change above 0, as in 3 or mt_bench.score=0.3.")
+    return wanted
+
+
+class _Pilot(NamedTuple):
+    variances: Mapping[str, list[Variances]]
+    name: str
+    doubts: tuple[str, ...]
+
+
+def pilot_doubts(run: Run, prompts: int) -> Iterable[str]:
+    """Why a pilot's variances may not be those of a plan that trains on so many prompts."""
+    if len(run.seeds) == 2:
+        yield "variance of seeds from 2 seeds: hardly known"
+    n = section(run.recipe, "prompts").get("n")
+    if n is not None and n != prompts:
+        yield f"the pilot trained on {n} prompts, this plan on {prompts}: variances may differ"
+
+
+def _pilot(work: WorkPlan, target: Target, pilot: str | Path | None) -> _Pilot:
     try:
         folder = work.folder if pilot is None else find_run(pilot, work.runs).folder
         tables = [name for name in recorded_targets(folder) if not find_target(name).compares_judges]
-        name = target if target in tables else next(iter(tables), target)
+        name = target.name if target.name in tables else next(iter(tables), target.name)
         file = folder / name / "run.json"
         results = read_scored(read_run(file), ArtifactStore(folder.parent / "store"), file)
-        return pilot_variances(results, find_target(name)), str(folder)
+        variances = pilot_variances(results, replace(find_target(name), reference=target.reference))
+        return _Pilot(variances, str(folder), tuple(pilot_doubts(results.run, work.first.recipe.prompts.n)))
     except UserError:
         if pilot is not None:
             raise
-        return {}, ""  # the usual case: nothing has run
+        return _Pilot({}, "", ())  # the usual case: nothing has run
 
 
 def _metrics(plan: Plan) -> Iterable[tuple[Metric, float | None]]:
@@ -287,9 +340,9 @@ def _metrics(plan: Plan) -> Iterable[tuple[Metric, float | None]]:
 
 
 def _columns(
-    plan: Plan, target_name: str, stated: Mapping[str, Variances], pilot: Mapping[str, list[Variances]], pilot_name: str
+    plan: Plan, target: Target, stated: Mapping[str, Variances], wanted: Mapping[str, float], pilot: _Pilot
 ) -> Iterable[ColumnPower]:
-    target, seeds = find_target(target_name), len(plan.recipe.seeds)
+    seeds = len(plan.recipe.seeds)
     for metric, spread in _metrics(plan):
         name = metric.id.partition(".")[0]
         judged = {entrant.row for entrant in plan.entrants if name in entrant.judgments}
@@ -299,8 +352,8 @@ def _columns(
             continue
         if metric.id in stated:
             variances, basis = [stated[metric.id]], "stated"
-        elif metric.id in pilot:
-            variances, basis = pilot[metric.id], f"as in {pilot_name}"
+        elif metric.id in pilot.variances:
+            variances, basis = pilot.variances[metric.id], f"as in {pilot.name}"
         else:
             variances, basis = [] if spread is None else [Variances(spread**2)], "assumed" if spread else "not known"
         if basis in ("stated", "assumed"):
@@ -308,10 +361,20 @@ def _columns(
             basis += f": {variances[0].question ** 0.5:g} per question" + (f", from {source}" if source else "")
             basis += "" if variances[0].seed is None else f", {variances[0].seed ** 0.5:g} per seed"
         questions, sides = len(plan.graph.benchmarks[name].questions), 1 if target.reference in MODELS else 2
-        # In the row with the largest error, as under a table.
-        change = max((row.detectable(questions, seeds, len(trained), sides) for row in variances), default=None)
-        limits = scale(metric)
-        if change is not None and limits is not None and change > limits[1] - limits[0]:
+        change, least = detected(variances, questions, seeds, len(trained), sides), max(metric.least, FEW_QUESTIONS)
+        limits, is_enough = scale(metric), questions >= least
+        if not is_enough or (change is not None and limits is not None and change > limits[1] - limits[0]):
             change = None
         knows_seeds = all(row.seed is not None for row in variances)
-        yield ColumnPower(metric, questions, change, basis, knows_seeds, is_unknown=not variances)
+        points = wanted.get(metric.id, wanted.get(""))
+        needs: tuple[int | None, int | None] = (None, None)
+        if points is not None:
+            needs = (
+                seeds_needed(points, variances, questions, len(trained), sides) if is_enough else None,
+                questions_needed(points, variances, seeds, len(trained), sides, least),
+            )
+        doubts = pilot.doubts if basis == f"as in {pilot.name}" else ()
+        yield ColumnPower(
+            metric, questions, change, basis, knows_seeds, not variances, 0 if is_enough else least, points, *needs,
+            doubts,
+        )  # fmt: skip

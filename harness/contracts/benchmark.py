@@ -39,6 +39,8 @@ class Metric:
     """Two scores closer than this count as the same, in the metric's unit; ``None``: no two scores can be said to."""
     joint: bool = False
     """Whether a row's score may depend on which other rows are scored with it: a search cannot go by it."""
+    least: int = 0
+    """Questions, below which there is no score."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ Holm's correction. At the numbers of questions and seeds of the run that the var
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,9 @@ from harness.contracts.target import Target
 from harness.stats import FEW_QUESTIONS, Draws, contrast, detectable, seed_noise
 from reports.tables.summary import CellSummary, by_cell, same_length
 from results.run.results import Results
+
+MOST_SEEDS = 100
+MOST_QUESTIONS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,33 @@ class Variances:
         seed_term = (sides * (self.seed + self.own_answers / n) / seeds) ** 2 / freedom if self.seed else 0.0
         spread = seed_term + by_question**2 / max(n - 1, 1)
         return detectable(variance**0.5, variance**2 / spread if spread else np.inf)
+
+
+def detected(variances: Sequence[Variances], n: int, seeds: int, rows: int, sides: int) -> float | None:
+    """In the row with the largest error, as under a table; ``None`` where no variance is known."""
+    return max((row.detectable(n, seeds, rows, sides) for row in variances), default=None)
+
+
+def seeds_needed(change: float, variances: Sequence[Variances], n: int, rows: int, sides: int) -> int | None:
+    """Fewest training seeds that detect ``change`` with n questions; ``None``: no number up to ``MOST_SEEDS`` does, or
+    no variance is known. With one seed its variance cannot be seen: at least 2 where it is known."""
+    least = 1 if any(row.seed is None for row in variances) else 2
+    return _fewest(change, range(least, MOST_SEEDS + 1), lambda seeds: detected(variances, n, seeds, rows, sides))
+
+
+def questions_needed(
+    change: float, variances: Sequence[Variances], seeds: int, rows: int, sides: int, least: int
+) -> int | None:
+    """Fewest questions, from ``least`` on; ``None``: no number of questions suffices, or no variance is known."""
+    return _fewest(change, range(least, MOST_QUESTIONS + 1), lambda n: detected(variances, n, seeds, rows, sides))
+
+
+def _fewest(change: float, numbers: range, detects: Callable[[int], float | None]) -> int | None:
+    if detects(numbers[0]) is None:
+        return None
+    # what is detected falls with the number
+    place = bisect_left(numbers, True, key=lambda number: (detects(number) or 0.0) <= change)
+    return numbers[place] if place < len(numbers) else None
 
 
 def pilot_variances(results: Results, target: Target) -> dict[str, list[Variances]]:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from harness.stats import detectable
-from reports.tables.power import Variances, pilot_variances
+from reports.tables.power import Variances, pilot_variances, questions_needed, seeds_needed
 from reports.tables.summary import summarise
 from reports.targets import TARGETS
 from tests.reports.world import make
@@ -31,6 +31,22 @@ def test_seeds_by_hand() -> None:
     assert Variances(1600, 900).detectable(100, 3, 8) == pytest.approx(math.sqrt(19) * Z, rel=1e-6)
     freedom = 31**2 / (6**2 / 16 + 25**2 / 99)
     assert Variances(2500, seed=9.0).detectable(100, 3, 8, 2) == pytest.approx(detectable(math.sqrt(31), freedom))
+
+
+def test_questions_and_seeds_for_a_change() -> None:
+    """A spread of 50 detects 3 points with n = (50 Z / 3)^2 = 2180.3 questions, so 2,181. Seeds of spread 3 on all
+    questions of the world still leave 2.8 * 3 / sqrt(3) = 4.9 points with three seeds: no number of questions suffices.
+    With more seeds, one fewer than is told does not detect it."""
+    alone = [Variances(2500)]
+    assert questions_needed(3, alone, 1, 8, 1, 30) == math.ceil((50 * Z / 3) ** 2) == 2181
+    assert questions_needed(40, alone, 1, 8, 1, 100) == 100
+    noisy = [Variances(2500, seed=9.0)]
+    assert questions_needed(3, noisy, 3, 8, 1, 30) is None
+    seeds = seeds_needed(3, noisy, 10_000, 8, 1)
+    assert seeds is not None and seeds >= 2
+    assert noisy[0].detectable(10_000, seeds, 8) <= 3 < noisy[0].detectable(10_000, seeds - 1, 8)
+    assert seeds_needed(3, noisy, 100, 8, 1) is None  # questions alone: 50 / 10 * Z = 14 points
+    assert seeds_needed(3, [], 100, 8, 1) is None and questions_needed(3, [], 1, 8, 1, 30) is None
 
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])

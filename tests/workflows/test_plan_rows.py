@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from distilbench.cli.plan import show_plan, show_stages
 from distilbench.workflows.execute import describe
-from distilbench.workflows.plan import WorkPlan, plan
+from distilbench.workflows.plan import WorkPlan, pilot_doubts, plan
 from harness.errors import UserError
 from harness.stages import STAGES
+from tests.reports.world import make
 
 PAPERS = ("teacher", "student", "kd", "seqkd", "minillm", "dpo", "simpo", "pro", "pad-vpd", "pad-ppd")
 TWO = "methods.pad-ppd-2x4={like: pad-ppd, rounds: 2}"
@@ -72,6 +74,42 @@ def test_a_plan_says_what_each_column_will_detect(tmp_path: Path, capsys: pytest
             work.power(spreads=[wrong])
     with pytest.raises(UserError, match="there is no run"):
         work.power(tmp_path / "none")
+
+
+def test_a_plan_says_what_a_change_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """MT-Bench as stated: an SD of 2 finds 0.5 with (2 * 2.8016 / 0.5)^2 = 125.6 questions: 126. LC has 40 of the 100
+    questions that it needs, and the five columns but one know nothing of seeds."""
+    work = job(tmp_path, "dpo,kd", "benchmarks.alpaca_eval.limit=40", "benchmarks.mt_bench.limit=20", "seeds=[0,1,2]")
+    power = work.power(spreads=["gsm8k.acc=50/0.5", "mt_bench.score=2"], detect=["3", "mt_bench.score=0.5"])
+    columns = {column.metric.id: column for column in power["table1"]}
+    assert (columns["mt_bench.score"].wanted, columns["mt_bench.score"].questions_needed) == (0.5, 126)
+    assert columns["alpaca_eval.lc"].too_few == 100 and columns["alpaca_eval.lc"].change is None
+    assert columns["alpaca_eval.lc"].seeds_needed is None and columns["alpaca_eval.lc"].questions_needed >= 100
+    assert columns["mt_bench.score"].too_few == 30 and columns["alpaca_eval.wr"].too_few == 0
+    show_plan(work, power=power)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "to detect a change: seeds at the plan's questions, questions at its 3 seeds" in text
+    assert "n/a: too few questions (alpaca_eval.lc needs 100, mt_bench.score needs 30)" in text
+    lacking = "alpaca_eval.lc, alpaca_eval.wr, arena_hard.wr, mt_bench.score"
+    assert f"{lacking}: without the variance of training seeds" in text
+    trained = {column.metric.id: column for column in work.power(spreads=["gsm8k.acc=50/0.5"], against="kd")["table1"]}
+    assert trained["gsm8k.acc"].change > columns["gsm8k.acc"].change  # the seeds of KD vary too
+    for wrong in ("gsm8k.acc=-1", "x", "nan"):
+        with pytest.raises(UserError, match="write a change above 0"):
+            work.power(detect=[wrong])
+    with pytest.raises(UserError, match=r"Did you mean 'gsm8k.acc'"):
+        work.power(detect=["gsm8k.ac=3"])
+    with pytest.raises(UserError, match="row in --against"):
+        work.power(against="dpoo")
+
+
+def test_what_is_doubtful_about_a_pilot_is_said() -> None:
+    run = replace(make(seeds=(0, 1)).run, recipe={"prompts": {"n": 16}})
+    assert list(pilot_doubts(run, 100)) == [
+        "variance of seeds from 2 seeds: hardly known",
+        "the pilot trained on 16 prompts, this plan on 100: variances may differ",
+    ]
+    assert not list(pilot_doubts(replace(run, seeds=(0, 1, 2)), 16))
 
 
 def test_rows_that_are_the_same_training_are_one_entrant_of_a_score(tmp_path: Path) -> None:

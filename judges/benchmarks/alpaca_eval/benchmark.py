@@ -27,6 +27,7 @@ from harness.stats import Array
 from harness.types import Answer, Message, Question, Reply, Request, Score, Verdict
 from judges.benchmarks import pocket_prompts
 from judges.benchmarks.alpaca_eval.length_control import (
+    MIN_QUESTIONS,
     OFFICIAL_BASELINE,
     Column,
     length_controlled,
@@ -205,7 +206,7 @@ def official_files(config: AlpacaEvalConfig) -> Sequence[str]:
 class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
     name = "alpaca_eval"
     metrics: tuple[Metric, ...] = (
-        Metric("alpaca_eval.lc", "LC (%)", "AlpacaEval 2", margin=2.0, joint=True),
+        Metric("alpaca_eval.lc", "LC (%)", "AlpacaEval 2", margin=2.0, joint=True, least=MIN_QUESTIONS),
         Metric("alpaca_eval.wr", "WR (%)", "AlpacaEval 2", margin=2.0),
     )
     config = AlpacaEvalConfig
