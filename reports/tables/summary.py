@@ -381,8 +381,8 @@ def _compare_rows(metric: Metric, cells: Mapping[str, CellSummary], target: Targ
     values = {name: cell.value for name, cell in trained_rows.items() if cell.value is not None}
     # two rows that print the same number are both best: bold must not depend on digits that nobody sees
     rounded_values = {name: round(value, metric.digits) for name, value in values.items()}
-    # of one row nothing is best, and a high cost is no merit
-    highest = None if metric.measured or len(rounded_values) < 2 else max(rounded_values.values())
+    # of one row, or of rows that are all equal, nothing is best, and a high cost is no merit
+    highest = None if metric.measured or len({*rounded_values.values()}) < 2 else max(rounded_values.values())
     best = tuple(name for name, value in rounded_values.items() if value == highest)
     # the test needs one row to compare with: the highest value that has replicates, ties in row order
     top = max((name for name in values if name in draws), key=lambda name: values[name], default=None)

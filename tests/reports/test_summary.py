@@ -466,3 +466,15 @@ def test_a_difference_that_cannot_be_told(names: tuple[str, str, str], message: 
     rows = {"student": [cell], "kd": [cell], "dpo": [None], "pro": [score_of(46, [45, 48], unscored=100)]}
     with pytest.raises(UserError, match=message):
         summarise(by_hand(rows), TABLE1).difference(*names)
+
+
+def test_of_rows_that_are_all_equal_none_is_best() -> None:
+    """Two of three rows that print the same highest value are both best; of three equal ones none is."""
+    results = world.make(("student", "kd", "seqkd", "dpo"), (0,))
+    place = "gsm8k.acc"
+    for row, value in (("kd", 40.0), ("seqkd", 50.0), ("dpo", 50.001)):
+        results = world.with_score(results, (row, place, 0), value=value)
+    column = summarise(results, TARGETS["table1"]).column(place)
+    assert [cell.row.id for cell in column if cell.best] == ["seqkd", "dpo"]
+    results = world.with_score(results, ("kd", place, 0), value=50.0)
+    assert not [cell for cell in summarise(results, TARGETS["table1"]).column(place) if cell.best]
