@@ -71,6 +71,7 @@ Plugins = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", h
 Methods = Annotated[str | None, typer.Option(help=_METHODS, autocompletion=complete_rows, callback=words)]
 Seeds = Annotated[str | None, typer.Option(help=_SEEDS, callback=numbers)]
 Baseline = Annotated[str | None, typer.Option(metavar="ROW", help=_BASELINE)]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many questions of each benchmark.")]
 MinCoverage = Annotated[float | None, typer.Option(min=0.0, max=1.0, help=_COVERAGE)]
 MaxCost = Annotated[float | None, typer.Option(min=0.0, help=_COST)]
 Executor = Annotated[str | None, typer.Option(metavar="NAME", help=_EXECUTOR)]
@@ -88,7 +89,10 @@ WORK_OPTIONS: Mapping[str, tuple[object, object]] = {
     "runs": (Runs, Path("runs")),
 }
 """Keyword of a workflow (``WorkOptions``) to the option that fills it, and its default."""
-RUN_OPTIONS = {"methods": (Methods, None), "seeds": (Seeds, None), "baseline": (Baseline, None), **WORK_OPTIONS}
+RUN_OPTIONS = {
+    "methods": (Methods, None), "seeds": (Seeds, None), "baseline": (Baseline, None), "limit": (Limit, None),
+    **WORK_OPTIONS,
+}  # fmt: skip
 
 
 def takes(options: Mapping[str, tuple[object, object]]) -> Callable[[Command], Command]:

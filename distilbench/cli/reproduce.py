@@ -13,6 +13,7 @@ from distilbench.cli.options import (
     WORK_OPTIONS,
     Baseline,
     Force,
+    Limit,
     Listed,
     MinCoverage,
     Notes,
@@ -52,7 +53,7 @@ EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
     "benchmarks": (Annotated[str | None, typer.Option(help=_BENCHMARKS, callback=words)], None),
     "baseline": (Annotated[str | None, typer.Option(metavar="MODEL", help=_BASELINE)], None),
     "questions": (Annotated[str | None, typer.Option(help="pocket or official; default: by model.")], None),
-    "limit": (Annotated[int | None, typer.Option(min=1, help="At most so many questions of each benchmark.")], None),
+    "limit": (Limit, None),
     "repeats": (Annotated[int | None, typer.Option(min=1, help="Ask the judge this often about each answer.")], None),
     "max_calls": (Annotated[int | None, typer.Option(min=0, help="Calls that this command may make.")], None),
     "seed": (Annotated[int, typer.Option(min=0, help="Seed of the answers' sampling.")], 0),
@@ -78,6 +79,7 @@ SEARCH_OPTIONS: Mapping[str, tuple[object, object]] = {
     "round_size": (Annotated[int | None, typer.Option("--round", min=1, help=_ROUND)], None),
     "seed": (Annotated[int, typer.Option(min=0, help="Seed of the sampler.")], 0),
     "baseline": (Baseline, None),
+    "limit": (Limit, None),
     **WORK_OPTIONS,
 }
 

@@ -21,7 +21,7 @@ import yaml
 from distilbench.plugins import load_registry
 from distilbench.searching.questions import check_questions, development_questions, load_tests, untested
 from distilbench.workflows.execute import describe, ready_to_run, refuse, title_of, watched
-from distilbench.workflows.plan import ALL, WorkOptions, WorkPlan, both_orders, changes_of
+from distilbench.workflows.plan import ALL, WorkOptions, WorkPlan, both_orders, changes_of, limits
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener
@@ -68,6 +68,8 @@ class SearchOptions(WorkOptions, total=False):
     seed: int
     """Of the sampler; by default 0."""
     baseline: str | None
+    limit: int | None
+    """Questions of each benchmark, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +290,8 @@ def plan_search(rows: Sequence[str] = (ALL,), recipe: str = "pocket", **options:
     registry = load_registry(plugins)
     names = [name for name in rows if name in registry.methods]
     changes = [*((f'methods."{name}"', {}) for name in names), *changes_of(options)]
-    changes = [*both_orders(load_recipe(recipe, changes, registry)), *changes]
+    resolved = load_recipe(recipe, changes, registry)
+    changes = [*both_orders(resolved), *limits(resolved, options.get("limit")), *changes]
     base = load_recipe(recipe, changes, registry)
     if seeds := options.get("seeds"):
         changes.append(("seeds", list(seeds)))

@@ -64,6 +64,8 @@ class RunOptions(WorkOptions, total=False):
     """Training seeds, in place of the recipe's."""
     baseline: str | None
     """The row whose answers all others are compared with, in place of the benchmarks' own baselines."""
+    limit: int | None
+    """Questions of each benchmark that are asked, at most; a larger limit holds those of a smaller one."""
 
 
 @dataclass(frozen=True)
@@ -188,8 +190,8 @@ def plan(targets: str = "table1", recipe: str = "pocket", **options: Unpack[RunO
     for target in find_targets(targets):
         try:
             resolved_recipe = load_recipe(recipe, changes, registry, target)
-            if orders := both_orders(resolved_recipe):
-                resolved_recipe = load_recipe(recipe, [*orders, *changes], registry, target)
+            if further := [*both_orders(resolved_recipe), *limits(resolved_recipe, options.get("limit"))]:
+                resolved_recipe = load_recipe(recipe, [*further, *changes], registry, target)
         except NotApplicable as error:
             unfit.append(str(error))
         else:
@@ -209,6 +211,16 @@ def both_orders(recipe: Recipe) -> list[Override]:
         if (recipe.baseline or entry.baseline) is not None and hasattr(entry.config, "order")
     ]
     return [(f'benchmarks."{name}".order', "both") for name in names]
+
+
+def limits(recipe: Recipe, limit: int | None) -> list[Override]:
+    """Changes by which benchmarks ask at most so many questions, where they have the option."""
+    configs = {name: entry.config for name, entry in recipe.benchmarks.items() if hasattr(entry.config, "limit")}
+    return [
+        (f'benchmarks."{name}".limit', limit)
+        for name, config in configs.items()
+        if limit is not None and (config.limit is None or config.limit > limit)
+    ]
 
 
 def code_and_rest(stage: Stage) -> tuple[dict[str, str], object]:

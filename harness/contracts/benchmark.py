@@ -214,6 +214,10 @@ class Benchmark(ABC, Generic[C]):
         control may share difficulties. Replicate b of ``replicates`` resamples the questions alike for all entrants, so
         that differences pair (``harness.stats.resamples`` with ``seed``)."""
 
+    def remarks(self, questions: int, config: C) -> Sequence[str]:
+        """Sentences for a plan with so many questions."""
+        return ()
+
     def caveat(self, config: C) -> str:
         """For the footnote of a cell: what makes its number incomparable with published ones; empty: nothing."""
         return ""

@@ -29,7 +29,7 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     """``folder``: the one that the store lies in."""
     graph = plan.graph
     issues = [PlanIssue(False, graph.source.note)] if graph.source.note else []
-    issues += absent_files(plan) if pending else []
+    issues += absent_files(plan) + question_counts(plan) if pending else []
     reasons = {entrant.row: entrant.unavailable for entrant in plan.entrants if entrant.unavailable}
     issues += [PlanIssue(False, f"{row}: n/a, {reason}; the run goes on without it") for row, reason in reasons.items()]
     for name, kind in STAGES.items():
@@ -54,6 +54,20 @@ def absent_files(plan: Plan) -> list[PlanIssue]:
         entry.absence and f"questions of {name}: {entry.absence}" for name, entry in plan.graph.benchmarks.items()
     ]
     return [PlanIssue(True, text, forceable=False) for text in dict.fromkeys(texts) if text]
+
+
+def question_counts(plan: Plan) -> list[PlanIssue]:
+    """Limits above what there is, and what so few questions cannot give."""
+    texts: list[str] = []
+    for name, entry in plan.graph.benchmarks.items():
+        count, limit = len(entry.questions), getattr(entry.config, "limit", None)
+        if limit is not None and limit > count:
+            texts.append(f"benchmarks.{name}.limit = {limit:,}, and there are {format_count(count, 'question')}")
+        texts += [
+            f"{name}, {format_count(count, 'question')}: {text}"
+            for text in entry.benchmark.remarks(count, entry.config)
+        ]
+    return [PlanIssue(False, text) for text in texts]
 
 
 def backend_issues(plan: Plan, pending: Collection[Stage], this_machine: bool) -> list[PlanIssue]:

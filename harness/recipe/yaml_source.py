@@ -222,7 +222,8 @@ def expand_name_lists(tree: Tree, problems: list[Problem]) -> Tree:
             continue
         for position, name in enumerate(names):
             if not isinstance(name, str):
-                problems.append(Problem(f"{section}[{position}]", "must be a name", show(name)))
+                remedy = f"With options, write a mapping: `{section}: {{NAME: {{OPTION: VALUE}}, NAME: {{}}}}`."
+                problems.append(Problem(f"{section}[{position}]", "must be a name", show(name), remedy=remedy))
             elif name in names[:position]:
                 problems.append(Problem(f"{section}[{position}]", "stands twice in the list", show(name)))
         expanded_tree[section] = {name: None for name in names if isinstance(name, str)}
@@ -246,6 +247,9 @@ def _read_chain(name_or_path: str, ancestors: tuple[str, ...], folder: Path | No
         base = _read_chain(parent, (*ancestors, path), Path(path).parent)
     elif parent is not None:
         child.problems.append(Problem("extends", "must be a recipe's name or a path", show(parent)))
+    for section in LISTABLE:
+        rows, base_rows = as_mapping(child.tree.get(section)), as_mapping(base.tree.get(section))
+        child.problems += [_no_removal(section, name) for name in rows if rows[name] is None and base_rows.get(name)]
     child.problems += [_no_change(key) for key, value in child.tree.items() if value == {} and base.tree.get(key)]
     tree = expand_name_lists(merge(base.tree, child.tree), child.problems)
     return Source(tree, {**base.places, **child.places}, base.problems + child.problems)
@@ -322,6 +326,8 @@ def _override(source: Source, override: Override) -> list[Problem]:
     # ``methods.NAME={}`` says "this row, too": it may be there already.
     if value == {} and old_value and isinstance(old_value, Mapping) and parents != ["methods"]:
         return [_no_change(path, "--set")]
+    if value is None and old_value and len(parents) == 1 and parents[0] in LISTABLE:
+        return [_no_removal(parents[0], leaf, "--set")]
     tree: Any = value
     for key in reversed(keys):
         tree = {key: tree}
@@ -334,10 +340,18 @@ def _override(source: Source, override: Override) -> list[Problem]:
 
 def _no_change(path: str, place: str = "") -> Problem:
     rule = "an empty mapping is merged into what stands there, so it changes nothing"
-    remedy = f"Leave it out, or say what changes. To take away all that stands there: `{path}` with nothing (null)."
+    remedy = "Leave it out, or say what changes."
+    if path.partition(".")[0] not in LISTABLE or "." not in path:
+        remedy += f" To take away all that stands there: `{path}` with nothing (null)."
     if path in LISTABLE:
         remedy += f" To choose some: `{path}` with a list of names."
     return Problem(path, rule, "{}", remedy=remedy, place=place)
+
+
+def _no_removal(section: str, name: str, place: str = "") -> Problem:
+    rule = "null would keep it and forget its options"
+    remedy = f"To leave it out: `{section}` with a list of the names that stay. Else say what changes."
+    return Problem(f"{section}.{name}", rule, place=place, remedy=remedy)
 
 
 def _mark(places: dict[str, str], path: str, value: object) -> None:

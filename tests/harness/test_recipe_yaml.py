@@ -129,6 +129,25 @@ def test_an_empty_section_of_an_extending_recipe_is_refused(tmp_path: Path) -> N
     assert list(load("methods.kd={}").methods) == list(load().methods)  # names a row that is there already
 
 
+@pytest.mark.parametrize("place", ["methods.dpo", "benchmarks.arena_hard"])
+def test_null_does_not_take_away_a_row_or_a_column(place: str, tmp_path: Path) -> None:
+    """It would keep it, with the defaults of its options. What has no options yet may be named with nothing."""
+    section, name = place.split(".")
+    found = [
+        *mistakes("statistics.replicates=100", f"{place}=null"),
+        *mistakes(recipe=written(tmp_path, f"{section}:\n  {name}: null\n")),
+    ]
+    assert len(found) == 2 and all(place in text and "null would keep it" in text for text in found), found
+    assert all(f"`{section}` with a list of the names that stay" in text for text in found)
+    assert "ipo-2" in load("methods.ipo-2={method: ipo}", "benchmarks=[gsm8k]").methods
+
+
+def test_options_in_a_list_of_names_are_told_to_need_a_mapping() -> None:
+    (text,) = mistakes("benchmarks=[{alpaca_eval: {limit: 40}}, gsm8k]")
+    assert "must be a name" in text and "`benchmarks: {NAME: {OPTION: VALUE}, NAME: {}}`" in text
+    assert load("benchmarks={alpaca_eval: {limit: 40}}").benchmarks["alpaca_eval"].config.limit == 40
+
+
 def test_trl_for_all_rows_is_one_mistake_that_names_those_it_cannot_train() -> None:
     (errors,) = mistakes("train.backend=trl")
     assert errors.startswith("train.backend = 'trl': TRL's stable trainers have no loss for kd, minillm, simpo, pro,")

@@ -34,6 +34,28 @@ def test_optional_rows_wait_to_be_named(tmp_path: Path) -> None:
     assert job(tmp_path, None, TWO).first.rows == (*PAPERS, "pad-ppd-2x4")
 
 
+def test_limits_and_what_they_cannot_give_are_in_the_plan(tmp_path: Path) -> None:
+    """200 questions of pocket's AlpacaEval; LC needs 100. ``--limit`` leaves a smaller one of the recipe as it is."""
+
+    def texts(limit: int | None, *changes: str) -> tuple[dict[str, int], list[str]]:
+        work = plan("table1", methods=["dpo"], runs=tmp_path, limit=limit, set=list(changes))
+        counts = {name: len(entry.questions) for name, entry in work.first.graph.benchmarks.items()}
+        found = [finding.text for finding in work.findings if not finding.problem]
+        return counts, [text for text in found if "question" in text and "overlap" not in text]
+
+    counts, notes = texts(20, "benchmarks.gsm8k.limit=8")
+    assert counts == {"alpaca_eval": 20, "arena_hard": 20, "mt_bench": 20, "gsm8k": 8}
+    assert notes == ["alpaca_eval, 20 questions: LC will be n/a: it needs 100 scored questions"]
+    counts, notes = texts(None, "benchmarks.alpaca_eval.limit=2000")
+    assert counts["alpaca_eval"] == 200
+    assert notes == ["benchmarks.alpaca_eval.limit = 2,000, and there are 200 questions"]
+
+
+def test_a_forgotten_plugin_is_thought_of(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"the recipe has no slic\. .*--plugin my_file\.py"):
+        job(tmp_path, "slic")
+
+
 def test_a_mistyped_row_is_guessed(tmp_path: Path) -> None:
     """In ``--methods``, several at once, and in ``start``."""
     wrong = (

@@ -314,6 +314,9 @@ class AlpacaEval(BenchmarkBase[AlpacaEvalConfig, Prompt]):
             scores[key] = tuple(replace(score, detail={**score.detail, **coverage}) for score in (lc, wr))
         return scores
 
+    def remarks(self, questions: int, config: AlpacaEvalConfig) -> list[str]:
+        return [f"LC will be n/a: it needs {MIN_QUESTIONS} scored questions"] if questions < MIN_QUESTIONS else []
+
     def deviations(self, config: AlpacaEvalConfig) -> list[str]:
         return ["Both orders are asked and averaged; official asks one."] if config.order == "both" else []
 
