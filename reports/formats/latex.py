@@ -70,15 +70,15 @@ def latex(table: Table) -> str:
             apart = table.rows[index - 1].untrained and not row.untrained
             lines.append(r"\midrule" if apart else r"\addlinespace[2pt]")
         lines += _row(row)
-    # The notes stand outside of the float: with them it could be longer than a page, which LaTeX never places.
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    lines_below = [rf"{escape_latex(text)}\par" for text in table.lines]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines_below = [rf"{escape_latex(text)}\par" for text in table.lines_below(notes=False)]
     if table.footnotes:
         notes_in_one = [rf"{_superscript((mark,))}\,{escape_latex(text)}" for mark, text in table.footnotes]
         lines_below.append("; ".join(notes_in_one) + r"\par")
-    if lines_below:
-        lines += [r"{\scriptsize\raggedright\setlength{\parindent}{0pt}\par", *lines_below, "}"]
-    return "\n".join(lines) + "\n"
+    if lines_below:  # in the float: what explains the signs must not part from them
+        small = r"\scriptsize\raggedright\setlength{\parindent}{0pt}"
+        lines += [r"\par\smallskip", rf"\begin{{minipage}}{{\linewidth}}{small}", *lines_below, r"\end{minipage}"]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
 def _head(table: Table) -> list[str]:

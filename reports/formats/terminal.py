@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,6 +18,11 @@ from reports.tables.table import REFUSED, Table, TableCell
 
 LINES = 7  # at most, under a table of scores in 80 columns: eight with the line of the files, that a command adds
 _TONES = {"good": "green", "bad": "red", "faint": "dim"}
+
+
+def _option(match: re.Match[str]) -> str:
+    """``in the notes``, ``the notes say``: in words of the command line."""
+    return f"{'with ' if match[1] else ''}--notes{' says' if match[2] else ''}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,8 @@ class TerminalTable:
         run on as one paragraph, and what still is too much is left out, never a warning or a footnote that the table
         needs. A table without ``detail_lines`` has no notes that could say the rest."""
         table, lines = self.table, list(self.table.lines)
+        if not self.notes:
+            lines = [re.sub(r"(in )?\bthe notes( say)?\b", _option, line) for line in lines]
         first, last = lines[: table.lead], lines[len(lines) - table.tail :]
         lines = lines[table.lead : len(lines) - table.tail]
         needed = " ".join([*self._footnotes(table.needed), *self._ways_to_numbers()])

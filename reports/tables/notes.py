@@ -82,7 +82,7 @@ def _way_on(run: Run) -> str:
     end = (
         "Asking again would end the same way" if permanent else "Once that is fixed, the same command continues the run"
     )
-    others = f" (and {len(reasons) - 1} more with --notes)" if len(reasons) > 1 else ""
+    others = f" (and {len(reasons) - 1} more in the notes)" if len(reasons) > 1 else ""
     return f"{first[:1].upper()}{first[1:]}.{others} {end}."
 
 
@@ -210,7 +210,7 @@ def _judges(run: Run, benchmarks: Benchmarks) -> str:
     deviating_groups = [groups[card.benchmark] for card in run.cards if card.deviations and card.benchmark in groups]
     if deviating_groups:
         scope = "" if len(deviating_groups) == len(groups) else f" in {', '.join(deviating_groups)}"
-        line += f" Not the official protocol{scope} (see --notes)."
+        line += f" Not the official protocol{scope} (see the notes)."
     return line
 
 
@@ -225,7 +225,7 @@ def _paper(summary: Summary, run: Run) -> list[str]:
         return []
     has_differences = any(paper.difference is not None for paper in papers)
     # a reader who sees a difference must be told that its interval is ours alone
-    explanation = "; below it ours minus the paper's, and the verdict (--notes says how)" if has_differences else ""
+    explanation = "; below it ours minus the paper's, and the verdict (the notes say how)" if has_differences else ""
     return [f"paper: the value in {PAPER}, {papers[0].source.split(', ', 1)[1]}{explanation}."]
 
 

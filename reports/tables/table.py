@@ -94,7 +94,10 @@ class Table:
         return f"{self.label}: {self.caption}" if self.label else self.caption
 
     def lines_below(self, notes: bool) -> tuple[str, ...]:
-        return (*self.lines, *self.detail_lines) if notes else self.lines
+        """Without the notes, brackets that point to them are left out: a paper has no option that would show them."""
+        if notes:
+            return (*self.lines, *self.detail_lines)
+        return tuple(re.sub(r" \([^()]*\bthe notes\b[^()]*\)", "", line) for line in self.lines)
 
 
 def text_table(

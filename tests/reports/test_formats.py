@@ -93,7 +93,7 @@ def test_the_table_reads_like_the_papers() -> None:
         (["no space left"], "Failed: no space left. Once that is fixed, the same command continues the run.", "Asking"),
         (
             ["the server is down", f"lower judge_max_tokens. {'x ' * 300}; {PERMANENT}: run it again"],
-            "(and 1 more with --notes) Asking again would end the same way.",
+            "(and 1 more in the notes) Asking again would end the same way.",
             "same command",
         ),
     ],
@@ -449,6 +449,41 @@ def test_escapes() -> None:
     assert clean("a\tb\nc\x1b[0m\u202e") == "a b c\ufffd[0m\ufffd"
     assert percent(0.979) == "97%"
     assert percent(0.29) == "29%"  # 0.29 * 100 is 28.999999999999996
+
+
+@pytest.mark.parametrize("which", ["plain", "hostile", "paper"])
+def test_latex_is_balanced_and_its_notes_are_in_the_float(which: str) -> None:
+    """Without LaTeX at hand: environments close in order, braces match, nothing stands behind the float."""
+    results = {"plain": world.make, "hostile": hostile, "paper": world.paper}[which]()
+    text = latex(table_of(results, 0.5))
+    open_environments: list[str] = []
+    for begins, environment in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if begins == "begin":
+            open_environments.append(environment)
+        else:
+            assert open_environments.pop() == environment
+    assert open_environments == []
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", text):
+        depth += 1 if brace == "{" else -1
+        assert depth >= 0
+    assert depth == 0
+    assert text.endswith("\\end{minipage}\n\\end{table}\n") and text.count("\\end{table}") == 1
+    assert text.index("\\end{tabular}") < text.index("bold: best trained row") < text.index("\\end{minipage}")
+
+
+def test_files_have_no_words_of_the_command_line() -> None:
+    """``--notes`` is an option of a terminal: a paper has none. The page and the JSON have the notes themselves."""
+    for results in (world.make(), world.paper()):
+        table = table_of(results)
+        for text in (latex(table), markdown(table, notes=False), markdown(table, notes=True), to_json(table)):
+            assert "--" not in re.sub(r"\d--\d|-{4,}", "", text)
+    table = table_of(world.make())
+    line = "Not the official protocol in AlpacaEval 2"
+    assert f"{line}." in latex(table) and f"{line} (see the notes)." in markdown(table, notes=True)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(TerminalTable(table))
+    assert f"{line} (see --notes)." in console.file.getvalue()
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (texlive-latex-recommended)")
