@@ -266,7 +266,7 @@ def test_several_targets_share_their_stages_and_have_runs_of_their_own(tmp_path:
     place = Place(tmp_path)
     done = distilbench(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "3 targets: 46 stages, 31 different ones: 15 shared" in done.stderr
+    assert "3 targets: 31 stages (46 if they shared none)" in done.stderr
     assert "31 stages: 0 were done already, 31 ran now" in done.stderr
     assert len(place.artifacts()) == 31
     names = {path.name for path in place.report.iterdir()}

@@ -249,7 +249,8 @@ def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
 
 def shared_line(work: WorkPlan, noun: str = "targets") -> str:
     total, different = sum(len(plan.stages) for plan in work.plans.values()), len(work.stages)
-    return f"{len(work.plans)} {noun}: {total} stages, {different} different ones: {total - different} shared"
+    without = f" ({total} if they shared none)" if total > different else ""
+    return f"{len(work.plans)} {noun}: {format_count(different, 'stage')}{without}"
 
 
 def show_unfit(work: WorkPlan) -> None:

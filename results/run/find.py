@@ -34,10 +34,10 @@ def find_run(words: str | Path, runs: Path = RUNS, is_run: Callable[[Path], bool
     places = [runs / text, Path(text).expanduser()]
     for place in places if "/" not in text else places[::-1]:
         folder = place.parent if place.name == "run.json" else place
-        if (folder / "run.json").is_file():
-            return RunPlace(folder.parent, folder.name)
         if is_run(folder):
             return RunPlace(folder, None)
+        if (folder / "run.json").is_file():
+            return RunPlace(folder.parent, folder.name)
     name, _, judge = text.partition("/")
     for target in recorded_targets(runs / name) if judge else ():
         if is_run(folder := runs / name / target / JUDGES / judge):
