@@ -99,8 +99,7 @@ def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: py
     assert dict(frame[frame["metric"] == "alpaca_eval.wr"].set_index("row")["value"]) == pytest.approx(scores)
     verified = verify(biased.folder)
     assert verified.problems == [] and verified.judgments == 80 and verified.without_reply == 0
-    (origin, *_) = explain(biased.folder, "eval", "weak", "alpaca_eval.wr")
-    assert origin.lines
+    assert explain(biased.folder, "eval", "weak", "alpaca_eval.wr")
     (viewed,) = Library(runs, ["given/biased"]).all().values()
     assert viewed.ledger == runs.absolute() / "ledger.sqlite" and "weak" in viewed.report_page([])
     with pytest.raises(UserError, match="given/biased is a judge's run on the answers of another one"):
