@@ -28,7 +28,9 @@ from harness.recipe.reader import SectionReader
 from harness.recipe.recipe import check_tree
 from harness.recipe.schema import FILE, properties, recipe_schema, schema_text
 from harness.recipe.yaml_source import expand_name_lists, merge, read_source
+from harness.rows import FORMS
 from harness.training.options import TrainOptions
+from judges.benchmarks.own.questions import OwnConfig
 
 POCKET, OFFICIAL = "pocket", "official"
 PAPER: Final = ("alpaca_eval", "arena_hard", "mt_bench", "gsm8k")
@@ -39,6 +41,7 @@ DOLLARS: Final = 50.0
 USUAL_CONTEXT: Final = 8192
 PROMPTS, POCKET_PROMPTS = 2048, 512
 RESPONSES: Final = 4
+EXAMPLE: Final = "facts=exact:facts.jsonl"
 FRAME: Final = 80
 """Tokens of the reward question besides the prompt and the responses; each response has 14 more."""
 
@@ -52,11 +55,14 @@ class Answers:
     student: str = "pocket:student"
     source: dict[str, Any] = field(default_factory=lambda: {"source": POCKET})
     benchmarks: tuple[str, ...] = PAPER
+    own: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of ``benchmarks``, those with questions of a file: their kind, and the file."""
     judge: dict[str, Any] | None = None
     budget: float | None = None
     gpus: tuple[int, ...] = ()
     questions: str = ""
     """``pocket`` or ``official``; empty: by the models."""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def in_pocket(self) -> bool:
@@ -68,7 +74,10 @@ class Answers:
 
     @property
     def needs_judge(self) -> bool:
-        return any(self.registry.benchmarks[name].needs_judge for name in self.benchmarks)
+        return any(map(self.is_judged, self.benchmarks))
+
+    def is_judged(self, name: str) -> bool:
+        return self.registry.benchmarks[self.own.get(name, {}).get("kind", name)].needs_judge
 
     @property
     def price(self) -> float | None:
@@ -108,7 +117,7 @@ def read_data(text: str, answers: Answers) -> None:
     path = Path(text).expanduser()
     if not path.is_file():
         free = [name for name, source in sources.items() if read_options(source.config, {}, ())[0] is not None]
-        remedy = 'Or the path of a JSON-lines file of yours: one {"prompt": TEXT} a line, with "golden" if you have it.'
+        remedy = f'Or the path of a file of yours ({FORMS}): a "prompt" in each row, with "golden" if you have it.'
         raise unknown_choice("source of prompts", text, free, remedy)
     options = {"path": text}
     source = sources["jsonl"]
@@ -117,17 +126,41 @@ def read_data(text: str, answers: Answers) -> None:
 
 
 def read_benchmarks(text: str, answers: Answers) -> None:
-    names, known = _words(text), answers.registry.benchmarks
-    for name in names:
+    known, own = answers.registry.benchmarks, dict[str, dict[str, Any]]()
+    names = []
+    for word in _words(text):
+        name, is_own, rest = word.partition("=")
+        names.append(name)
+        if is_own:
+            own[name] = _own_benchmark(name, rest, answers)
+            continue
         if name not in known:
             raise unknown_choice("benchmark", name, known)
+        if issubclass(known[name].config, OwnConfig):
+            raise UserError(f"benchmark {name} asks questions of yours: write NAME={name}:FILE, as in {EXAMPLE}.")
         _, problems = read_options(known[name].config, {"questions": answers.question_set}, ("benchmarks", name))
         if problems:
             words = " ".join(map(str, problems))
             raise UserError(f"{words} What needs options of its own is added to the recipe by hand (docs/recipe.md).")
     if not names or len(set(names)) < len(names):
         raise UserError(f"benchmarks {text!r}: name at least one, each once.")
-    answers.benchmarks = tuple(names)
+    answers.benchmarks, answers.own = tuple(names), own
+
+
+def _own_benchmark(name: str, text: str, answers: Answers) -> dict[str, Any]:
+    """From ``KIND:FILE``. Reads the file, because mistakes are told now."""
+    known = answers.registry.benchmarks
+    kind, _, file = text.partition(":")
+    kinds = [each for each, entry in known.items() if issubclass(entry.config, OwnConfig)]
+    if not kind or not file or not sections.FOLDER_NAME.fullmatch(name):
+        raise UserError(f"benchmark {name}={text}: write NAME=KIND:FILE, as in {EXAMPLE}.")
+    if kind not in kinds:
+        raise unknown_choice("kind of benchmark", kind, kinds)
+    config, problems = read_options(known[kind].config, {"questions": file}, ("benchmarks", name))
+    if config is None:
+        raise UserError(" ".join(map(str, problems)))
+    known[kind].questions(config)
+    return {"kind": kind, "questions": file}
 
 
 def read_judge(text: str, answers: Answers) -> None:
@@ -173,7 +206,9 @@ def read_gpus(text: str, answers: Answers) -> None:
     config, problems = read_options(sections.Compute, {"gpus": numbers}, ())
     if config is None:
         raise UserError(" ".join(map(str, problems)))
-    if numbers and max(numbers) >= here:
+    if numbers and not here:
+        answers.notes.append("this machine shows no GPU: the recipe names those of the machine that will run it.")
+    elif numbers and max(numbers) >= here:
         raise UserError(f"GPUs {text!r}: this machine shows {here}. For another machine, set compute.gpus by hand.")
     answers.gpus = tuple(numbers)
 
@@ -196,12 +231,17 @@ def _usual_budget(answers: Answers) -> str:
 QUESTIONS: Final = (
     InitQuestion("models", "Models: TEACHER,STUDENT (hub ids or folders), or pocket", read_models, lambda _: POCKET),
     InitQuestion(
-        "data", "Training prompts: pocket, ultrafeedback, gsm8k-train, or a JSON-lines file of yours", read_data,
+        "data", f"Training prompts: pocket, ultrafeedback, gsm8k-train, or a file of yours ({FORMS})",
+        read_data,
         lambda answers: POCKET if answers.in_pocket else "ultrafeedback",
     ),
-    InitQuestion("benchmarks", "Benchmarks, with commas", read_benchmarks, lambda _: ",".join(PAPER)),
     InitQuestion(
-        "judge", "Judge: a known model, NAME@http://HOST/v1, pocket (for pocket's questions)", read_judge,
+        "benchmarks", f"Benchmarks, with commas; with questions of yours: {EXAMPLE}", read_benchmarks,
+        lambda _: ",".join(PAPER),
+    ),
+    InitQuestion(
+        "judge", "Judge: a known model, NAME@http://HOST/v1, a checkpoint's folder, pocket (for pocket's questions)",
+        read_judge,
         lambda answers: POCKET if answers.question_set == POCKET else KNOWN_JUDGE, lambda answers: answers.needs_judge,
     ),
     InitQuestion(
@@ -209,7 +249,7 @@ QUESTIONS: Final = (
         lambda answers: answers.needs_judge,
     ),
     InitQuestion(
-        "gpus", "GPUs of this machine: how many, which (0,2), all, or none", read_gpus,
+        "gpus", "GPUs of the machine that runs it: how many, which (0,2), all, or none", read_gpus,
         lambda _: "all" if visible_gpus() else "none",
     ),
 )  # fmt: skip
@@ -220,7 +260,6 @@ QUESTIONS: Final = (
 
 def recipe_tree(name: str, answers: Answers) -> dict[str, Any]:
     """The sections, as YAML holds them. Models of pocket extend its recipe: its settings were searched for them."""
-    known = answers.registry.benchmarks
     tree: dict[str, Any] = {"name": name, "title": f"{answers.teacher} teaches {answers.student}"}
     pocket = read_source(POCKET).tree
     if answers.in_pocket and answers.question_set == POCKET and pocket["benchmarks"].keys() >= {*answers.benchmarks}:
@@ -234,8 +273,9 @@ def recipe_tree(name: str, answers: Answers) -> dict[str, Any]:
         if answers.in_pocket:
             tree |= {section: pocket[section] for section in ("sampling", "reward", "train", "methods")}
         judged = {True: {"judge": JUDGE}, False: {}}
+        usual = {"questions": answers.question_set}
         tree["benchmarks"] = {
-            each: {"questions": answers.question_set, **judged[known[each].needs_judge]} for each in answers.benchmarks
+            name: {**answers.own.get(name, usual), **judged[answers.is_judged(name)]} for name in answers.benchmarks
         }
     if answers.judge is not None:
         tree["judges"] = {JUDGE: answers.judge}
@@ -367,7 +407,7 @@ def answer_all(given: Mapping[str, str], answers: Answers, ask: Ask | None = Non
             question.read(question.default(answers) if text is None else text, answers)
         else:
             _ask_until_right(question, answers, ask)
-    return notes
+    return [*notes, *answers.notes]
 
 
 def _ask_until_right(question: InitQuestion, answers: Answers, ask: Ask) -> None:

@@ -100,6 +100,11 @@ def simulate(
             )
         chosen = Speeds(name, table)
         maker = _Maker(chosen, cluster, table.judges)
+        if works[0].first.graph.registry.executors[compute.executor].queues:
+            text = (
+                f"reserved machines from the first stage to the last: no job waits in the queue of {compute.executor}"
+            )
+            maker.basis[text] = None
         jobs, dollars = [], []
         for stage_plan, stage in pending(works):
             cost = stage_plan.costs([stage])[0]
@@ -219,16 +224,21 @@ class _Maker:
             server = " ".join([engine, *served])
             runs_already = bool(stage.local["backend_options"].get("server"))
             server_seconds = 0.0 if runs_already else startup.engine + gib * startup.gib
+            if server_seconds:
+                text = f"an engine's start: {startup.engine:g} s and {startup.gib:g} s per GiB of weights, "
+                self.basis[f"{text}each time that a stage needs another model"] = None
         elif cost.work:
             seconds += startup.stage + gib * startup.gib
         self.check_memory(stage, cost, gib, resources.gpus)
         judge, judge_seconds, call_seconds = self.judging(plan, stage, cost) if cost.judge_calls else ("", 0.0, 0.0)
         disk = kind.disk(stage, plan.graph) or DiskUse()
         graph = plan.graph
-        known = "as its source says" if graph.source.source.lengths else "assumed"
-        text = f"prompts of {graph.prompt_tokens} tokens, responses of {graph.response_tokens} "
-        text += f"({known}, {plan.recipe.name})"
-        self.basis[text] = None
+        source, assumed = graph.source, "assumed, not measured"
+        response_basis = prompt_basis = "as its source says" if source.source.lengths else assumed
+        if source.pin.prompt_characters is not None:
+            prompt_basis = "by the characters of the file"
+        text = f"prompts of {graph.prompt_tokens} tokens ({prompt_basis}), responses of {graph.response_tokens} tokens "
+        self.basis[f"{text}({response_basis}); recipe {plan.recipe.name!r}"] = None
         return SimulatedStage(
             stage.key, stage.label + suffix, stage.kind, frozenset(ref.key for ref in stage.waits_for),
             max(seconds, call_seconds), resources.gpus, resources.memory_gib or 0.0, judge, judge_seconds, server,

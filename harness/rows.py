@@ -17,6 +17,7 @@ from harness.types import Json
 
 FORMS: Final = "JSON lines, a JSON array, CSV, TSV or Parquet"
 _BOM: Final = b"\xef\xbb\xbf"
+_DELIMITERS: Final = (";", "\t", "|", ",")
 _LONGEST_CELL: Final = 10_000_000  # of a CSV; the standard library stops at 131,072, which a long document passes
 _OTHER: Final = {b"\x1f\x8b": "compressed (gzip)", b"PK\x03\x04": "a zip archive or a spreadsheet", b"%PDF": "a PDF"}
 
@@ -28,6 +29,8 @@ class RowFile:
     digest: str
     rows: tuple[tuple[str, dict[str, Json]], ...]
     problems: tuple[str, ...]
+    columns: tuple[str, ...] = ()
+    """Of a table, as its first line names them."""
 
 
 def read_rows(path: str, option: str) -> RowFile:
@@ -43,20 +46,26 @@ def read_rows(path: str, option: str) -> RowFile:
         raise UserError(f"{option} = {path!r} is {kind}; needed are {FORMS}.")
     rows: list[tuple[str, dict[str, Json]]] = []
     problems: list[str] = []
-    for place, row in _parsed(path, option, content):
+    columns: list[str] = []
+    for place, row in _parsed(path, option, content, columns):
         if isinstance(row, dict):
             rows.append((place, replace_in_json(row)))
         else:
             problems.append(f"{place}: {row}")
-    return RowFile(hashlib.sha256(content).hexdigest(), tuple(rows), tuple(problems))
+    return RowFile(hashlib.sha256(content).hexdigest(), tuple(rows), tuple(problems), tuple(columns))
 
 
-def _parsed(path: str, option: str, content: bytes) -> Iterator[tuple[str, dict[str, Any] | str]]:
-    """Place and row, or what is wrong there."""
+def line_number(problem: str) -> int:
+    """Of ``line 3: ...``, to list problems in the order of the file."""
+    return int(problem.partition(":")[0].rpartition(" ")[2])
+
+
+def _parsed(path: str, option: str, content: bytes, columns: list[str]) -> Iterator[tuple[str, dict[str, Any] | str]]:
+    """Place and row, or what is wrong there. Puts the names of a table's first line into ``columns``."""
     if content.startswith(b"PAR1"):
         yield from _parquet(path, option, content)
     elif (suffix := Path(path).suffix.lower()) in (".csv", ".tsv"):
-        yield from _table(path, option, content, "\t" if suffix == ".tsv" else ",")
+        yield from _table(path, option, content, "\t" if suffix == ".tsv" else ",", columns)
     else:
         yield from _json(content.removeprefix(_BOM))
 
@@ -80,7 +89,9 @@ def _json(content: bytes) -> Iterator[tuple[str, dict[str, Any] | str]]:
         except UnicodeDecodeError as error:
             at = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
             yield f"line {number}", f"not UTF-8 ({at}). Save the file as UTF-8"
-        except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+        except json.JSONDecodeError as error:
+            yield f"line {number}", f"not JSON ({error.msg[:1].lower()}{error.msg[1:]}, at character {error.colno})"
+        except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits
             yield f"line {number}", str(error)
         else:
             yield f"line {number}", value if isinstance(value, dict) else _no_object(value)
@@ -90,7 +101,9 @@ def _no_object(value: object) -> str:
     return f"a {type(value).__name__}, not an object"
 
 
-def _table(path: str, option: str, content: bytes, delimiter: str) -> Iterator[tuple[str, dict[str, Any] | str]]:
+def _table(
+    path: str, option: str, content: bytes, delimiter: str, names: list[str]
+) -> Iterator[tuple[str, dict[str, Any] | str]]:
     """Cells are texts, an empty one is missing."""
     try:
         text = content.decode("utf-8-sig")
@@ -99,7 +112,6 @@ def _table(path: str, option: str, content: bytes, delimiter: str) -> Iterator[t
         raise UserError(f"{option} = {path!r} is not UTF-8 ({at}). Save it as UTF-8.") from error
     csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    names: list[str] = []
     while True:
         first_line = reader.line_num + 1
         try:
@@ -110,7 +122,12 @@ def _table(path: str, option: str, content: bytes, delimiter: str) -> Iterator[t
         if cells is None:
             return
         if not names:
-            names = [cell.strip() for cell in cells]
+            names += [cell.strip() for cell in cells]
+            other = next((sign for sign in _DELIMITERS if sign != delimiter and sign in names[0]), "")
+            if len(names) == 1 and other:
+                form = "tabs (.tsv)" if delimiter == "\t" else "commas (.csv)"
+                text = f"{option} = {path!r}, line 1: the columns seem to be divided by {other!r}, and not by {form}"
+                raise UserError(f"{text}. Save it with {form}.")
             doubled = sorted({name for name in names if names.count(name) > 1})
             if doubled or not any(names):
                 raise UserError(f"{option} = {path!r}: the first line must hold a name for each column, all different.")

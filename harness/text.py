@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,14 +52,17 @@ def clean(text: str) -> str:
 
 
 def first_of_each_kind(sentences: Sequence[str], most: int = 3) -> list[str]:
-    """At most so many of each kind, and how many more there are; one kind differs in numbers, ids and quoted text."""
-    kinds: dict[str, list[str]] = {}
-    for sentence in sentences:
-        kinds.setdefault(_DETAIL.sub("", sentence), []).append(sentence)
-    lines = []
-    for alike in kinds.values():
-        shown = most if len(alike) > most + 1 else len(alike)
-        lines += [*alike[:shown], *([f"  ... and {len(alike) - shown:,} more like this"] if alike[shown:] else [])]
+    """At most so many of each kind, in their order, and after these how many more there are; one kind differs in
+    numbers, ids and quoted text."""
+    kinds = [_DETAIL.sub("", sentence) for sentence in sentences]
+    counts, seen, lines = Counter(kinds), Counter[str](), list[str]()
+    for sentence, kind in zip(sentences, kinds, strict=True):
+        seen[kind] += 1
+        shown = most if counts[kind] > most + 1 else counts[kind]
+        if seen[kind] <= shown:
+            lines.append(sentence)
+        if seen[kind] == shown < counts[kind]:
+            lines.append(f"  ... and {counts[kind] - shown:,} more like this")
     return lines
 
 

@@ -122,7 +122,11 @@ WRONG = (
     ("models", "./big,./smal", "'./smal' is not a folder"),
     ("models", "big one,two", "write TEACHER,STUDENT"),
     ("data", "ultrafedback", "Did you mean 'ultrafeedback'"),
-    ("data", "none.jsonl", "JSON-lines file of yours"),
+    ("data", "none.jsonl", "Or the path of a file of yours"),
+    ("benchmarks", "exact", "write NAME=exact:FILE, as in facts=exact:facts.jsonl"),
+    ("benchmarks", "facts=exact", "write NAME=KIND:FILE"),
+    ("benchmarks", "facts=exat:golden.jsonl", "Did you mean 'exact'"),
+    ("benchmarks", "facts=exact:broken.jsonl", "line 1: not JSON"),
     ("data", "broken.jsonl", "broken.jsonl, line 1"),
     ("benchmarks", "gsm9k", "Did you mean 'gsm8k'"),
     ("benchmarks", "gsm8k,gsm8k", "each once"),
@@ -172,6 +176,31 @@ def test_judges_budgets_and_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     answers = new_recipe.start(path.with_name("a.yaml"), None)
     assert new_recipe.answer_all({"benchmarks": "gsm8k", "judge": "pocket"}, answers) != []
     assert answers.judge is None
+
+
+def test_benchmarks_with_questions_of_ones_own(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graded one needs no judge, a judged one the judge of all; the paper's keep their set of questions."""
+    monkeypatch.chdir(place)
+    path = Path("own.yaml")
+    answers = answered(path, models="./big,./small", data="golden.jsonl", benchmarks="facts=exact:golden.jsonl")
+    assert answers.judge is None and not answers.needs_judge
+    chosen = "gsm8k,facts=exact:golden.jsonl,tone=rating:bare.jsonl"
+    answers = answered(path, "pocket", models="./big,./small", data="golden.jsonl", benchmarks=chosen)
+    new_recipe.write_recipe(path, answers)
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))["benchmarks"] == {
+        "gsm8k": {"questions": "pocket"},
+        "facts": {"kind": "exact", "questions": "golden.jsonl"},
+        "tone": {"kind": "rating", "questions": "bare.jsonl", "judge": "main"},
+    }
+    assert list(plan(recipe=str(path)).first.recipe.benchmarks) == ["gsm8k", "facts", "tone"]
+
+
+def test_gpus_of_another_machine_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A login node has none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    answers = new_recipe.start(tmp_path / "mine.yaml", None)
+    (note,) = new_recipe.answer_all({"models": "pocket", "gpus": "4"}, answers)
+    assert answers.gpus == (0, 1, 2, 3) and note.startswith("this machine shows no GPU: the recipe names those of")
 
 
 def test_the_command_never_overwrites(

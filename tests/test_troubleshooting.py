@@ -291,7 +291,13 @@ def too_few_prompts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @provokes("overlap of training prompts", slow=True)
 def overlap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    return command("plan", "--methods", "dpo", "--runs", str(folder), *changed("prompts.n=8", "seeds=[0]"))
+    shared = "name the largest river of the country in which you were born, and say how long it is in kilometres"
+    (folder / "prompts.jsonl").write_text(json.dumps({"prompt": f"Please: {shared}."}), encoding="utf-8")
+    (folder / "questions.jsonl").write_text(json.dumps({"question": shared, "reference": "a"}), encoding="utf-8")
+    prompts = {"source": "jsonl", "path": str(folder / "prompts.jsonl"), "n": 1}
+    benchmarks = {"own": {"kind": "exact", "questions": str(folder / "questions.jsonl")}}
+    changes = [f"prompts={json.dumps(prompts)}", f"benchmarks={json.dumps(benchmarks)}", "seeds=[0]"]
+    return command("plan", "--methods", "dpo", "--runs", str(folder), *changed(*changes))
 
 
 # Models

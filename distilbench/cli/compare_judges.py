@@ -76,8 +76,7 @@ def compare_judges(
     options |= {"max_cost": max_cost, "budget": budget, "repeats": repeats or 2, "plugins": tuple(plugins or ())}
     options |= {"benchmarks": words(benchmarks or ""), "simulate_humans": simulate_humans or 0}
     if plan_only:
-        work = workflow.plan_judge_comparison(run or "pocket", names, **options)
-        show_plan(work, "judges", workflow.stored_calls(work))
+        show_plan(workflow.plan_judge_comparison(run or "pocket", names, **options), "judges")
         return
     with Display(spent=spending(runs)) as display:
         comparison = workflow.compare_judges(run or "pocket", names, force=force, listener=display, **options)

@@ -13,7 +13,7 @@ from distilbench.cli.options import RUN_OPTIONS, RecipeName, Target, complete_ro
 from distilbench.cli.screen import duration, say, show_table
 from harness.contracts.stage import Cost
 from harness.errors import UserError
-from harness.hardware import DEVICES, SHARE, hours
+from harness.hardware import DEVICES, SHARE, hours, visible_gpus
 from harness.text import format_count
 from reports.targets import find_target
 
@@ -39,6 +39,7 @@ _PICTURES = "With --simulate: folder of the pictures; default: runs/NAME/simulat
 COLUMNS = ("stage", "reads", "total", "done", "to do", "responses", "k tokens", "judge calls")
 SHOWN_INPUTS = 3
 SHOWN_ROWS = 24
+SHOWN_HOURS = 0.05  # fewer would be printed as 0.0
 PATH_STEPS = 12
 
 
@@ -78,7 +79,7 @@ def plan(
     # Of a run that is done, the table itself says what it detects.
     is_wanted = bool(work.pending_stages or pilot or spread or detect or against)
     power = work.power(pilot, spread or (), detect or (), against) if is_wanted else {}
-    show_plan(work, power=power, against=against)
+    show_plan(work, power=power, against=against, simulates=True)
 
 
 def show_simulation(
@@ -105,11 +106,12 @@ def show_stages(work: WorkPlan) -> None:
 
 
 def show_plan(
-    work: WorkPlan, noun: str = "targets", stored_calls: int = 0, power: Mapping[str, Sequence[ColumnPower]] = {},
-    against: str | None = None,
+    work: WorkPlan, noun: str = "targets", power: Mapping[str, Sequence[ColumnPower]] = {},
+    against: str | None = None, simulates: bool = False,
 ) -> None:  # fmt: skip
     """Print stages by kind, the cost, the ``power`` by target (of changes from ``against``) and the findings. Exit
-    code 1 where a problem stands in the way. ``stored_calls``: of the judge calls, those with a reply in the ledger."""
+    code 1 where a problem stands in the way. ``simulates``: the command has ``--simulate``, which knows the time on a
+    CPU."""
     say(label=f"{work.first.recipe.name}: {work.first.recipe.title}")
     several = len(work.plans) > 1
     for target, plan in work.plans.items():
@@ -120,12 +122,15 @@ def show_plan(
         say(shared_line(work, noun))
     total = show_kinds(work)
     say(
-        f"to do: {cost_line(total, stored_calls)}"
+        f"to do: {cost_line(total, sum(work.stored_calls.values()))}"
         if work.pending_stages
         else "nothing to do: every score is in the store"
     )
     for line in gpu_lines(work, total) if work.pending_stages else ():
         say(line)
+    compute = work.first.recipe.compute
+    if simulates and work.pending_stages and compute.device in ("auto", "cpu") and not visible_gpus():
+        say(f"time on a CPU: add --simulate workers={compute.workers}")
     for name, columns in power.items():
         show_power(work, name, columns, against)
     for finding in work.findings:
@@ -213,27 +218,40 @@ def show_needs(columns: Sequence[ColumnPower], seeds: int) -> None:
 
 def cost_line(cost: Cost, stored_calls: int) -> str:
     dollars = "unknown" if cost.dollars is None else f"${cost.dollars:,.2f}"
-    stored_note = f", of which {stored_calls:,} are answered from the ledger," if stored_calls else ""
-    return (
-        f"{cost.responses:,} responses, {cost.tokens / 1e6:,.1f} M model tokens, "
-        f"{cost.judge_calls:,} judge calls{stored_note} ({cost.judge_tokens / 1e6:,.2f} M tokens), judge cost {dollars}"
-    )
+    parts = [
+        f"{cost.responses:,} responses",
+        f"{million(cost.tokens)} model tokens",
+        f"{cost.judge_calls:,} judge calls" + (f" ({million(cost.judge_tokens)} tokens)" if cost.judge_calls else ""),
+    ]
+    if stored_calls:
+        parts.append(f"{stored_calls:,} more are answered from the ledger")
+    return ", ".join([*parts, f"judge cost {dollars}"])
+
+
+def million(count: int) -> str:
+    """A count of tokens: ``6.30 M``, and a small one with all its digits."""
+    digits = 1 if count >= 10**8 else 2
+    return f"{count / 1e6:,.{digits}f} M" if count >= 10**5 else f"{count:,}"
 
 
 def gpu_lines(work: WorkPlan, total: Cost) -> list[str]:
-    """GPU-hours and training memory on the device that the recipe names, with the assumptions behind them."""
+    """GPU-hours and training memory on the device that the recipe names, with the assumptions behind them. What would
+    be printed as zero is left out."""
     from harness.models.published_sizes import size
 
     device = work.first.recipe.compute.gpu
     if device is None:
         return []
     gpu_hours = hours(total.work, device)
-    amount = "unknown" if gpu_hours is None else f"about {gpu_hours:,.0f}"
+    lines: list[str] = []
     verbs = {"train": "training", "read": "reading", "write": "writing"}
     shares = ", ".join(f"{share:.0%} {verbs[name]}" for name, share in SHARE.items())
-    lines = [f"GPU-hours: {amount} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), without judges"]
-    if total.peak_bytes != 0:
-        amount = "unknown" if total.peak_bytes is None else f"about {total.peak_bytes / (1 << 30):,.0f} GiB"
+    if gpu_hours is None or gpu_hours >= SHOWN_HOURS:
+        amount = "unknown" if gpu_hours is None else f"about {gpu_hours:,.{0 if gpu_hours >= 10 else 1}f}"
+        lines += [f"GPU-hours: {amount} on {device} ({DEVICES[device].tflops:g} TFLOP/s at {shares}), without judges"]
+    gib = None if total.peak_bytes is None else total.peak_bytes / (1 << 30)
+    if gib is None or gib >= 0.5:
+        amount = "unknown" if gib is None else f"about {gib:,.0f} GiB"
         lines.append(f"memory: {amount} to train a row in one process; {device} has {DEVICES[device].gib} GiB")
     models = {model.location: model for plan in work.plans.values() for model in plan.graph.models.values()}
     # A published size is a promise that no file here has confirmed.

@@ -176,7 +176,7 @@ def search(
         note = f"the values of the last {rest} of each row depend on results: random ones stand for them in this price"
         say(f"note: {note}", err=True)
     if work.pending_stages:
-        say(f"to do: {cost_line(work.cost(work.pending_stages), 0)}", err=True)
+        say(f"to do: {cost_line(work.cost(work.pending_stages), sum(work.stored_calls.values()))}", err=True)
     with Display(spent=spending(options["runs"])) as display:
         finished = run_search(searching, force=force, listener=display)
     show_trials(finished)

@@ -19,7 +19,7 @@ from distilbench.workflows.execute import execute
 from distilbench.workflows.finished_run import load
 from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.specs import judge_entry
-from harness.contracts.benchmark import ConfiguredBenchmark, against
+from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.options import RecipeError
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Ref, RunListener, Stage
@@ -197,34 +197,6 @@ def plan_judge_comparison(
 ) -> WorkPlan:
     """The calls that ``compare_judges`` would make: a plan per judge, in the order of ``judges``. Raises as it does."""
     return _plan(_judged_run(run, options), judges, options)
-
-
-def stored_calls(work: WorkPlan) -> int:
-    """Judge calls that ``plan_judge_comparison`` counts though their replies are in the ledger already."""
-    from judges.ledger.ledger import Ledger, request_key
-
-    # A stage is missing as a whole: the run asked some of its requests in one order, or a killed pass asked part of it.
-    file, pending_keys, total = work.runs / "ledger.sqlite", {stage.key for stage in work.pending_stages}, 0
-    if not file.is_file():
-        return 0
-    with Ledger(file, create=False) as ledger:
-        for plan in work.plans.values():
-            (judge,) = (judge.kind.make(judge.config) for judge in plan.graph.judges.values())
-            stages = [stage for row in plan.entrants for stage in row.judgments.values()]
-            for stage in (stage for stage in stages if stage.key in pending_keys):
-                benchmark, lineage = plan.graph.benchmarks[stage.params["benchmark"]], Lineage(work.store)
-                questions, answers = benchmark.questions, lineage.answers(stage.inputs["answers"])
-                if "baseline" in stage.inputs:
-                    baseline = lineage.answers(stage.inputs["baseline"])
-                    questions = against(questions, list(baseline.values()), stage.params["baseline"])
-                keys = [
-                    request_key(judge.endpoint, judge.model, request)
-                    for question in questions
-                    for request in benchmark.benchmark.requests(question, answers[question.id], benchmark.config)
-                ]
-                replies = ledger.get(keys)
-                total += sum(key in replies for key in keys)
-    return total
 
 
 def _plan(judged_run: JudgedRun, judges: Sequence[str], options: ComparisonOptions) -> WorkPlan:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict, Unpack
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import overrides_of
-from harness.contracts.benchmark import Metric
+from harness.contracts.benchmark import Metric, against
 from harness.contracts.stage import Cost, Stage
 from harness.contracts.target import Target
 from harness.errors import UserError, near, unknown_choice
@@ -28,6 +28,7 @@ from reports.tables.power import Variances, detected, pilot_variances, questions
 from reports.tables.summary import scale
 from reports.targets import find_target, find_targets
 from results.run.find import find_run
+from results.run.lineage import Lineage
 from results.run.record import Run, check_runs, read_run, recorded_targets, section
 from results.run.results import read_scored
 from results.store.store import ArtifactStore
@@ -117,7 +118,9 @@ class WorkPlan:
             # Work that two plans share is checked with the first, so that disk and cost are not counted twice.
             unchecked_stages = [stage for stage in plan.stages if stage.key in pending]
             pending -= {stage.key for stage in unchecked_stages}
-            texts |= {finding.text: finding for finding in check(plan, unchecked_stages, self.runs)}
+            texts |= {
+                finding.text: finding for finding in check(plan, unchecked_stages, self.runs, lambda: self.stored_calls)
+            }
         return [*texts.values(), *(PlanIssue(False, text) for text in self.changed_code)]
 
     @cached_property
@@ -162,8 +165,54 @@ class WorkPlan:
         return found
 
     def cost(self, stages: Iterable[Stage]) -> Cost:
-        """An estimate, to a factor of about two, of these of ``stages`` together."""
-        return Cost.total(cost for stage in stages for cost in self._plan_by_key[stage.key].costs([stage]))
+        """An estimate, to a factor of about two, of these of ``stages`` together, without ``stored_calls``."""
+        return Cost.total(
+            self._plan_by_key[stage.key].costs([stage])[0].without(self.stored_calls.get(stage.key, 0))
+            for stage in stages
+        )
+
+    @cached_property
+    def stored_calls(self) -> dict[str, int]:
+        """By key of a stage to run whose answers are there: its judge calls whose replies are in the ledger.
+
+        The judgments may have been made by an older rule, in part, or in one order of two.
+        """
+        file = self.runs / "ledger.sqlite"
+        stages = [stage for stage in self.pending_stages if stage.uses_ledger and stage.inputs]
+        if not stages or not file.is_file():
+            return {}
+        from judges.ledger.ledger import Ledger
+
+        found: dict[str, int] = {}
+        # What cannot be read is no reply; the run says what is wrong with it.
+        with suppress(UserError), Ledger(file, create=False) as ledger:
+            for stage in stages:
+                with suppress(UserError, KeyError):
+                    keys = self._request_keys(stage)
+                    replies = ledger.get(keys)
+                    found[stage.key] = sum(key in replies for key in keys)
+        return found
+
+    def _request_keys(self, stage: Stage) -> list[str]:
+        """Of its judge calls. Raises UserError or KeyError where answers or the judge are not there."""
+        from judges.ledger.ledger import request_key
+
+        plan, lineage = self._plan_by_key[stage.key], Lineage(self.store)
+        name = stage.params["benchmark"]
+        benchmark, judging = plan.graph.benchmarks[name], plan.graph.judge_of(name)
+        if judging is None:
+            return []
+        judge = judging.kind.make(judging.config)
+        answers = lineage.answers(stage.inputs["answers"])
+        questions = benchmark.questions
+        if "baseline" in stage.inputs:
+            baseline = lineage.answers(stage.inputs["baseline"])
+            questions = against(questions, list(baseline.values()), stage.params["baseline"])
+        return [
+            request_key(judge.endpoint, judge.model, request)
+            for question in questions
+            for request in benchmark.benchmark.requests(question, answers[question.id], benchmark.config)
+        ]
 
     @cached_property
     def _plan_by_key(self) -> dict[str, Plan]:

@@ -137,6 +137,9 @@ class ExecutorKind(ABC, Generic[C]):
     this_machine: bool = True
     """Whether stages run here: a plan then checks this machine's memory, device and backends."""
 
+    queues: bool = False
+    """Whether a stage may wait until other users' jobs have ended. A simulation plays machines of one's own."""
+
     def concurrency(self, workers: int) -> int:
         """How many stages without a GPU run at once, where the recipe says ``workers``."""
         return workers

@@ -23,6 +23,8 @@ class Pin:
     """Whether any prompt has a golden answer."""
     size: int | None = None
     """Prompts in it, or more than it can have; ``None``: not known before it is read."""
+    prompt_characters: int | None = None
+    """Mean of its prompts, for estimates of cost; ``None``: not known."""
 
 
 class PromptSource(ABC, Generic[C]):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -56,6 +56,16 @@ class Cost:
     dollars: float | None = 0.0
     work: tuple[Work, ...] = ()
     peak_bytes: float | None = 0.0
+
+    def without(self, calls: int) -> Self:
+        """Where so many of the judge calls need not be made: they are as long, and cost as much, as the others."""
+        if not calls or not self.judge_calls:
+            return self
+        share = max(0.0, 1 - calls / self.judge_calls)
+        names = ("judge_calls", "judge_tokens", "judge_written")
+        counts: dict[str, Any] = {name: round(getattr(self, name) * share) for name in names}
+        dollars = None if self.dollars is None and share else (self.dollars or 0.0) * share
+        return replace(self, **counts, dollars=dollars)
 
     @classmethod
     def total(cls, costs: Iterable[Cost]) -> Self:

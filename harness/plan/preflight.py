@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ DISK_RESERVE = 1 << 25
 UNKNOWN = "a model is not here yet, or cannot be read, so its size is not known"
 
 
-def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssue]:
-    """``folder``: the one that the store lies in."""
+def check(
+    plan: Plan, pending: Collection[Stage], folder: Path, stored_calls: Callable[[], Mapping[str, int]] = dict
+) -> list[PlanIssue]:
+    """``folder``: the one that the store lies in; ``stored_calls``: judge calls that have a reply, by stage."""
     graph = plan.graph
     issues = [PlanIssue(False, graph.source.note)] if graph.source.note else []
     issues += absent_files(plan) + question_counts(plan) if pending else []
@@ -39,7 +41,7 @@ def check(plan: Plan, pending: Collection[Stage], folder: Path) -> list[PlanIssu
     executor = graph.registry.executors[compute.executor]
     workers = executor.concurrency(compute.workers) + len(compute.gpus)
     issues += backend_issues(plan, pending, executor.this_machine)
-    issues += budget(plan, pending) + disk(plan, pending, folder, workers)
+    issues += budget(plan, pending, stored_calls) + disk(plan, pending, folder, workers)
     if executor.this_machine and pending:
         issues += memory(plan, pending, workers) + device(plan) + slow_precision(plan, pending)
     options = options_from(executor.config, compute.executor_options)
@@ -109,14 +111,16 @@ def backend_issues(plan: Plan, pending: Collection[Stage], this_machine: bool) -
     return issues + [PlanIssue(True, text, forceable=False) for text in problems]
 
 
-def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
+def budget(plan: Plan, pending: Collection[Stage], stored_calls: Callable[[], Mapping[str, int]]) -> list[PlanIssue]:
     ask = plan.recipe.ask
     # Estimates of judge calls build every request: not for nothing.
     if ask.max_cost is None and ask.max_calls is None:
         return []
-    cost, issues = Cost.total(plan.costs(pending)), []
+    stored, issues = stored_calls(), list[PlanIssue]()
+    costs = {s.key: cost.without(stored.get(s.key, 0)) for s, cost in zip(pending, plan.costs(pending), strict=True)}
+    cost = Cost.total(costs.values())
     if ask.max_cost is not None and cost.dollars is None:
-        names = " and of ".join(names_without_price(plan, pending))
+        names = " and of ".join(names_without_price(plan, pending, costs))
         text = (
             f"ask.max_cost is ${ask.max_cost:g}, but the price of {names} is not known: give its price_in and "
             "price_out, dollars per million tokens (0 for a server of your own)"
@@ -133,11 +137,11 @@ def budget(plan: Plan, pending: Collection[Stage]) -> list[PlanIssue]:
     return issues
 
 
-def names_without_price(plan: Plan, pending: Collection[Stage]) -> list[str]:
+def names_without_price(plan: Plan, pending: Collection[Stage], costs: Mapping[str, Cost]) -> list[str]:
     """The judges and the served models whose price is not known."""
     names: dict[str, None] = {}
-    for stage, cost in zip(pending, plan.costs(pending), strict=True):
-        if cost.dollars is None:
+    for stage in pending:
+        if costs[stage.key].dollars is None:
             server = stage.local.get("endpoint")
             judge = None if server else plan.recipe.benchmarks[stage.params["benchmark"]].judge
             names[f"model {ServerOptions(**server).model!r}" if server else f"judge {judge!r}"] = None

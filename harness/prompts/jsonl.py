@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from harness.contracts.options import PathText, options
 from harness.contracts.source import Pin, PromptSource
 from harness.errors import UserError
-from harness.prompts.layouts import to_prompt_row
-from harness.rows import read_rows
+from harness.prompts.layouts import OUR_KEYS, check_keys, to_prompt_row
+from harness.rows import line_number, read_rows
 from harness.text import first_of_each_kind
 from harness.types import Json, Message, Prompt
 
@@ -30,7 +30,9 @@ class JsonlPrompts(PromptSource[JsonlOptions]):
     def pin(self, config: JsonlOptions) -> Pin:
         digest, prompts = read_file(config.path)
         pairs = any(prompt.golden and prompt.rejected for prompt in prompts)
-        return Pin({"sha256": digest}, pairs, any(prompt.golden for prompt in prompts), len(prompts))
+        characters = sum(len(message["content"]) for prompt in prompts for message in prompt.messages)
+        mean = characters // len(prompts) if prompts else None
+        return Pin({"sha256": digest}, pairs, any(prompt.golden for prompt in prompts), len(prompts), mean)
 
     def prompts(self, config: JsonlOptions, identity: Mapping[str, object], seed: int) -> list[Prompt]:
         digest, prompts = read_file(config.path)
@@ -48,6 +50,11 @@ SOURCE = JsonlPrompts()
 def read_file(path: str) -> tuple[str, list[Prompt]]:
     """sha256, and the prompts in the rows. Raises UserError with file and line."""
     file = read_rows(path, "prompts.path")
+    if file.columns:
+        try:
+            check_keys(file.columns)
+        except ValueError as error:
+            raise UserError(f"{path}, line 1 (columns {', '.join(OUR_KEYS)}): {error}") from error
     lines: dict[str, str] = {}
     prompts = []
     problems = list(file.problems)
@@ -62,16 +69,16 @@ def read_file(path: str) -> tuple[str, list[Prompt]]:
         lines[prompt.id] = place
         prompts.append(prompt)
     if problems:
+        problems.sort(key=line_number)
         more = [f"  {line}" for line in first_of_each_kind(problems[1:])]
-        text = "\n".join([f"{path}, {problems[0].removesuffix('.')}. Each line must be {RULE}.", *more])
+        rule = f"a row with {', '.join(OUR_KEYS)}" if file.columns else RULE
+        text = "\n".join([f"{path}, {problems[0].removesuffix('.')}. Each line must be {rule}.", *more])
         raise UserError(text)
     return file.digest, prompts
 
 
 def _prompt(path: str, number: str, row: Mapping[str, Json]) -> Prompt:
     row = to_prompt_row(row)
-    if "prompt" not in row:
-        raise ValueError('there is no "prompt"')
     texts: dict[str, str | None] = {}
     for name in ("id", "golden", "rejected"):
         value = row.get(name)

@@ -5,7 +5,7 @@ them) and completions, chats (``messages``), ShareGPT (``conversations``) and Al
 ``output``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from harness.errors import near
 from harness.types import Json
@@ -24,14 +24,7 @@ LAYOUTS: Mapping[str, tuple[str, ...]] = {
 
 def to_prompt_row(row: Mapping[str, Json]) -> dict[str, Json]:
     """The same row in our layout. Raises ValueError for a key of no layout, and for what cannot be told apart."""
-    layout = next((key for key in LAYOUTS if key in row), "")
-    keys = LAYOUTS.get(layout, OUR_KEYS)
-    for key in row:
-        if key not in keys:
-            hint = f'; did you mean "{guess}"?' if (guess := near(key, keys)) else ""
-            raise ValueError(
-                f'unknown key "{key}"{hint}' + (f' (with "{layout}" go {", ".join(keys)})' if layout else "")
-            )
+    layout = check_keys(row)
     result = {key: row[key] for key in OUR_KEYS if key in row}
     if layout in ("chosen", "completion"):
         return result | _answers(row, layout)
@@ -43,6 +36,21 @@ def to_prompt_row(row: Mapping[str, Json]) -> dict[str, Json]:
     if layout == "conversations":
         return result | _chat([_turn(turn) for turn in _turns(row[layout], layout)])
     return result | _chat(_turns(row[layout], layout)) if layout else result
+
+
+def check_keys(found: Collection[str]) -> str:
+    """The layout, empty for ours. Raises ValueError for a key of no layout."""
+    layout = next((key for key in LAYOUTS if key in found), "")
+    keys = LAYOUTS.get(layout, OUR_KEYS)
+    for key in found:
+        if key not in keys:
+            hint = f'; did you mean "{guess}"?' if (guess := near(key, keys)) else ""
+            raise ValueError(
+                f'unknown key "{key}"{hint}' + (f' (with "{layout}" go {", ".join(keys)})' if layout else "")
+            )
+    if not layout and "prompt" not in found:
+        raise ValueError('there is no "prompt"')
+    return layout
 
 
 def _turn(turn: Json) -> Json:

@@ -364,6 +364,7 @@ class SlurmKind(ExecutorKind[SlurmOptions]):
     config = SlurmOptions
     stage_config = SlurmJobOptions
     this_machine = False
+    queues = True
 
     def check(self, config: SlurmOptions, resources: Resources, stages: Sequence[Stage]) -> Iterable[str]:
         if find_spec("submitit") is None:

@@ -26,6 +26,7 @@ from harness.text import format_count
 
 CHARS_PER_TOKEN = 4
 LOADED = TRANSFORMERS.name
+TEMPLATE_TOKENS = 10
 PROMPT_TOKENS = 200
 """Length of a training prompt where its source does not say: UltraFeedback's mean is about 160, with the chat template
 a little more."""
@@ -151,8 +152,10 @@ class StageGraph:
     @property
     def prompt_tokens(self) -> int:
         """Tokens of a training prompt in estimates of cost."""
-        lengths = self.source.source.lengths
-        return PROMPT_TOKENS if lengths is None else lengths[0]
+        lengths, characters = self.source.source.lengths, self.source.pin.prompt_characters
+        if lengths is not None:
+            return lengths[0]
+        return PROMPT_TOKENS if characters is None else characters // CHARS_PER_TOKEN + TEMPLATE_TOKENS
 
     @property
     def response_tokens(self) -> int:

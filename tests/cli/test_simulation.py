@@ -84,8 +84,27 @@ def test_a_server_that_runs_already_takes_no_time_to_start(tmp_path: Path) -> No
         work = distilbench.plan("table1", methods=["dpo"], seeds=[0], runs=tmp_path, set=changes)
         (one,) = on_gpus(work, "gpus=1", tmp_path)
         seconds[server] = {span.job.kind: span.job.server_seconds for span in one.timeline.spans if span.job.server}
+        assert any(text.startswith("an engine's start: ") for text in one.basis) == (server is None)
     assert seconds[None].keys() == seconds["http://127.0.0.1:9"].keys() >= {"reward"}
     assert min(seconds[None].values()) >= 80 and set(seconds["http://127.0.0.1:9"].values()) == {0.0}
+
+
+def test_what_a_simulation_rests_on_is_said(tmp_path: Path) -> None:
+    """Prompts of 120 characters: 30 tokens, and 10 of the chat template. Responses: half of at most 64."""
+    file = tmp_path / "mine.jsonl"
+    prompts = [json.dumps({"prompt": f"{number:0120d}"}) for number in range(8)]
+    file.write_text("\n".join(prompts), encoding="utf-8")
+    changes = {
+        "prompts": {"source": "jsonl", "path": str(file), "n": 8}, "compute.executor": "slurm", "name": "own",
+        "sampling.max_new_tokens": 64,
+    }  # fmt: skip
+    work = distilbench.plan("table1", methods=["dpo"], seeds=[0], runs=tmp_path, set=changes)
+    (one,) = on_gpus(work, "gpus=1", tmp_path)
+    assert (
+        "prompts of 40 tokens (by the characters of the file), responses of 32 tokens (assumed, not measured); recipe "
+        "'own'"
+    ) in one.basis
+    assert "reserved machines from the first stage to the last: no job waits in the queue of slurm" in one.basis
 
 
 def test_several_recipes_and_judges_share_what_is_equal(tmp_path: Path) -> None:

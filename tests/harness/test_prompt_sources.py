@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,7 @@ def test_lines_become_prompts(tmp_path: Path) -> None:
         (b'{"prompt": "a", "rejected": ["b"]}', "\"rejected\" is ['b'], not text"),
         (b'{"prompt": "a", "id": "line-1"}', "id 'line-1' is that of line 1 too"),
         (b'{"prompt": 5}', "neither text nor a list"),
+        (b"prompt: a", "line 3: not JSON (expecting value, at character 1)"),
         (b'{"promt": "a"}', 'unknown key "promt"; did you mean "prompt"?'),
         (b'{"golden": "a"}', 'there is no "prompt"'),
         (b'{"prompt": "a", "goldn": "b"}', 'unknown key "goldn"; did you mean "golden"?'),
@@ -140,7 +142,7 @@ def test_lines_become_prompts(tmp_path: Path) -> None:
         (b'{"prompt": "a", "chosen": [{"role": "user", "content": "a"}]}', "does not end in an assistant turn"),
         (b'{"conversations": [{"from": "bot", "value": "a"}]}', 'not an object with "from" of human'),
         (b'{"messages": "a"}', '"messages" is not a list of messages'),
-        (b'{"prompt": "a"', "Expecting ',' delimiter"),
+        (b'{"prompt": "a"', "not JSON (expecting ',' delimiter, at character 15)"),
         (b'["a"]', "a list, not an object"),
         (b'{"prompt": []}', "neither text nor a list"),
         (b'{"prompt": " "}', "the prompt is empty"),
@@ -235,3 +237,31 @@ def test_golden_answers_that_a_method_needs_are_looked_for_in_the_plan(tmp_path:
     made = plan(f"prompts={{source: jsonl, path: {tmp_path}/mine.jsonl, n: 1}}", rows=("student", "kd", "dpo"))
     reasons = {row.row: row.unavailable for row in made.entrants if row.unavailable}
     assert reasons == {"kd": "needs golden answers (prompts from 'jsonl' have none)"}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("text,golden\na,b\n", 'line 1 (columns prompt, golden, rejected, id): unknown key "text"'),
+        ("promt\na\n", 'id): unknown key "promt"; did you mean "prompt"?'),
+        ("golden\na\n", 'line 1 (columns prompt, golden, rejected, id): there is no "prompt"'),
+        ("prompt;golden\na;b\n", "line 1: the columns seem to be divided by ';', and not by commas (.csv). Save it"),
+    ],
+)
+def test_a_wrong_heading_of_a_table_is_said_once(content: str, text: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        read_file(str(file))
+    assert text in str(error.value) and "\n" not in str(error.value)
+
+
+def test_bad_lines_are_named_in_the_order_of_the_file(tmp_path: Path) -> None:
+    """Lines that are no JSON were found before the others. Of five alike, three are shown."""
+    file = tmp_path / "mine.jsonl"
+    rows = ['{"prompt": ""}', "no", '{"prompt": "a"}', "{", *['{"prompt": 1}'] * 5, '{"prompt": " "}']
+    file.write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(UserError) as error:
+        read_file(str(file))
+    found = re.findall(r"line (\d+)|(and 2 more)", str(error.value))
+    assert [number or more for number, more in found] == ["1", "2", "4", "5", "6", "7", "and 2 more", "10"]

@@ -130,12 +130,25 @@ def test_every_bad_line_is_told_at_once_with_its_number(tmp_path: Path) -> None:
         (b'question,reference\n"a,b\n', "q.csv", "line 2: not"),
         (b"question,reference\na\n", "q.csv", "line 2: 1 cells, and there are 2 columns"),
         (b"question\n\xe9\n", "q.csv", "is not UTF-8"),
+        (b"question;id\na;b\n", "q.csv", "line 1: the columns seem to be divided by ';', and not by commas"),
+        (b"question: a\n", "q.jsonl", r"line 1: not JSON \(expecting value, at character 1\)"),
+        (b'{"prompt": null}\n', "q.jsonl", 'line 1: "prompt" is empty'),
+        (b'{"qestion": "a"}\n', "q.jsonl", "no \"question\"; the row has: qestion, did you mean 'qestion'"),
     ],
 )
 def test_a_file_that_is_none_is_refused(content: bytes, name: str, part: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=part):
         column("rating", questions=str(tmp_path / name))
+
+
+def test_a_right_answer_that_is_empty_or_misspelt_is_told(tmp_path: Path) -> None:
+    rows = [{"question": "a?", "answer": ""}, {"question": "b?", "refrence": "c"}, {"question": "d?", "reference": "e"}]
+    with pytest.raises(UserError) as told:
+        column("exact", questions=write(tmp_path, rows))
+    lines = str(told.value).splitlines()
+    assert lines[1] == '  line 1: "answer" is empty'
+    assert lines[2].startswith('  line 2: no "reference" (') and lines[2].endswith("did you mean 'refrence'?")
 
 
 def test_fields_are_mapped_and_a_wrong_name_is_told(tmp_path: Path) -> None:
@@ -501,7 +514,8 @@ def test_a_system_message_stands_before_each_question(tmp_path: Path, scripted: 
     ("kind", "values", "part"),
     [
         ("rating", {"scale": "5-1"}, "must rise"), ("rating", {"scale": "good"}, "two whole numbers"),
-        ("rating", {"scale": 5}, "must be text"), ("rating", {"metric": "share"}, "threshold goes with metric = share"),
+        ("rating", {"scale": 5}, "scale = 5: must be LOW-HIGH, two"),
+        ("rating", {"metric": "share"}, "threshold goes with metric = share"),
         ("rating", {"metric": "share", "threshold": 11}, "must lie on the scale"),
         ("rating", {"parse": "json"}, "key goes with"), ("rating", {"pattern": "x"}, "pattern goes with parse = regex"),
         ("rating", {"parse": "first-token"}, "own prompt asks"),

@@ -18,8 +18,9 @@ from distilbench.cli.compare_judges import own_rows, split_judges
 from distilbench.cli.plan import show_plan
 from distilbench.plugins import load_registry
 from distilbench.viewing.library import Library
-from distilbench.workflows.compare_judges import judge_entries, judge_names, stored_calls
+from distilbench.workflows.compare_judges import judge_entries, judge_names
 from distilbench.workflows.page import judges_of
+from distilbench.workflows.plan import WorkPlan
 from distilbench.workflows.verify import explain, verify
 from harness.errors import UserError
 from harness.pocket.answers import graded_answer
@@ -56,17 +57,43 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "runs"
 
 
+def test_a_plan_counts_replies_of_the_ledger(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sets of 10 answers were judged, in one order: 20 calls. Judgments of another key ask the same again."""
+    models = [f"{name}=answers:{runs.parent / name}" for name in ("weak", "strong")]
+    arguments = {"benchmarks": ["alpaca_eval"], "questions": "pocket", "limit": LIMIT, "name": "given", "runs": runs}
+
+    def planned(accept: bool) -> WorkPlan:
+        changes = {"statistics.replicates": 100, "ask.accept_failures": accept, "ask.max_calls": 19}
+        return distilbench.plan_evaluation(models, "pocket", set=changes, **arguments)
+
+    assert planned(accept=False).stored_calls == {}  # nothing is to be done
+    work = planned(accept=True)
+    judging = [stage for stage in work.pending_stages if stage.kind == "judge"]
+    assert len(judging) == 2 and work.stored_calls == {stage.key: 10 for stage in judging}
+    assert work.cost(judging).judge_calls == 0 and not [one for one in work.findings if one.problem]
+    show_plan(work)
+    text = capsys.readouterr().out
+    assert "0 judge calls, 20 more are answered from the ledger, judge cost $0.00" in text
+    monkeypatch.setattr("judges.ledger.ledger.Ledger.get", lambda ledger, keys: {})
+    assert [one.text[:49] for one in planned(accept=True).findings if one.problem] == [
+        "20 judge calls are to be made, ask.max_calls allo"
+    ]
+
+
 def test_a_run_is_judged_again_and_nothing_is_asked_twice(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two models, 10 questions, both orders, 2 repeats: 80 calls a judge; fewer where an answer is the baseline's."""
     judges = ["main", "biased={kind: pocket, position_bias: 2.0}"]
     work = distilbench.plan_judge_comparison("given", judges, runs=runs)
     assert len(work.pending_stages) == 6
     # The run asked its judge once, in one order; where both answers are equal, the two orders are one request.
-    assert 20 <= stored_calls(work) < 30
-    show_plan(work, "judges", 25)
+    stored = sum(work.stored_calls.values())
+    assert 20 <= stored < 30
+    show_plan(work, "judges")
     text = capsys.readouterr().out
     assert "2 judges: " in text and " targets: " not in text
-    assert "160 judge calls, of which 25 are answered from the ledger, (" in text
+    assert f"{160 - stored} judge calls (" in text and f", {stored} more are answered from the ledger, judge" in text
     found = distilbench.compare_judges("given", judges, replicates=100, runs=runs)
     assert distilbench.plan_judge_comparison("given", judges, runs=runs).pending_stages == []
     (agreement,) = found.select("agreement", on="alpaca_eval")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from distilbench.cli.plan import show_plan, show_stages
+from distilbench.cli.plan import cost_line, show_plan, show_stages
 from distilbench.workflows.execute import describe
 from distilbench.workflows.plan import WorkPlan, pilot_doubts, plan
+from harness.contracts.stage import Cost
 from harness.errors import UserError
 from harness.stages import STAGES
 from tests.reports.world import make
@@ -141,3 +142,39 @@ def test_rows_that_are_the_same_training_are_one_entrant_of_a_score(tmp_path: Pa
     cells = {(cell.row, cell.metric, cell.seed): cell for cell in describe(work.first, work.store).cells}
     assert all(cell.entrant in entrants[cell.score] for cell in cells.values())
     assert cells["twin", "gsm8k.acc", 1].entrant == "dpo/1"
+
+
+def test_a_plan_says_how_few_the_optimiser_steps_are(tmp_path: Path) -> None:
+    """33 prompts in batches of 32 are 2 steps an epoch; 2 epochs of 320 prompts are 20."""
+
+    def told(*changes: str) -> list[str]:
+        work = job(tmp_path, "dpo", "seeds=[0, 1]", *changes)
+        return [one.text for one in work.findings if "optimiser step" in one.text]
+
+    remedy = "; more prompts or epochs, or a smaller train.batch_size, make more"
+    own = [f"methods.dpo.train.{name}" for name in ("warmup_ratio=0.1", "epochs=1", "batch_size=32")]
+    assert told("prompts.n=33", *own) == [f"dpo: 2 optimiser steps, the first at rate 0 (warm-up){remedy}"]
+    assert told("prompts.n=33", *own, "methods.dpo.train.warmup_ratio=0") == [f"dpo: 2 optimiser steps{remedy}"]
+    assert told("prompts.n=32", *own) == [f"dpo: 1 optimiser step at rate 0 (warm-up): nothing is learnt{remedy}"]
+    assert told("prompts.n=320", *own, "methods.dpo.train.epochs=2") == []
+
+
+def test_stored_replies_lower_a_cost() -> None:
+    """15 of 20 calls are there: a quarter is to be paid. An unknown price of nothing is nothing."""
+    cost = Cost(responses=7, judge_calls=20, judge_tokens=1000, judge_written=100, dollars=2.0)
+    assert cost.without(15) == Cost(responses=7, judge_calls=5, judge_tokens=250, judge_written=25, dollars=0.5)
+    assert cost.without(0) == cost
+    unknown = Cost(judge_calls=20, dollars=None)
+    assert (unknown.without(19).dollars, unknown.without(20).dollars) == (None, 0.0)
+
+
+def test_small_numbers_are_not_printed_as_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pocket on a large GPU is far less than 0.05 GPU-hours, and its training far less than half a GiB."""
+    show_plan(job(tmp_path, "dpo", "compute.gpu=H200", "prompts.n=64"))
+    text = capsys.readouterr().out
+    assert "GPU-hours" not in text and "memory: about" not in text and " 0.0 M" not in text
+    cost = Cost(responses=3, tokens=1234, judge_calls=2, judge_tokens=2_345_678)
+    assert cost_line(cost, 4) == (
+        "3 responses, 1,234 model tokens, 2 judge calls (2.35 M tokens), 4 more are answered from the ledger, "
+        "judge cost $0.00"
+    )

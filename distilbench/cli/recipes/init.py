@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _MODELS = "TEACHER,STUDENT (hub ids or folders), or pocket (default)."
-_DATA = "Training prompts: a source (`distilbench list sources`), or a JSON-lines file of yours."
-_BENCHMARKS = "Benchmarks, separated by commas; default: the paper's four."
-_JUDGE = "A known model (`distilbench judge list`), NAME@http://HOST/v1, pocket, or {kind: ...}."
+_DATA = "Training prompts: a source (`distilbench list sources`), or a file of yours (JSON lines, CSV, TSV, Parquet)."
+_BENCHMARKS = "Benchmarks, separated by commas, or NAME=KIND:FILE with questions of yours; default: the paper's four."
+_JUDGE = "A known model (`distilbench judge list`), NAME@http://HOST/v1, a checkpoint's folder, pocket, or {kind: ...}."
 _BUDGET = "Dollars that judging may cost, or none."
-_GPUS = "GPUs of this machine: how many (4), which (0,2), all, or none."
+_GPUS = "GPUs of the machine that runs it: how many (4), which (0,2), all, or none."
 _QUESTIONS = "Which questions benchmarks ask: pocket or official; default: by the models."
 _YES = "Ask nothing: take the default of what is not given."
 

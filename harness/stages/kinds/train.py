@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -23,6 +24,8 @@ from harness.training.options import CURVE, Training, TrainOptions, TrainReport
 from harness.training.tracking import Tracking, tracked, tracking_problem
 from harness.types import Group, Prompt, Response
 
+FEW_STEPS = 20
+"""Of an optimiser: with fewer, a warm-up and a schedule hardly happen."""
 DISTRIBUTIONS = "distributions:"  # a role: ``distributions:family``, ``distributions:tuned``
 
 
@@ -114,6 +117,7 @@ def disk(stage: Stage, graph: StageGraph) -> DiskUse | None:
 
 
 def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
+    yield from few_steps(stages, graph.recipe.prompts.n)
     if any(train_options(stage).with_trl for stage in stages) and importlib.util.find_spec("trl") is None:
         text = "train.backend = trl: the package trl is not installed: pip install 'distilbench[trl]', or leave it out"
         yield PlanIssue(True, text, forceable=False)
@@ -131,6 +135,23 @@ def check(stages: Sequence[Stage], graph: StageGraph) -> Iterable[PlanIssue]:
     elif 0 < gpus < (compute.processes or 0):
         text = f"compute.processes = {compute.processes}, but a train stage has {format_count(gpus, 'GPU')}"
         yield PlanIssue(True, f"{text}: leave it at null, for one process on each")
+
+
+def few_steps(stages: Sequence[Stage], prompts: int) -> Iterable[PlanIssue]:
+    """What the table would say afterwards."""
+    rows: dict[str, dict[str, None]] = {}
+    for stage in stages:
+        train = train_options(stage)
+        steps = train.epochs * math.ceil(prompts / train.batch_size)
+        if steps >= FEW_STEPS:
+            continue
+        text = format_count(steps, "optimiser step") + " a round" * (stage.round is not None)
+        if train.warmup_ratio and "schedule_segment" not in stage.params:
+            text += ", the first at rate 0 (warm-up)" if steps > 1 else " at rate 0 (warm-up): nothing is learnt"
+        rows.setdefault(text, {})[stage.row] = None
+    for text, names in rows.items():
+        remedy = "more prompts or epochs, or a smaller train.batch_size, make more"
+        yield PlanIssue(False, f"{', '.join(names)}: {text}; {remedy}")
 
 
 def run(stage: Stage, context: StageContext) -> Mapping[str, object]:

@@ -20,7 +20,7 @@ from harness.contracts.benchmark import Card
 from harness.contracts.model import Sampling
 from harness.contracts.options import Count, Nucleus, PathText, Temperature, Tokens, json_data, options, require
 from harness.errors import UserError, near
-from harness.rows import read_rows
+from harness.rows import line_number, read_rows
 from harness.text import first_of_each_kind, format_count
 from harness.types import Json, Question
 from judges.benchmarks.answer_files import dig, is_missing
@@ -37,6 +37,7 @@ FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "category": ("category", "subject"),
 }
 """Canonical field to the names that are read for it, the first that a row has."""
+READ: Final = frozenset(name for names in FIELDS.values() for name in names)
 MOST_SHOWN: Final = 20
 
 
@@ -131,6 +132,7 @@ def load_questions(config: OwnConfig, name: str, needs: RowNeeds = RowNeeds()) -
         places[question.id], texts[content] = place, place
         questions.append(question)
     if problems:
+        problems.sort(key=line_number)
         lines = "\n".join(f"  {line}" for line in first_of_each_kind(problems, MOST_SHOWN))
         count = format_count(len(problems), "line")
         raise UserError(f"{config.questions} has {count} that cannot be asked:\n{lines}\n{RULE}")
@@ -182,7 +184,14 @@ def question_of(
         if values[name] is None:
             columns = ", ".join(sorted(map(str, row))[:12]) or "none"
             why = f" ({needs.why[name]})" if name in needs.why else ""
-            raise ValueError(f'no "{name}"{why}; the row has: {columns}')
+            read = [fields[name]] if name in fields else FIELDS[name]
+            if empty := next((key for key in read if key in row), ""):
+                raise ValueError(f'"{empty}" is empty{why}')
+            guess = near(name, [str(key) for key in row if key not in READ])
+            hint = f", did you mean {guess!r}?" if guess else ""
+            raise ValueError(f'no "{name}"{why}; the row has: {columns}{hint}')
+        if name != "question" and values[name] in ("", []):
+            raise ValueError(f'"{found[name][0]}" is empty')
     turns = _turns(values["question"])
     extra = row.get("input")
     is_alpaca = found["question"][0] == "instruction" and len(turns) == 1

@@ -8,7 +8,7 @@ from functools import partial
 from statistics import fmean
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
 from harness.contracts.benchmark import Card, Entrant, Metric
 from harness.contracts.options import Signed, options, require
@@ -36,9 +36,9 @@ _MOST_TOKENS: Final = 20
 """Of a scale that is read from first tokens: endpoints give so many."""
 
 
-def _scale(text: str) -> str:
-    match = _SCALE.fullmatch(text)
-    require(match is not None, "must be two whole numbers with a hyphen between them, as in 1-5")
+def _scale(value: object) -> str:
+    text = value if isinstance(value, str) else ""
+    require(_SCALE.fullmatch(text) is not None, "must be LOW-HIGH, two whole numbers, as in 1-5")
     low, high = scale_ends(text)
     require(low < high, f"must rise, and {low} is not below {high}")
     return f"{low}-{high}"
@@ -53,7 +53,7 @@ def scale_ends(scale: str) -> tuple[int, int]:
 class RatingConfig(JudgedConfig):
     """Options of an own benchmark whose answers a judge grades."""
 
-    scale: Annotated[str, AfterValidator(_scale)] = "1-10"
+    scale: Annotated[str, BeforeValidator(_scale)] = "1-10"
     """Lowest and highest grade. A grade beyond them is no verdict."""
     metric: Literal["mean", "share"] = "mean"
     """``mean`` grade, or ``share`` of the grades that reach ``threshold``, in percent."""
