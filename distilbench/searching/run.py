@@ -43,6 +43,7 @@ from reports.targets import SEARCH
 from reports.write import make_search_table, write_table
 from results.run.record import check_runs
 from results.run.results import Results, read_scored
+from results.run.search_notes import settings
 from results.store.locks import write_atomic
 
 TRIALS = 16
@@ -216,10 +217,12 @@ class FinishedSearch:
         # A search that was stopped has tried what it has scores of.
         scored = [trial for trial in row.trials if row.value(trial) is not None]
         tried = scored if self.unfinished else row.trials
+        trained = search.work([best]).first.recipe
         searched = {
             "trials": len(tried), "seeds": list(search.budget.seeds), "questions": search.budget.on,
             "sampler": search.budget.sampler, "values": dict(best.values),
             "space": {knob: str(domain) for knob, domain in row.space.items()},
+            "settings": settings(trained, trained.methods[best.name], search.registry, best.values),
         }  # fmt: skip
         # What only says where and how stages run changes no result.
         others = ("seeds", "compute.", "ask.")

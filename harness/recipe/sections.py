@@ -274,6 +274,9 @@ class Searched:
     """Knob to what it could be."""
     set: tuple[str, ...] = ()
     """What else the search changed in the recipe."""
+    settings: dict[str, Any] | None = None
+    """Of the trials: what of ``prompts``, ``train`` and ``sampling`` was no default (``prompts.n``). Tables name what
+    is another by now; ``null``: not known."""
 
 
 @options

@@ -512,8 +512,10 @@ def test_a_table_made_with_the_recipe_says_what_was_searched(tmp_path: Path, run
     run(tmp_path, "dpo,simpo", space=[f"dpo: {SPACE}", "simpo: beta=log(0.1, 30)"], trials=4, set=["prompts.n=64"])
     file = str(tmp_path / "pocket" / "search" / "dpo-simpo.yaml")
     changes = "benchmarks=[mt_bench, gsm8k], methods.dpo.beta=0.1 and 1 more change"
-    line = f"Options searched: 4 trials each on dev, 2 seeds, random, with {changes}."
-    assert notes(file) == line
+    # the table has the recipe's own 512 prompts again, and says so
+    searched = f"Options searched: 4 trials each on dev, 2 seeds, random, with {changes}"
+    line = f"{searched}, with OTHER settings: prompts.n (64, here 512)."
+    assert notes(file) == line and notes(file, "prompts.n=64") == f"{searched}."
     assert load_recipe(file, (), REGISTRY).name == "pocket-searched"
     # through the store and back: a recipe is written out with its searches
     tree = load_recipe(file, (), REGISTRY).to_tree()
@@ -528,6 +530,14 @@ def test_a_table_made_with_the_recipe_says_what_was_searched(tmp_path: Path, run
     moved = notes(file, "methods.simpo.beta=3")
     assert "not searched (simpo)" in moved and "Not with the searched values: simpo." in moved
     assert notes("pocket") == "Options searched: 16 trials each on dev, 2 seeds, tpe."
+    every = (*load_recipe("pocket", (), REGISTRY).methods,)
+    assert notes("pocket", rows=every) == notes("pocket")
+    # prompts, training or sampling that the search did not have
+    assert notes(file, "prompts.n=32").endswith("with OTHER settings: prompts.n (64, here 32).")
+    text = notes("pocket", "prompts.n=64", "methods.dpo.train.epochs=3", "sampling.temperature=0.8")
+    assert "prompts.n (512, here 64), sampling.temperature (1.0, here the default) (simpo)" in text
+    assert "sampling.temperature (1.0, here the default), 1 more (dpo)" in text and "BUDGETS" not in text
+    assert "train.epochs (the default, here 3) (dpo)" in notes("pocket", "methods.dpo.train.epochs=3")
 
 
 def test_a_plan_of_a_searched_recipe_trains_what_the_search_trained(tmp_path: Path, runner: Runner) -> None:
