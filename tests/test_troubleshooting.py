@@ -568,6 +568,7 @@ def killed_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @provokes("memory ran out")
 def no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The stage's own function raises what torch raises on a GPU."""
+    from distilbench.plugins import load_registry
     from harness.contracts.stage import Stage
     from harness.run import scheduler
     from results.store.store import ArtifactStore
@@ -580,7 +581,7 @@ def no_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setattr(scheduler, "STAGES", {"train": SimpleNamespace(run=run, runs_model=True)})
     store = ArtifactStore(folder / "store")
-    run_stage = scheduler.stage_runner(lambda: (None, store), folder / "l.sqlite", 0.0)  # type: ignore[arg-type,return-value]
+    run_stage = scheduler.stage_runner(lambda: (load_registry(), store), folder / "l.sqlite", 0.0)
     result = run_stage(Stage("train", {}, row="dpo", seed=0), lambda done, total, info: None)
     return str(result.error)
 

@@ -98,8 +98,7 @@ def import_answers(  # noqa: PLR0913, the options of the command
         raise _refusal(f"{count} with these rows; --partial imports the rest anyway", problems, questions)
     if not judgments:  # a benchmark that needs no judge grades by rule; the others give nothing here
         texts = {answer.question: answer for answer in imported.answers}
-        answered_questions = [question for question in questions if question.id in texts]
-        grades = [adapter.grade(question, texts[question.id], config) for question in answered_questions]
+        grades = [adapter.grade(asked, texts[asked.id], config) for asked in questions if asked.id in texts]
         judgments = tuple(itertools.chain(*grades))
     name = imported.model or out.name
     # Only now: an import that was refused leaves nothing behind.

@@ -402,10 +402,9 @@ def check_judgments(
 def verdict_text(judgment: Judgment, other: Judgment, *, stored: bool) -> str:
     """``9 ([[9]])``: the verdict, and the word with which the reply begins to differ from the other's, else its last;
     reason and flags where they differ. ``stored``: it is that of the file."""
-    shown = (
-        ["same reply"] if stored and judgment.reply == other.reply else [differing_word(judgment.reply, other.reply)]
-    )
-    shown += [judgment.reason] if judgment.reason != other.reason else []
+    is_same = stored and judgment.reply == other.reply
+    shown = ["same reply" if is_same else differing_word(judgment.reply, other.reply)]
+    shown += [judgment.reason or ""] if judgment.reason != other.reason else []
     shown += [f"flags {', '.join(judgment.flags) or 'none'}"] if judgment.flags != other.flags else []
     texts = "; ".join(filter(None, shown))
     return ("none" if judgment.verdict is None else f"{judgment.verdict:g}") + (f" ({texts})" if texts else "")

@@ -128,7 +128,8 @@ def _protocol(results: Results, benchmark: str) -> dict[str, object]:
     card = next((asdict(card) for card in run.cards if card.benchmark == benchmark), {})
     baselines = sorted({str(one.baseline) for one in results.sources.values() if one.benchmark == benchmark})
     # the judge's name in its recipe decides nothing
-    options = {name: value for name, value in options.items() if name != "judge"}
+    options = dict(options)
+    options.pop("judge", None)
     stated = {
         "judge": run.judges.get(benchmark),
         **_flat(judge, "judge's "),
