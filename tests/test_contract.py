@@ -80,7 +80,7 @@ def test_every_line_of_a_shipped_recipe_says_why(name: str) -> None:
     text = (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
     assert yaml.safe_load(text)
     sections = {"family", "prompts", "sampling", "reward", "train", "judges", "main", "statistics", "title"}
-    sections |= {"methods", "targets", "searched", "values"}
+    sections |= {"methods", "targets", "searched", "settings", "sampling.max_new_tokens", "values"}
     rows = (*load_registry().methods, "pad-", "alpaca_eval", "arena_hard", "mt_bench")
     for line in text.splitlines():
         key = line.strip().partition(":")[0]

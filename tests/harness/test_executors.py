@@ -19,6 +19,7 @@ import pytest
 from distilbench.plugins import load_registry
 from distilbench.workers import set_up_worker
 from harness.contracts.executor import Resources, StageResult
+from harness.contracts.registry import Registry
 from harness.contracts.stage import RunListener, Stage
 from harness.plan.plan import make_plan
 from harness.recipe.recipe import load_recipe
@@ -72,9 +73,12 @@ def test_artifacts_are_the_same_whatever_runs_the_stages(tmp_path: Path) -> None
     assert all(other == first for other in others)
 
 
-def failing_setup(store: Path) -> tuple[Any, ArtifactStore]:
-    """No registry, so that every stage that needs one fails; picklable, as executors ask for."""
-    return None, ArtifactStore(store)
+EMPTY = Registry({}, {}, {}, {}, {}, {}, cast(Any, None))
+
+
+def failing_setup(store: Path) -> tuple[Registry, ArtifactStore]:
+    """An empty registry, so that every stage that needs an entry fails; picklable, as executors ask for."""
+    return EMPTY, ArtifactStore(store)
 
 
 def test_of_commands_at_once_one_makes_a_stage_and_the_others_say_so(

@@ -152,7 +152,7 @@ def test_what_computes_in_its_own_process_ends_the_servers_on_its_gpu(
     monkeypatch.setattr(host, "make_room", lambda: made.append(kind))
     idle = dataclasses.replace(scheduler.STAGES[kind], run=lambda stage, context: {})
     monkeypatch.setitem(scheduler.STAGES, kind, idle)
-    setup: Any = lambda: (None, ArtifactStore(tmp_path))  # noqa: E731
+    setup: Any = lambda: (SimpleNamespace(refuse_other_code=lambda stage: None), ArtifactStore(tmp_path))  # noqa: E731
     run_stage = scheduler.stage_runner(setup, tmp_path / "ledger", 0.0, host)
     assert run_stage(Stage(kind, {}, local=local), lambda *_: None).error is None
     assert made == [kind] * ends

@@ -346,7 +346,7 @@ def test_official_benchmarks_are_searched_on_held_out_training_prompts(
     questions = work.first.graph.benchmarks["alpaca_eval"].questions
     assert [question.id for question in questions] == [n for n in order[16:] if n not in (order[20], order[30])]
     assert questions[0].baseline == (f"answer {order[16]}",)
-    assert any("alpaca_eval: 0 exact" in finding.text for finding in work.findings)
+    assert not any("overlap" in finding.text for finding in work.findings)  # none to tell of
     assert work.cost(work.stages).judge_calls == 2 * 3 * 2 * 22, "trials, seeds, orders, questions"
     assert "22 held-out training prompts" in held_out.notes[0] and held_out.budget.on == "22 held-out training prompts"
     with pytest.raises(UserError, match=r"Set a smaller prompts\.n, or give a file"):
