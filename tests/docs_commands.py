@@ -479,6 +479,8 @@ AROUND: Mapping[str, str] = {
     "distilbench --help": "Usage: ",
     "distilbench --version": "distilbench ",
     "distilbench plan table1": "to do:",
+    "distilbench plan table1 --recipe grade.yaml": "at OpenAI needs a key",
+    "distilbench plan table1 --recipe strict.yaml": "the pocket judge reads distilbench's own judge prompts alone",
     "distilbench plan table1 --recipe gemma2": "GPU-hours",
     "distilbench plan table1 --plugin my_method.py --methods dpo,rrhf": "rrhf",
     "distilbench plan table1 --recipe reasoning.yaml": "ifeval",
