@@ -29,12 +29,8 @@ def against_table(summary: Summary, reference: str) -> Table:
     others = [row for row in summary.rows if row.id != reference]
     if not others:
         raise UserError(f"--against {reference}: the table has no other row.")
-    columns = [
-        TableColumn(metric_title(column.metric), clean(column.metric.group))
-        for column in summary.columns
-        if not column.metric.measured
-    ]
     metrics = [column.metric for column in summary.columns if not column.metric.measured]
+    columns = [TableColumn(metric_title(metric), clean(metric.group)) for metric in metrics]
     rows = []
     for row in others:
         cells = [TableCell(clean(row.title), tone="faint" if row.baseline else "")]
