@@ -37,6 +37,8 @@ BATCH: Final = 64  # rows that are buffered at most before they are committed
 VERSION: Final = 4  # of the tables and of the key; a file of any other version is refused
 APPLICATION: Final = 0x64626C67  # "dblg": tells our files from any other SQLite file
 BUSY_SECONDS: Final = 30.0
+SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises for a damaged file: an error that quotes a damaged name of a table may be no UTF-8."""
 
 TABLES: Final = """
 CREATE TABLE IF NOT EXISTS requests (key TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
@@ -375,8 +377,9 @@ class Ledger:
     def _sqlite_errors(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            raise UserError(f"judge ledger {self.path}: {error}. {_remedy(str(error))}") from error
+        except (*SQLITE_ERRORS, OSError) as error:
+            message = "a name in it is no text" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise UserError(f"judge ledger {self.path}: {message}. {_remedy(error)}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -393,10 +396,14 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         with db:
             db.execute("BEGIN IMMEDIATE")
             if not _is_ledger(db, path):  # again: another process may have been quicker
-                for statement in (*TABLES.split(";"), *STATEMENTS):
-                    db.execute(statement)
-                db.execute(f"PRAGMA application_id={APPLICATION}")
-                db.execute(f"PRAGMA user_version={VERSION}")
+                make_tables(db)
+
+
+def make_tables(db: sqlite3.Connection) -> None:
+    for statement in (*TABLES.split(";"), *STATEMENTS):
+        db.execute(statement)
+    db.execute(f"PRAGMA application_id={APPLICATION}")
+    db.execute(f"PRAGMA user_version={VERSION}")
 
 
 def _is_ledger(db: sqlite3.Connection, path: Path) -> bool:
@@ -428,11 +435,12 @@ def _enter_wal(db: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-def _remedy(message: str) -> str:
+def _remedy(error: Exception) -> str:
+    message = str(error)
     if "full" in message or "No space" in message:
         return "Free some space and run the same command again: what was committed is kept."
     if "locked" in message:
         return "Another process holds it; wait for that one, or stop it, and run the same command again."
-    if "not a database" in message or "malformed" in message:
-        return "It is damaged or not a ledger. A run with stages to do recovers what can be read; else move it away."
-    return "Check that the folder exists and that you may write there."
+    if isinstance(error, OSError) or any(said in message for said in ("unable to open", "readonly", "disk I/O error")):
+        return "Check that the folder exists and that you may write there."
+    return "It is damaged or not a ledger. A run with stages to do recovers what can be read; else move it away."

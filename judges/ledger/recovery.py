@@ -17,13 +17,14 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.text import format_count
-from judges.ledger.ledger import TABLES, Ledger, read_reply, read_request
+from judges.ledger.ledger import APPLICATION, SQLITE_ERRORS, VERSION, Ledger, make_tables, read_reply, read_request
 from results.store.locks import file_lock
 
 KEY = re.compile(r"[0-9a-f]{64}")
 NAMES = ("replies", "failures", "wanted", "batches", "requests")
 """Tables whose rows are kept. Claims are of processes that have ended."""
 INTERIOR_INDEX, LEAF_INDEX, LEAF_TABLE = 2, 10, 13  # kinds of pages that hold rows
+DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # the last: a file format that it does not know
 PAGE_SIZE = 4096  # SQLite's default, where the file's own header is damaged
 Row = tuple[Any, ...]
 
@@ -31,8 +32,21 @@ Row = tuple[Any, ...]
 @cache
 def columns() -> dict[str, list[str]]:
     with closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(TABLES)
+        make_tables(db)
         return {name: [row[1] for row in db.execute(f"PRAGMA table_info({name})")] for name in NAMES}
+
+
+@cache
+def sound_schema() -> set[Row]:
+    with closing(sqlite3.connect(":memory:")) as db:
+        make_tables(db)
+        return schema(db)
+
+
+def schema(db: sqlite3.Connection) -> set[Row]:
+    """What was said to make each table, index and trigger; as bytes, since damaged text may be no UTF-8."""
+    columns = ", ".join(f"CAST({column} AS BLOB)" for column in ("type", "name", "tbl_name", "sql"))
+    return set(db.execute(f"SELECT {columns} FROM sqlite_master"))  # noqa: S608, our own names
 
 
 def recover_ledger(path: Path) -> str | None:
@@ -50,7 +64,7 @@ def recover_ledger(path: Path) -> str | None:
 
 def _recover(path: Path) -> str | None:
     refuse_open_ledger(path)
-    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path)) as db:
+    with suppress(*SQLITE_ERRORS), closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     rows = {table: list(readable_rows(path, table)) for table in NAMES}
     for table, row in page_rows(path.read_bytes()):
@@ -84,11 +98,17 @@ def _recover(path: Path) -> str | None:
 
 
 def is_damaged(path: Path) -> bool:
+    """Whether SQLite finds damage, or the tables of a ledger are not those that it was made with."""
     try:
         with closing(sqlite3.connect(path)) as db:
-            return bool(db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",))
-    except sqlite3.DatabaseError as error:
-        return str(error.sqlite_errorname).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB"))
+            if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                return True
+            # Damage inside a statement can leave one that SQLite takes: with another name of a column.
+            marks = db.execute("SELECT * FROM pragma_application_id, pragma_user_version").fetchone()
+            return marks == (APPLICATION, VERSION) and schema(db) != sound_schema()
+    except SQLITE_ERRORS as error:
+        # The sqlite3 module's own errors, for text that is no UTF-8, have no name.
+        return getattr(error, "sqlite_errorname", "SQLITE_CORRUPT").startswith(DAMAGE)
 
 
 def refuse_open_ledger(path: Path) -> None:
@@ -97,7 +117,7 @@ def refuse_open_ledger(path: Path) -> None:
             db.execute("PRAGMA locking_mode=EXCLUSIVE")
             db.execute("BEGIN EXCLUSIVE")
             db.execute("ROLLBACK")
-    except sqlite3.DatabaseError as error:
+    except SQLITE_ERRORS as error:
         if "locked" in str(error):
             raise UserError(
                 f"{path} is damaged, and another process has it open. Stop that one and run the same command again: "
@@ -110,7 +130,7 @@ def beside(path: Path, end: str) -> Path:
 
 
 def readable_rows(path: Path, table: str) -> Iterator[Row]:
-    with suppress(sqlite3.DatabaseError), closing(sqlite3.connect(path)) as db:
+    with suppress(*SQLITE_ERRORS), closing(sqlite3.connect(path)) as db:
         yield from db.execute(f"SELECT * FROM {table}")  # noqa: S608, one of our own names
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -128,6 +128,32 @@ def test_a_damaged_page_costs_only_its_own_replies(whole: bytes, tmp_path: Path,
         assert ledger.coverage().keys() <= {("there", "m")}
         assert ledger.served_models()[0].dollars <= sum(range(COUNT)) / 4
         ledger.put(key(-1), "there", "m", reply(1))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reads"),
+    [
+        (b"replies_time", b"repl\xffes_time", False), (b"CREATE TABLE claims", b"CREATE TABL\x80 claims", False),
+        (b"dollars REAL, time REAL NOT NULL, closed", b"dolla\xfes REAL, time REAL NOT NULL, closed", True),
+        (b"message TEXT NOT NULL", b"massage TEXT NOT NULL", True),
+        (b"prompt_tokens INTEGER", b"prompt_pokens INTEGER", True),
+        (b"TRIGGER reply_added AFTER", b"TRIGGER reply_added BEFOR", False),
+        (b"SQLite format 3\0\x10\0\x02\x02", b"SQLite format 3\0\x10\0\x09\x09", False),
+    ],
+)  # fmt: skip
+def test_damaged_statements_of_the_tables_cost_no_reply(
+    whole: bytes, tmp_path: Path, old: bytes, new: bytes, reads: bool
+) -> None:
+    """SQLite takes another name of a column; an error that quotes a name of no UTF-8 is a UnicodeDecodeError."""
+    path = tmp_path / "ledger.sqlite"
+    content = whole.replace(old, new, 1)
+    assert content != whole and len(content) == len(whole)
+    path.write_bytes(content)
+    outcome = nullcontext() if reads else pytest.raises(UserError, match="It is damaged")
+    with outcome, Ledger(path, create=False) as ledger:
+        assert ledger.served_models()
+    assert f"was damaged: {COUNT} replies could be read" in str(recover_ledger(path))
+    assert kept(path) == COUNT and recover_ledger(path) is None
 
 
 def test_random_damage_never_ends_in_a_traceback(whole: bytes, tmp_path: Path) -> None:
