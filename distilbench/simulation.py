@@ -106,8 +106,7 @@ def simulate(
             )
             maker.basis[text] = None
         jobs, dollars = [], []
-        for stage_plan, stage in pending(works):
-            cost = stage_plan.costs([stage])[0]
+        for stage_plan, stage, cost in pending(works):
             dollars.append(cost.dollars)
             suffix = f" ({stage_plan.recipe.name})" if len(recipes) > 1 else ""
             jobs.append(maker.job(stage_plan, stage, cost, suffix))
@@ -162,15 +161,15 @@ def draw(simulations: Sequence[Simulation], works: Sequence[WorkPlan], folder: P
     return paths
 
 
-def pending(works: Iterable[WorkPlan]) -> Iterable[tuple[Plan, Stage]]:
-    """Each stage that is still to run, once."""
+def pending(works: Iterable[WorkPlan]) -> Iterable[tuple[Plan, Stage, Cost]]:
+    """Each stage that is still to run, once, without the judge calls that the ledger answers."""
     seen: set[str] = set()
     for work in works:
         plans = {key: plan for plan in work.plans.values() for key in plan.graph.stages}
         for stage in work.pending_stages:
             if stage.key not in seen:
                 seen.add(stage.key)
-                yield plans[stage.key], stage
+                yield plans[stage.key], stage, work.cost([stage])
 
 
 def read_clusters(text: str, workers: int) -> list[Cluster]:

@@ -81,7 +81,8 @@ def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
         ]
         if jobs:
             show_rows("open batch jobs", jobs)
-    show_rows("finished stages", stage_rows(ArtifactStore(runs / "store")) or [("none",)])
+    store = runs / "store"
+    show_rows(f"finished judging of all runs in {store}", stage_rows(ArtifactStore(store)) or [("none",)])
 
 
 def show_replies(ledger: Ledger) -> None:

@@ -266,6 +266,8 @@ def verdicts(evidence: RunEvidence, source: ScoreSource, name: str) -> Iterator[
     for number, text in enumerate(zip(question.turns, answer.turns, strict=True), 1):
         yield f"question, turn {number}", text[0]
         yield f"answer, turn {number}", text[1]
+    if not entry.needs_judge:
+        yield from (("reference", text) for text in question.reference)
     requests = {item_of(request): request for request in entry.requests(question, answer, config)}
     judgments = evidence.lineage.judgments(source.judgments).get(name, [])
     sent_requests, _ = evidence.calls(judgments)
@@ -273,6 +275,8 @@ def verdicts(evidence: RunEvidence, source: ScoreSource, name: str) -> Iterator[
         verdict = "none" if judgment.verdict is None else f"{judgment.verdict:g}"
         reason = f" ({', '.join(filter(None, (judgment.reason, *judgment.flags)))})"
         yield f"verdict {judgment.part}", verdict + (reason if judgment.reason or judgment.flags else "")
+        if not judgment.request:
+            yield from ((name, f"{fact}") for name, fact in judgment.meta.items())
         if request := requests.get(item_of(judgment)):
             sent = sent_requests.get(judgment.request)
             remark = "rebuilt from the answer; the ledger does not hold it"

@@ -64,6 +64,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "mirrored-label": "with the label written backwards",
     "last-label": "from the last of several different verdicts in one reply",
     "not-found": "of answers in which nothing to compare was found",
+    "contains-right": "wrong, though the answer holds a right one among other words",
     "no-letter": "of answers that name no choice",
     "stripped-token": "from tokens with spaces around them",
     "little-mass": "from tokens that have less than half of the probability",
@@ -203,7 +204,8 @@ class Benchmark(ABC, Generic[C]):
         return None
 
     def grade(self, question: Question, answer: Answer, config: C) -> list[Judgment]:
-        """Pure: judgments by rule (``needs_judge`` is false)."""
+        """Pure: judgments by rule (``needs_judge`` is false). ``explain`` and the page show their ``meta``: what of the
+        answer was ``compared``."""
         return []
 
     @abstractmethod

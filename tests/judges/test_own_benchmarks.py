@@ -394,12 +394,33 @@ def test_exact_marks_by_its_normalisation(options: Mapping[str, Any], answer: st
 
 
 @pytest.mark.parametrize(
+    ("options", "answer", "flags", "compared"),
+    [
+        ({}, "Paris.", (), "paris"), ({}, "It is Paris", ("contains-right",), "it is paris"),
+        ({}, "comparison", (), "comparison"),  # inside a word
+        ({}, "Rome", (), "rome"), ({"normalise": []}, "Paris.", ("contains-right",), "Paris."),
+        ({"metric": "contains"}, "Rome", (), "rome"), ({"metric": "f1"}, "Paris now", (), "paris now"),
+        ({"parse": "json", "key": "city"}, 'Paris: {"city": "Rome"}', ("contains-right",), "rome"),
+        ({"parse": "regex", "pattern": "[0-9]+"}, "Paris", ("not-found",), None),
+        ({"parse": "regex", "pattern": "[A-Z]+$"}, "Paris is in FRANCE", ("contains-right",), "france"),
+    ],
+)  # fmt: skip
+def test_exact_says_what_was_compared_and_whether_a_wrong_answer_holds_the_right_one(
+    options: Mapping[str, Any], answer: str, flags: tuple[str, ...], compared: str | None, tmp_path: Path
+) -> None:
+    mine = column("exact", questions=write(tmp_path, [{"question": "capital?", "reference": "Paris"}]), **options)
+    (judgment,) = mine.benchmark.grade(mine.questions[0], Answer("1", (answer,), (), ()), mine.config)
+    assert judgment.flags == flags and judgment.meta.get("compared") == compared
+
+
+@pytest.mark.parametrize(
     ("answer", "mark"), [("so 1/2", 1.0), ("0.50", 1.0), ("1 then .5", 1.0), ("none", 0.0), ("2", 0.0)]
 )
 def test_exact_compares_numbers_as_numbers(answer: str, mark: float, tmp_path: Path) -> None:
     mine = column("exact", questions=write(tmp_path, [{"question": "half?", "reference": 0.5}]), parse="number")
     (judgment,) = mine.benchmark.grade(mine.questions[0], Answer("1", (answer,), (), ()), mine.config)
     assert judgment.verdict == mark and judgment.flags == (("not-found",) if answer == "none" else ())
+    assert judgment.meta == ({} if answer == "none" else {"compared": "1/2" if mark else "2"})
     with pytest.raises(UserError, match="hold no number"):
         column("exact", questions=write(tmp_path, [{"question": "half?", "reference": "x"}]), parse="number")
 

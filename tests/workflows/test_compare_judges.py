@@ -17,6 +17,7 @@ from distilbench.cli import main
 from distilbench.cli.compare_judges import own_rows, split_judges
 from distilbench.cli.plan import show_plan
 from distilbench.plugins import load_registry
+from distilbench.simulation import pending
 from distilbench.viewing.library import Library
 from distilbench.workflows.compare_judges import judge_entries, judge_names
 from distilbench.workflows.page import judges_of
@@ -73,10 +74,13 @@ def test_a_plan_counts_replies_of_the_ledger(
     judging = [stage for stage in work.pending_stages if stage.kind == "judge"]
     assert len(judging) == 2 and work.stored_calls == {stage.key: 10 for stage in judging}
     assert work.cost(judging).judge_calls == 0 and not [one for one in work.findings if one.problem]
+    assert [cost.judge_calls for _, _, cost in pending([work])] == [0] * len(work.pending_stages)
+    assert not any(text.startswith("judge ") for text in distilbench.simulate([work], "workers=1")[0].basis)
     show_plan(work)
     text = capsys.readouterr().out
     assert "0 judge calls, 20 more are answered from the ledger, judge cost $0.00" in text
     monkeypatch.setattr("judges.ledger.ledger.Ledger.get", lambda ledger, keys: {})
+    assert sum(cost.judge_calls for _, _, cost in pending([planned(accept=True)])) == 20
     assert [one.text[:49] for one in planned(accept=True).findings if one.problem] == [
         "20 judge calls are to be made, ask.max_calls allo"
     ]

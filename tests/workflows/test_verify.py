@@ -322,6 +322,24 @@ def test_a_cell_is_explained_down_to_the_exact_request(run: Path) -> None:
         explain(run / "mine", "eval", "mine", "mt_bench.score", seed=3)
 
 
+def test_a_mark_by_rule_is_explained_by_the_right_answer_and_what_was_compared(tmp_path: Path) -> None:
+    benchmark = BENCHMARKS["gsm8k"]
+    first, second = benchmark.questions(benchmark.config(limit=2))
+    right = first.reference[0].rpartition("#### ")[2]
+    answers = [Answer(first.id, (f"so it is {right}",), (True,), (1,)), Answer(second.id, ("no",), (True,), (1,))]
+    (tmp_path / "mine").mkdir()
+    write_records(tmp_path / "mine" / "gsm8k.jsonl", answers)
+    evaluate(
+        [f"mine=answers:{tmp_path / 'mine'}"], "pocket", questions="pocket", limit=2, benchmarks=["gsm8k"],
+        set=["statistics.replicates=100", "compute.executor=inline"], name="mine", runs=tmp_path / "runs",
+    )  # fmt: skip
+    for question, mark, compared in ((first, "1", right), (second, "0 (no-number)", None)):
+        (found,), _ = explain(tmp_path / "runs/mine", "eval", "mine", "gsm8k.acc", question=question.id)
+        lines = dict(found.lines)
+        assert lines["reference"] == question.reference[0] and lines["verdict flexible-extract"] == mark
+        assert lines.get("compared") == compared and "request" not in lines
+
+
 def test_without_a_question_the_ones_that_move_the_score_most_are_named(run: Path) -> None:
     """The share of a question is the mean of its two verdicts."""
     shares: dict[str, float] = {}

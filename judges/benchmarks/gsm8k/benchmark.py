@@ -219,7 +219,8 @@ def mark_json(question: Question, answer: Answer) -> Judgment:
     gold = number_in(question.reference[0].rsplit("####", 1)[-1])
     flags = flags if number is not None else (*flags, "no-number")
     mark = float(number is not None and number == gold)
-    return Judgment(question.id, JSON_PART, mark, flags=flags, judge_model="rule")
+    meta = {} if number is None else {"compared": str(number)}
+    return Judgment(question.id, JSON_PART, mark, flags=flags, judge_model="rule", meta=meta)
 
 
 @dataclass(frozen=True)
@@ -301,7 +302,8 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             mark = mark_of(number, question.reference[0])
             flags += ("several-labels",) * (name == "strict-match" and len(set(_STRICT.findall(text))) > 1)
             flags += ("right-as-number",) * (not mark and is_right_number(answer, name, question.reference[0]))
-            judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule"))
+            meta = {} if number == INVALID else {"compared": number}
+            judgments.append(Judgment(question.id, name, mark, flags=flags, judge_model="rule", meta=meta))
         return judgments
 
     def score_entrant(

@@ -95,9 +95,10 @@ class Choice(OwnBenchmark[ChoiceConfig]):
 
     def grade(self, question: Question, answer: Answer, config: ChoiceConfig) -> list[Judgment]:
         letter = letter_of(answer.turns[-1], question.meta.get("choices", ()))
-        flags = (NO_LETTER,) * (letter is None)
-        mark = float(letter is not None and letter in question.reference)
-        return [Judgment(question.id, PART, mark, flags=flags, judge_model="rule")]
+        if letter is None:
+            return [Judgment(question.id, PART, 0.0, flags=(NO_LETTER,), judge_model="rule")]
+        mark = float(letter in question.reference)
+        return [Judgment(question.id, PART, mark, judge_model="rule", meta={"compared": letter})]
 
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: ChoiceConfig, seed: int, replicates: int

@@ -27,6 +27,8 @@ from judges.benchmarks.scoring import Detail, Ratio, entrant_detail, ratio_score
 PART: Final = "answer"
 NOT_FOUND: Final = "not-found"
 """Flag of an answer in which there is nothing to compare."""
+CONTAINS_RIGHT: Final = "contains-right"
+"""Flag of a wrong answer that holds a right one as whole words."""
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
 _QUOTES: Final = "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
 Step = Literal["case", "space", "punctuation", "articles"]
@@ -64,7 +66,7 @@ class Exact(OwnBenchmark[ExactConfig]):
     config = ExactConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
-    version = 2
+    version = 3
     judge_fields: tuple[str, ...] = ("parse", "pattern", "key", "normalise", "metric")
 
     def metric(self, name: str, config: ExactConfig) -> Metric:
@@ -86,9 +88,19 @@ class Exact(OwnBenchmark[ExactConfig]):
 
     def grade(self, question: Question, answer: Answer, config: ExactConfig) -> list[Judgment]:
         text = extracted(answer.turns[-1], config)
-        flags = (NOT_FOUND,) * (text is None)
-        mark = 0.0 if text is None else max(mark_of(text, right, config) for right in question.reference)
-        return [Judgment(question.id, PART, mark, flags=flags, judge_model="rule")]
+        if text is None:
+            return [Judgment(question.id, PART, 0.0, flags=(NOT_FOUND,), judge_model="rule")]
+        mark = max(mark_of(text, right, config) for right in question.reference)
+        is_inside = (
+            not mark
+            and config.parse != "number"
+            and any(
+                holds(normal(answer.turns[-1], config.normalise), normal(right, config.normalise))
+                for right in question.reference
+            )
+        )
+        flags, meta = (CONTAINS_RIGHT,) * is_inside, {"compared": comparable(text, config)}
+        return [Judgment(question.id, PART, mark, flags=flags, judge_model="rule", meta=meta)]
 
     def score_entrant(
         self, questions: Sequence[Question], entrant: Entrant, config: ExactConfig, seed: int, replicates: int
@@ -115,14 +127,22 @@ def extracted(text: str, config: ExactConfig) -> str | None:
 
 def mark_of(text: str, right: str, config: ExactConfig) -> float:
     """0 to 1; between them for F1 alone."""
-    if config.parse == "number":
-        return float(last_number(text) == last_number(right))
-    answer, reference = (normal(value, config.normalise) for value in (text, right))
+    answer, reference = (comparable(value, config) for value in (text, right))
     if config.metric == "contains":
-        return float(re.search(rf"(?<!\w){re.escape(reference)}(?!\w)", answer) is not None)
+        return float(holds(answer, reference))
     if config.metric == "f1":
         return word_f1(*([normal(word, config.normalise) for word in side.split()] for side in (answer, reference)))
     return float(answer == reference)
+
+
+def comparable(text: str, config: ExactConfig) -> str:
+    """The form in which texts are equal that count as the same; numbers as fractions: ``0.50`` is ``1/2``."""
+    return str(last_number(text)) if config.parse == "number" else normal(text, config.normalise)
+
+
+def holds(text: str, part: str) -> bool:
+    """As whole words."""
+    return re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) is not None
 
 
 def normal(text: str, steps: Sequence[str]) -> str:
