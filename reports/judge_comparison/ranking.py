@@ -126,6 +126,8 @@ def differences(
     """Every planned pair under every judge that could test it, and in the run's own table. A *conclusion* is a pair
     that is significant in that table, or else under the first judge: its numbers have a ``verdict``, its better row is
     the first."""
+    # without a reference row the plan has all pairs in the order of the rows, the table the focus row first
+    families = [[pair[::-1] if pair[::-1] in own else pair for pair in family] for family in families]
     tests = {OWN_TABLE: own, **{judge: pair_tests(rows, families) for judge, rows in scores.items()}}
     numbers: list[Number] = []
     for pair in dict.fromkeys([*own, *(pair for family in families for pair in family)]):

@@ -39,7 +39,6 @@ def run_panel(
             scores.setdefault(metric, {})[judge] = rows
     run = next(iter(passes.values())).run
     baselines = [row.id for row in run.rows if row.baseline]
-    reference = target.reference if target.reference in baselines else ""
     titles = {row.id: row.title for row in run.rows}
     titles |= {metric.id.partition(".")[0]: metric.group for metric in run.columns}
     titles |= {metric.id: f"{metric.group} {metric.title}" for metric in run.columns}
@@ -48,7 +47,7 @@ def run_panel(
         {name: benchmark.benchmark.pairwise for name, benchmark in benchmarks.items()},
         profiles,
         scores,
-        planned_comparisons([row.id for row in run.rows], reference, baselines, target.focus or ""),
+        planned_comparisons([row.id for row in run.rows], target.reference, baselines, target.focus or ""),
         own_tests(own, target),
         titles=titles,
         one_order=frozenset(name for name, configured in benchmarks.items() if "order" in configured.options),

@@ -114,7 +114,7 @@ def judges_table(comparison: JudgeComparison) -> Table:
 
 
 def summary_of(comparison: JudgeComparison) -> list[str]:
-    """What becomes of the conclusions under every judge, the first one asked again included."""
+    """What becomes of the conclusions under every judge, the first one asked here included."""
     names, conclusions = list(comparison.judges), comparison.conclusions
     tests = comparison.select("difference")
     has_own_table = any(test.judge == OWN_TABLE for test in tests)
@@ -127,35 +127,33 @@ def summary_of(comparison: JudgeComparison) -> list[str]:
         return [f"No difference is significant {places}: there is no conclusion to check."]
     sentences = []
     for name in names:
-        is_asked_again = has_own_table and name == names[0]
+        checks_table = has_own_table and name == names[0]
         checked = [found for found in conclusions if _verdict(found, name) != SIGNIFICANT]
-        sentences += [_judge_sentence(comparison, checked, name, is_asked_again)] if checked else []
-        changes = [_changed_by_asking(comparison, found, name) for found in conclusions] if is_asked_again else []
+        sentences += [_judge_sentence(comparison, checked, name, checks_table)] if checked else []
+        changes = [_changed_by_asking(comparison, found, name) for found in conclusions] if checks_table else []
         sentences += [*filter(None, changes)][:SHOWN]
     return sentences
 
 
 def _judge_sentence(
-    comparison: JudgeComparison, checked: Sequence[Mapping[str, Number]], judge: str, is_asked_again: bool
+    comparison: JudgeComparison, checked: Sequence[Mapping[str, Number]], judge: str, checks_table: bool
 ) -> str:
     groups = {verdict: [found for found in checked if _verdict(found, judge) == verdict] for verdict in VERDICTS}
     confirmed, lists = len(groups.pop(CONFIRMED)), ""
     holds = confirmed > 0 and not groups[REVERSED]
     state = "hold" if confirmed == len(checked) else "hold in part" if holds else "do not hold"
+    state = "cannot be checked" if len(groups[NOT_TESTED]) == len(checked) else state
     for verdict, pairs in groups.items():
         more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
         lists += f"; {verdict}: {', '.join(_pair(comparison, found) for found in pairs[:SHOWN])}{more}" if pairs else ""
-    place = (
-        f"{judge}, asked again, the conclusions of the run's own table"
-        if is_asked_again
-        else f"{judge} the conclusions"
-    )
+    # it need not be the run's own judge
+    whose = ", asked here, the conclusions of the run's own table" if checks_table else " the conclusions"
     total = format_count(len(checked), "significant difference")
-    return f"Under {place} {state}: {confirmed} of {total} confirmed{lists}."
+    return f"Under {judge}{whose} {state}: {confirmed} of {total} confirmed{lists}."
 
 
 def _changed_by_asking(comparison: JudgeComparison, found: Mapping[str, Number], first_judge: str) -> str:
-    """A conclusion that the run's own table and its judge, asked again, do not share; empty if they do."""
+    """A conclusion that the run's own table and the first judge, asked here, do not share; empty if they do."""
     own, again = found.get(OWN_TABLE), found.get(first_judge)
     verdicts = {_verdict(found, OWN_TABLE), _verdict(found, first_judge)}
     if own is None or verdicts == {SIGNIFICANT, CONFIRMED}:
@@ -172,7 +170,7 @@ def conclusion_table(comparison: JudgeComparison) -> Table:
     """A row per conclusion, a column per judge: the better row minus the other, interval, p-value and verdict."""
     conclusions, names = comparison.conclusions, list(comparison.judges)
     names = [OWN_TABLE] * any(OWN_TABLE in found for found in conclusions) + names
-    titles = [f"{clean(name)}, asked again" if names[0] == OWN_TABLE and place == 1 else clean(name)
+    titles = [f"{clean(name)}, asked here" if names[0] == OWN_TABLE and place == 1 else clean(name)
               for place, name in enumerate(names)]  # fmt: skip
     rows = []
     for found in conclusions:

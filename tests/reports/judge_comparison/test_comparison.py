@@ -51,7 +51,7 @@ from reports.judge_comparison.reference import (
     leave_one_out,
     simulated_humans,
 )
-from reports.judge_comparison.run_panel import own_tests
+from reports.judge_comparison.run_panel import own_tests, run_panel
 from reports.judge_comparison.tables import (
     comparison_tables,
     conclusion_table,
@@ -349,8 +349,8 @@ def test_conclusions_are_confirmed_lost_or_reversed():
     assert summary_of(alike) == ["Under other the conclusions hold: 6 of 6 significant differences confirmed."]
 
 
-def test_a_conclusion_of_the_runs_own_table_is_checked_with_its_judge_asked_again():
-    """The table stars d > a with p = 0.0499; the first judge, asked again, sees a difference of half an error."""
+def test_a_conclusion_of_the_runs_own_table_is_checked_with_the_first_judge():
+    """The table stars d > a with p = 0.0499; the first judge, asked here, sees a difference of half an error."""
     again = row_scores({"student": 0, "a": 1.0, "d": 1.05})
     other = row_scores({"student": 0, "a": 1, "d": 2}, seed=1)
     tests = {pair: pair_tests(again, PLANNED)[pair] for pair in (("a", "student"), ("d", "student"))}
@@ -359,7 +359,7 @@ def test_a_conclusion_of_the_runs_own_table_is_checked_with_its_judge_asked_agai
     p = pair_tests(again, PLANNED)["d", "a"].p_holm
     assert 0.5 < p < 1
     assert "\n".join(summary_of(comparison)) == (
-        "Under first, asked again, the conclusions of the run's own table hold in part: 2 of 3 significant differences "
+        "Under first, asked here, the conclusions of the run's own table hold in part: 2 of 3 significant differences "
         "confirmed; not significant: D > A on WR.\n"
         "D > A on WR: significant in the run's own table (p = 0.0499), not when first is asked in both orders twice "
         f"(p = {p:.2g}).\nUnder other the conclusions hold: 3 of 3 significant differences confirmed."
@@ -368,7 +368,7 @@ def test_a_conclusion_of_the_runs_own_table_is_checked_with_its_judge_asked_agai
     assert focus[:2] == [("D > A", "WR"), ("+0.30 [0.01, 0.59]", "p = 0.0499, significant")]
     assert focus[2][1] == f"p = {p:.2g}, not significant" and focus[3][1] == "p < 0.0001, confirmed"
     titles = [column.title for column in conclusion_table(comparison).columns]
-    assert titles == ["Better > worse", "own table", "first, asked again", "other"]
+    assert titles == ["Better > worse", "own table", "first, asked here", "other"]
     records = {number.judge: (number.row, number.against, number.verdict) for number in comparison.select("difference")
                if (number.row, number.against) == ("d", "a")}  # fmt: skip
     assert records == {
@@ -424,7 +424,30 @@ def test_without_a_difference_there_is_no_conclusion():
 def test_a_pair_that_a_judge_did_not_score_is_not_tested():
     apart = comparison_of({"first": row_scores({"student": 0, "a": 1}), "other": row_scores({"student": 0})})
     assert table_rows(apart)[0][2] == ("-", "not tested")
-    assert "0 of 1 significant difference confirmed; not tested: A > S on" in summary_of(apart)[0]
+    (sentence,) = summary_of(apart)
+    rest = "0 of 1 significant difference confirmed; not tested: A > S on WR."
+    assert sentence == f"Under other the conclusions cannot be checked: {rest}"
+
+
+def test_a_pair_is_one_test_whichever_row_the_plan_names_first():
+    """Without a reference row the plan has all pairs in the order of the rows: (a, d); the own table tests d - a."""
+    scores = {"first": row_scores({"a": 0, "d": 1}), "other": row_scores({"a": 0, "d": -1}, seed=1)}
+    own = {("d", "a"): Comparison(1.5, 1.0, 2.0, 0.001, 0.001)}
+    numbers = differences("b.wr", scores, planned_comparisons(["a", "d"], "student", (), "d"), "first", own)
+    assert [(number.judge, number.row, number.against, number.verdict) for number in numbers] == [
+        (OWN_TABLE, "d", "a", "significant"), ("first", "d", "a", "confirmed"), ("other", "d", "a", "reversed")
+    ]  # fmt: skip
+
+
+def test_a_trained_reference_makes_the_families_of_its_table():
+    """Table 2: three settings against the first, not the six pairs of four; every pair is that of the own table."""
+    rows = TARGETS["table2"].rows
+    assert planned_comparisons(rows, TARGETS["table2"].reference, (), "") == [[(row, rows[0]) for row in rows[1:]]]
+    results = world.make()
+    target = replace(TARGETS["table1"], reference="dpo")
+    panel = run_panel(results, {"first": results}, {"first": JudgeProfile()}, {}, None, target)
+    own = {pair for tests in panel.own.values() for pair in tests}
+    assert own == {pair for family in panel.comparisons for pair in family}
 
 
 def annotated(baselines, judges=("x", "y"), questions=40):
