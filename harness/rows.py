@@ -123,7 +123,7 @@ def _table(
             return
         if not names:
             names += [cell.strip() for cell in cells]
-            other = next((sign for sign in _DELIMITERS if sign != delimiter and sign in names[0]), "")
+            other = next((sign for sign in _DELIMITERS if sign != delimiter and sign in "".join(names)), "")
             if len(names) == 1 and other:
                 form = "tabs (.tsv)" if delimiter == "\t" else "commas (.csv)"
                 text = f"{option} = {path!r}, line 1: the columns seem to be divided by {other!r}, and not by {form}"

@@ -52,7 +52,7 @@ def read_file(path: str) -> tuple[str, list[Prompt]]:
     file = read_rows(path, "prompts.path")
     if file.columns:
         try:
-            check_keys(file.columns)
+            check_keys([name for name in file.columns if name])  # a spreadsheet may write an empty column
         except ValueError as error:
             raise UserError(f"{path}, line 1 (columns {', '.join(OUR_KEYS)}): {error}") from error
     lines: dict[str, str] = {}

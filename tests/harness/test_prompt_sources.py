@@ -246,6 +246,7 @@ def test_golden_answers_that_a_method_needs_are_looked_for_in_the_plan(tmp_path:
         ("promt\na\n", 'id): unknown key "promt"; did you mean "prompt"?'),
         ("golden\na\n", 'line 1 (columns prompt, golden, rejected, id): there is no "prompt"'),
         ("prompt;golden\na;b\n", "line 1: the columns seem to be divided by ';', and not by commas (.csv). Save it"),
+        ("\nprompt,golden\na,b\n", "the first line must hold a name for each column, all different."),
     ],
 )
 def test_a_wrong_heading_of_a_table_is_said_once(content: str, text: str, tmp_path: Path) -> None:
@@ -254,6 +255,16 @@ def test_a_wrong_heading_of_a_table_is_said_once(content: str, text: str, tmp_pa
     with pytest.raises(UserError) as error:
         read_file(str(file))
     assert text in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_empty_column_of_a_spreadsheet_is_passed_over(tmp_path: Path) -> None:
+    """But not what stands in it."""
+    file = tmp_path / "mine.csv"
+    file.write_text("prompt,golden,\na,b,\n", encoding="utf-8")
+    assert [(prompt.messages[0]["content"], prompt.golden) for prompt in read_file(str(file))[1]] == [("a", "b")]
+    file.write_text("prompt,golden,\na,b,c\n", encoding="utf-8")
+    with pytest.raises(UserError, match='line 2: unknown key ""'):
+        read_file(str(file))
 
 
 def test_bad_lines_are_named_in_the_order_of_the_file(tmp_path: Path) -> None:
