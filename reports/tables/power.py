@@ -68,11 +68,16 @@ def questions_needed(
 
 
 def _fewest(change: float, numbers: range, detects: Callable[[int], float | None]) -> int | None:
-    if detects(numbers[0]) is None:
+    tried = number = numbers[0]
+    if detects(number) is None:
         return None
-    # what is detected falls with the number
-    place = bisect_left(numbers, True, key=lambda number: (detects(number) or 0.0) <= change)
-    return numbers[place] if place < len(numbers) else None
+    # With questions the change falls only until the variance of seeds weighs most, whose few degrees of freedom make it
+    # rise again: so the first step that suffices is looked for, and the number within it.
+    while (detects(number) or 0.0) > change:
+        if number == numbers[-1]:
+            return None
+        tried, number = number + 1, min(number + max(1, number // 8), numbers[-1])
+    return bisect_left(range(number), True, tried, key=lambda between: (detects(between) or 0.0) <= change)
 
 
 def pilot_variances(results: Results, target: Target) -> dict[str, list[Variances]]:

@@ -46,6 +46,12 @@ def test_questions_and_seeds_for_a_change() -> None:
     assert seeds is not None and seeds >= 2
     assert noisy[0].detectable(10_000, seeds, 8) <= 3 < noisy[0].detectable(10_000, seeds - 1, 8)
     assert seeds_needed(3, noisy, 100, 8, 1) is None  # questions alone: 50 / 10 * Z = 14 points
+    # Two seeds of one row have one degree of freedom: with ever more questions that of the seeds is the only one left.
+    few = [Variances(400, seed=1.0)]
+    needed = questions_needed(4.5, few, 2, 1, 1, 30)
+    assert needed is not None and few[0].detectable(needed, 2, 1) <= 4.5 < few[0].detectable(needed - 1, 2, 1)
+    assert 200 < needed < 400 and few[0].detectable(1_000_000, 2, 1) > 9
+    assert questions_needed(3.5, few, 2, 1, 1, 30) is None  # the least of all is 3.7, with about 700 questions
     assert seeds_needed(3, [], 100, 8, 1) is None and questions_needed(3, [], 1, 8, 1, 30) is None
 
 
