@@ -29,7 +29,7 @@ from reports.tables.summary import scale
 from reports.targets import find_target, find_targets
 from results.run.find import find_run
 from results.run.lineage import Lineage
-from results.run.record import Run, check_runs, read_run, recorded_targets, section
+from results.run.record import Run, check_runs, read_run, recorded_targets, runs_of, section
 from results.run.results import read_scored
 from results.store.store import ArtifactStore
 
@@ -383,7 +383,7 @@ def _pilot(work: WorkPlan, target: Target, pilot: str | Path | None) -> _Pilot:
         tables = [name for name in recorded_targets(folder) if not find_target(name).compares_judges]
         name = target.name if target.name in tables else next(iter(tables), target.name)
         file = folder / name / "run.json"
-        results = read_scored(read_run(file), ArtifactStore(folder.parent / "store"), file)
+        results = read_scored(read_run(file), ArtifactStore(runs_of(folder) / "store"), file)
         variances = pilot_variances(results, replace(find_target(name), reference=target.reference))
         return _Pilot(variances, str(folder), tuple(pilot_doubts(results.run, work.first.recipe.prompts.n)))
     except UserError:

@@ -105,7 +105,9 @@ def recorded_targets(folder: Path) -> list[str]:
 
 def runs_of(folder: Path) -> Path:
     """Where a run's store and ledger are: above ``runs/NAME``, or above the run whose answers were judged again."""
-    return folder.absolute().parents[3] if folder.parent.name == JUDGES else folder.parent
+    above = folder.absolute().parent
+    # ``--runs judges`` is a folder of runs: nothing there is beside a run's record
+    return above.parents[2] if above.name == JUDGES and (above.parent / "run.json").is_file() else folder.parent
 
 
 def run_facts(records: Mapping[str, Run]) -> dict[str, str]:

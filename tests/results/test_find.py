@@ -11,6 +11,7 @@ import distilbench
 from distilbench.cli import main
 from harness.errors import UserError
 from results.run.find import RunPlace, find_run
+from results.run.record import runs_of
 
 
 @pytest.fixture
@@ -43,6 +44,22 @@ def test_a_run_by_its_name_its_folder_or_its_recipe(runs: Path, words: str, fold
     found = find_run(words, runs)
     assert (found.folder.resolve(), found.target) == ((runs / folder).resolve(), target)
     assert find_run(runs.absolute() / folder, runs) == RunPlace(runs.absolute() / folder, None)
+
+
+def test_the_store_of_a_run_lies_beside_it_and_of_a_judge_s_run_beside_the_one_that_was_judged(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of runs may be called ``judges`` too."""
+    assert runs_of(runs / "pocket") == runs and runs_of(Path("judges/pocket")) == Path("judges")
+    again = runs / "pocket/table1/judges/strict"
+    whole = runs.absolute()
+    assert runs_of(again) == whole
+    monkeypatch.chdir(whole / "pocket/table1")
+    assert runs_of(Path("judges/strict")) == whole
+    monkeypatch.chdir(whole.parent)
+    (runs / "pocket/table1/judges").mkdir()
+    monkeypatch.chdir(runs / "pocket/table1/judges")
+    assert runs_of(Path("strict")) == whole
 
 
 @pytest.mark.parametrize(
