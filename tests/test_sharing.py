@@ -178,6 +178,8 @@ def test_names_and_addresses_that_others_may_see(tmp_path: Path) -> None:
     }
     assert [without_places(text) for text in texts] == list(texts.values())
     assert without_places({"/data/me/x": 1}) == {"./x": 1}
+    for prompt in (f"/no_think {'Answer briefly. ' * 20}", "~~~ is no user", "~nobody-there: a rule"):
+        assert without_places(prompt) == prompt
     place = tmp_path / "with a space"
     place.mkdir()
     assert without_places(str(place)) == "./with a space"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -302,9 +303,9 @@ def without_places(value: object) -> object:
     if not isinstance(value, str):
         return value
     value = URL.sub(lambda found: public_address(found[0]), value)
-    if (
-        is_path(value) and "\n" not in value and Path(value).name and Path(value).expanduser().exists()
-    ):  # with spaces in it, perhaps
+    place = os.path.expanduser(value)  # noqa: PTH111, a Path's own raises where there is no such user
+    # with spaces in it, perhaps; a Path's own ``exists`` raises for a long text
+    if is_path(value) and "\n" not in value and Path(value).name and os.path.exists(place):  # noqa: PTH110
         return f"./{Path(value).name}"
     return PLACE.sub(lambda found: f"./{Path(found[0]).name}", value)
 
