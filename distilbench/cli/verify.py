@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack
@@ -110,7 +111,13 @@ def explain(
         for heading, text in part.lines:
             say(f"  {heading}: {text}".replace("\n", "\n    "))
     say("to make the table again:")
-    say("  " + again.replace(" && ", "\n  ").replace(" --", " \\\n      --"))
+    say("  " + on_lines(again))
+
+
+def on_lines(command: str) -> str:
+    """With each option on a line of its own; what a shell's quotes hold stays whole."""
+    breaks = {" && ": "\n  ", " --": " \\\n      --"}
+    return re.sub(r""""'"|'[^']*'| && | --""", lambda found: breaks.get(found[0], found[0]), command)
 
 
 @pocket.callback()

@@ -240,7 +240,7 @@ def command(run: Run, target: str, folder: Path, plugins: Sequence[str]) -> str:
         shipped = load_recipe(run.name, [], load_registry(plugins), find_target(target)).to_tree()
         further += [word for change in differences(shipped, run.recipe) for word in ("--set", change)]
     except UserError:  # a file of the user's, which may be another by now
-        recipe = f"{run.name}.yaml"
+        recipe = f"{run.name}-again.yaml"  # the user's own may lie here
         code = f"import json; print(json.dumps(json.load(open({str(record)!r}))['recipe']))"
         before = f"{shlex.join(['python', '-c', code])} > {shlex.quote(recipe)} && "
     return before + shlex.join(["distilbench", "reproduce", target, "--recipe", recipe, "--methods", rows, *further])
@@ -565,7 +565,7 @@ def equal_lines(first: str, second: str) -> bool:
         return True
     pattern = r"-?\d+\.\d+(?:e-?\d+)?"
     numbers = [[float(number) for number in re.findall(pattern, line)] for line in (first, second)]
-    return re.sub(pattern, "", first) == re.sub(pattern, "", second) and all(
+    return re.sub(pattern, "\0", first) == re.sub(pattern, "\0", second) and all(
         math.isclose(*pair, rel_tol=1e-6, abs_tol=1e-6) for pair in zip(*numbers, strict=True)
     )
 

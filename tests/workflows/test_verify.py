@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from distilbench.cli.app import app
+from distilbench.cli.verify import on_lines
 from distilbench.viewing.library import Library
 from distilbench.workflows.evaluate import evaluate
 from distilbench.workflows.execute import describe
@@ -198,6 +199,13 @@ def test_every_file_of_the_report_is_compared_to_the_last_line(run: Path, tmp_pa
     assert "eval.csv.before, other.csv (no table of this run)" in not_compared
 
 
+@pytest.mark.parametrize("name", ["eval.md", "eval.csv"])
+def test_a_number_that_was_taken_out_of_the_report_is_named(run: Path, tmp_path: Path, name: str) -> None:
+    """The other numbers of its line are as they were."""
+    (problem,) = damaged(run, tmp_path, lambda runs: edit(runs / "mine/report" / name, r"\d+\.\d+", ""))
+    assert f"{name} is not what the scores give; line " in problem
+
+
 def test_a_table_of_another_coverage_is_compared_with_its_own_and_said(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "runs")
     report("eval", str(tmp_path / "runs/mine"), min_coverage=0.5)
@@ -338,6 +346,13 @@ def test_a_mark_by_rule_is_explained_by_the_right_answer_and_what_was_compared(t
         lines = dict(found.lines)
         assert lines["reference"] == question.reference[0] and lines["verdict flexible-extract"] == mark
         assert lines.get("compared") == compared and "request" not in lines
+
+
+def test_the_command_is_broken_before_its_options_and_not_in_what_is_quoted() -> None:
+    words = ["distilbench", "--set", "a=it's -- so && so", "--methods", "dpo"]
+    shown = on_lines(f"first && {shlex.join(words)}")
+    assert shown.splitlines()[0] == "first" and len(shown.splitlines()) == 4
+    assert shlex.split(shown.partition("\n")[2].replace("\\\n", "")) == words
 
 
 def test_without_a_question_the_ones_that_move_the_score_most_are_named(run: Path) -> None:
