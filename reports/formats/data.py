@@ -32,8 +32,9 @@ def _field(value: object) -> object:
 
 
 def rounded(value: float) -> float:
-    """To six decimals; a small number, a learning rate or a p-value, to six digits."""
-    return round(value, 6) if abs(value) >= 0.1 else float(f"{value:.6g}")
+    """To six decimals; a small number, a learning rate or a p-value, to six digits. Below 1e-12 all is round-off, which
+    another machine has otherwise."""
+    return round(value, 6) if abs(value) >= 0.1 else float(f"{value:.6g}") if abs(value) >= 1e-12 else 0.0
 
 
 def to_json(table: Table) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from itertools import groupby
 
@@ -57,7 +58,7 @@ def latex(table: Table) -> str:
         r"\begin{table}[t]",
         r"\centering",
         rf"\caption{{{escape_latex(table.caption)}}}",
-        rf"\label{{tab:{table.name}}}",
+        rf"\label{{tab:{re.sub('[^a-zA-Z0-9._-]+', '-', table.name)}}}",
         # five columns fill a page
         rf"\smallskip\footnotesize\setlength{{\tabcolsep}}{{{1 if columns >= 5 else 3}pt}}",
         rf"\begin{{tabular}}{{@{{}}l{'l' * columns}@{{}}}}",

@@ -30,8 +30,8 @@ OPTIONS: dict[str, tuple[set[str], set[str], set[str]]] = {
     "arena_hard_v2_writing": (OFFICIAL, ARENA, SHOWN),
     "mt_bench": (OFFICIAL, BENCH, set()),
     "mt_bench_pairwise": (OFFICIAL, BENCH, {"baseline"}),
-    "gsm8k": (OFFICIAL | {"fewshot", "protocol", "prompt_form"}, set(), {"source", "filter"}),
-    "gsm8k_json": (OFFICIAL | {"fewshot", "protocol", "prompt_form"}, set(), {"source", "filter"}),
+    "gsm8k": (OFFICIAL | {"fewshot", "protocol", "prompt_form", "source"}, set(), {"filter"}),
+    "gsm8k_json": (OFFICIAL | {"fewshot", "protocol", "prompt_form", "source"}, set(), {"filter"}),
     "pairwise": (OWN, JUDGED | {"labels"}, SOURCE | {"baseline", "metric"}),
     "rating": (OWN, JUDGED | {"scale"}, SOURCE | {"metric", "threshold"}),
     "exact": (OWN, {"parse", "pattern", "key", "normalise", "metric"}, SOURCE),
@@ -102,3 +102,24 @@ def test_a_file_that_moves_is_not_answered_again(tmp_path: Path) -> None:
     first, moved = (exact(tmp_path / name) for name in ("facts.jsonl", "moved.jsonl"))
     keys = [(one.answer_options, one.judge_options, one.asked_hash, one.judged_hash) for one in (first, moved)]
     assert keys[0] == keys[1]
+
+
+def test_other_worked_examples_are_other_answers(tmp_path: Path) -> None:
+    """The same two problems; the folder ``other`` shows another example, ``moved`` the same one."""
+    test = [{"question": f"{n} + {n}?", "answer": f"#### {2 * n}"} for n in (1, 2)]
+    for folder, number in (("first", 5), ("moved", 5), ("other", 6)):
+        train = [{"question": f"{number} apples?", "answer": f"#### {number}"}]
+        (tmp_path / folder).mkdir()
+        for split, rows in (("test", test), ("train", train)):
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (tmp_path / folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+
+    def keys(folder: str, shots: int) -> tuple[object, str]:
+        values = {"questions": "official", "source": str(tmp_path / folder), "fewshot": shots}
+        config, problems = read_options(BENCHMARKS["gsm8k"].config, values, ())
+        assert not problems
+        column = ConfiguredBenchmark.load(BENCHMARKS["gsm8k"], config)
+        return column.answer_options, column.asked_hash
+
+    assert keys("first", 1) == keys("moved", 1) != keys("other", 1)
+    assert keys("first", 0) == keys("other", 0)  # none is shown

@@ -460,11 +460,17 @@ def test_an_answer_equals_itself_under_every_normalisation(text: str) -> None:
         ("Answer: A\nno, the answer is B", "B"), ("\\boxed{C}", "C"), ("red", "B"), ("Red.", "B"),
         ("I think [[A]]", "A"), ("B\n\nBecause red is nice.", "B"), ("**Answer:** B", "B"), ("the answer is b.", "B"),
         ("\\boxed{(C)}", "C"), ("The best answer is a long story", None), ("**A great reply**", None),
+        ("Of the choices, **B** is right", "B"), ("My options: (A)", "A"), ("**Answer**: C", "C"),
         ("A good question", None), ("Z", None), ("", None), ("blue or red", None), ("I", None),
     ],
 )  # fmt: skip
 def test_a_letter_is_found_or_not(text: str, letter: str | None) -> None:
     assert letter_of(text, ["blue", "red", "green"]) == letter
+
+
+def test_the_s_of_a_plural_is_no_letter() -> None:
+    """Of 19 choices the last one has the letter S."""
+    assert letter_of("I looked at all answers. (B) it is", [f"choice {n}" for n in range(19)]) == "B"
 
 
 def test_choices_are_shuffled_by_seed_and_question_and_the_right_one_is_kept(tmp_path: Path) -> None:

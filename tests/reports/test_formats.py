@@ -389,6 +389,15 @@ def test_small_numbers_keep_their_digits() -> None:
     table = Table("t", "c", (), (), data={"rate": 2.5e-7, "value": 41.12345678, "zero": 0.0}, records=({"p": 1e-9},))
     assert json.loads(to_json(table)) == {"rate": 2.5e-7, "value": 41.123457, "zero": 0.0}
     assert to_csv(table) == "p\n1e-09\n"
+    # 0.1 + 0.2 - 0.3 is 5.6e-17 here, and 0 where the sum is made in another order
+    round_off = Table("t", "c", (), (), data={"change": 0.1 + 0.2 - 0.3}, records=({"change": -1e-14},))
+    assert json.loads(to_json(round_off)) == {"change": 0.0} and to_csv(round_off) == "change\n0.0\n"
+
+
+def test_a_latex_label_holds_no_command() -> None:
+    """A baseline's name is in that of its table; a percent sign would comment out the brace."""
+    (label,) = (line for line in latex(Table("ranks-b.wr against 50% #{", "c", (), ())).splitlines() if "label" in line)
+    assert label == r"\label{tab:ranks-b.wr-against-50-}"
 
 
 def test_json_counts_unscored_questions_and_withholds_what_is_refused() -> None:

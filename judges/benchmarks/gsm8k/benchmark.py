@@ -249,7 +249,7 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
     needs_judge = False
     spreads = (55.0,)  # 49 to 54; on pocket up to 57
     spread_source = "its four example systems"
-    score_fields = ("source", "filter")  # every answer is graded by both filters
+    score_fields = ("filter",)  # every answer is graded by both filters
     sets = {  # noqa: RUF012, a table of contents
         "pocket": QuestionProtocol(
             lambda config: pocket_questions("gsm8k", config.split), ProblemPrompt("{question}", _pocket_examples, 100),
@@ -265,6 +265,15 @@ class GSM8K(BenchmarkBase[GSM8KConfig, ProblemPrompt]):
             files=_official_files, deviations=_official_deviations,
         ),
     }  # fmt: skip
+
+    def pins(self, config: GSM8KConfig) -> dict[str, str]:
+        """Of ``source`` the worked examples that are shown: the problems themselves have a hash of their own."""
+        if config.questions != "official" or not config.shots:
+            return {"source": ""}
+        try:
+            return {"source": text_hash([json.dumps(_official_examples(config))])}
+        except UserError:  # without their files answers are only planned
+            return {}
 
     def example_characters(self, config: GSM8KConfig) -> int:
         return config.shots * self.sets[config.questions].prompt.example_characters

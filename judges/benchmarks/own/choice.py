@@ -30,7 +30,8 @@ ASK: Final = "Answer with the letter of the right choice and nothing else."
 _LETTER: Final = r"([A-Z]\b(?![\w'])|[a-z](?=[.)\]:,]|[\s\"'*_]*$))"
 """A small one only with a mark after it: "the answer is a tree" names none."""
 _SAID = re.compile(
-    rf"(?i:answer|choice|option)(?:\s+is)?\s*[:=]?[\s\"'*_(\[$]*{_LETTER}|\\boxed\{{\s*(?:\\text\{{)?\(?([A-Za-z])\b",
+    rf"(?i:answer|choice|option)\b[\"'*_]*(?:\s+is)?\s*[:=]?[\s\"'*_(\[$]*{_LETTER}"
+    r"|\\boxed\{\s*(?:\\text\{)?\(?([A-Za-z])\b",
     re.MULTILINE,
 )
 _ALONE = re.compile(r"[\s\"'*_(\[]*([A-Za-z])(?:[\"'*_)\].:,]+(?=\s|$)|[ \t]*(?=\n|$))")
