@@ -113,7 +113,7 @@ def test_several_recipes_and_judges_share_what_is_equal(tmp_path: Path) -> None:
         "table1", ["pocket"], ["main", "second"], methods=["dpo"], seeds=[0], runs=tmp_path, set=judges
     )  # fmt: skip
     stages = [stage for _, stage, _ in pending(works)]
-    alone = [stage.kind for _, stage in pending(works[:1])]
+    alone = [stage.kind for _, stage, _ in pending(works[:1])]
     kinds = [stage.kind for stage in stages]
     assert kinds.count("train") == alone.count("train") and kinds.count("answer") == alone.count("answer")
     # three judged benchmarks of three rows are judged twice, GSM8K once
