@@ -21,6 +21,7 @@ from harness.models.chat import prompt_text
 from harness.multiple_choice import mcq_messages
 from harness.types import Answer, Group, Prompt, Question, Response
 from studies import second_world, second_world_teacher
+from studies.second_world import BEGIN, END
 from studies.second_world_rules import (
     BENCHMARK,
     KINDS,
@@ -266,6 +267,30 @@ def test_a_training_that_was_stopped_ends_with_the_same_teacher(
     assert [file.name for file in (tmp_path / "stopped").iterdir()] == ["model"]
 
 
+def test_the_tables_of_the_page() -> None:
+    """The mean of the seeds' 40 and 50 is 45; a rate that a row did not try stays empty."""
+    judged = {name: [0.5, 0.25, 0.75] for name in second_world.JUDGING}
+    score = {"row": "dpo", "metric": "rules.score", "low": None, "high": None, "n": 240}
+    change = {"row": "dpo", "other": "student", "metric": "rules.score", "n": 240}
+    found = {
+        "teacher": judged, "student as judge": judged | {"regret, at random": [1.0, 1.0, 1.0]},
+        "search": {
+            "dpo": [{second_world.RATE: 3e-6, "score": 41.0, "best": False}],
+            "simpo": [{second_world.RATE: 1e-4, "score": 42.5, "best": True}],
+        },
+        "table": [{**score, "seed": 0, "value": 40.0}, {**score, "seed": 1, "value": 50.0}],
+        "differences": [{**change, "change": 1.5, "low": -0.5, "high": 3.5, "p": 0.141}],
+    }  # fmt: skip
+    judging, search, table, differences = second_world.page_text(found).split("\n\n")
+    assert judging.splitlines()[-1] == "| at random | 0.500 [0.250, 0.750] | 1.000 [1.000, 1.000] |"
+    assert search.splitlines()[0] == "| development score at the learning rate | 3e-06 | 0.0001 |"
+    assert search.splitlines()[2:] == ["| dpo | 41.00 |  |", "| simpo |  | 42.50 (taken) |"]
+    assert table.splitlines()[2:] == ["| dpo | 45.00 |"]
+    assert differences.splitlines()[2:] == ["| dpo - student | +1.50 [-0.50, +3.50], p = 0.14 |"]
+    few = {**change, "change": 1.5, "low": None, "high": None, "p": None}
+    assert second_world.difference(few) == "+1.50"
+
+
 @pytest.mark.slow
 def test_the_whole_study_with_a_tiny_student(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     student = tiny_checkpoint(tmp_path / "student", words=(*WORDS, *"ABCD"))
@@ -276,10 +301,14 @@ def test_the_whole_study_with_a_tiny_student(tmp_path: Path, capsys: pytest.Capt
         "--set", "sampling.max_new_tokens=8", "--set", "prompts.max_prompt_tokens=80",
         "--set", "reward.max_response_tokens=8", "--set", "train.max_length=128", "--set", "train.warmup_ratio=0",
     ]  # fmt: skip
-    second_world.main(words)
+    page = tmp_path / "page.md"
+    page.write_text(f"a\n{BEGIN}\n{END}\nb\n", encoding="utf-8")
+    second_world.main([*words, "--page", str(page)])
     first = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert set(first["search"]) == set(second_world.ROWS)
     assert {row["row"] for row in first["table"]} == {"teacher", "student", *second_world.ROWS}
+    assert len(first["differences"]) == 10 * 2  # pairs of five rows, two metrics
+    assert page.read_text(encoding="utf-8") == f"a\n{BEGIN}\n{second_world.page_text(first)}\n{END}\nb\n"
     assert "Spearman, question" in first["teacher"]
     assert "teacher: step" in capsys.readouterr().out
     second_world.main(words)
