@@ -102,6 +102,13 @@ def test_the_names_that_other_tools_use_are_read(
     assert column("rating", questions=write(tmp_path, [row])).questions[0].turns == turns
 
 
+def test_a_column_without_a_name_is_no_field(tmp_path: Path) -> None:
+    """pandas writes the number of a row there; it had become the id, the category and the baseline's answer."""
+    (tmp_path / "q.csv").write_text(",question,reference\n7,2 + 2?,4\n", encoding="utf-8")
+    (question,) = column("pairwise", questions=str(tmp_path / "q.csv")).questions
+    assert (question.id, question.category, question.baseline, question.reference) == ("1", "", (), ("4",))
+
+
 def test_every_bad_line_is_told_at_once_with_its_number(tmp_path: Path) -> None:
     user, system, assistant = ({"role": role, "content": "x"} for role in ("user", "system", "assistant"))
     lines = [

@@ -215,10 +215,10 @@ def question_of(
 
 def _value(row: Mapping[str, Any], column: str | None, names: Sequence[str]) -> tuple[str, Any]:
     """The column that is read, and what stands there; ``None``: nothing."""
-    filled = (name for name in names if not is_missing(row.get(name)))
-    name = column or next(filled, "")
-    value = _column(row, name)
-    return name, None if is_missing(value) else value
+    if column is None:
+        column = next((name for name in names if not is_missing(row.get(name))), names[0])
+    value = _column(row, column)
+    return column, None if is_missing(value) else value
 
 
 def _column(row: Mapping[str, Any], column: str) -> Any:
