@@ -38,15 +38,15 @@ if TYPE_CHECKING:
 @options
 class OnPolicyOptions:
     on_policy: Share = 0.5
-    """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: no others."""
+    """lambda, the probability that a step trains on the student's own answers; TRL's default. 1: on nothing else."""
     sampling_temperature: PositiveTemperature = 1.0
-    """Of the student's own answers; the paper's."""
+    """Sampling temperature of the student's own answers; the paper's."""
 
 
 @options
 class GkdOptions(OnPolicyOptions):
     beta: Share = 0.5
-    """Of the divergence; 0: KL(teacher || student), 1: KL(student || teacher)."""
+    """Interpolation of the divergence: 0 is KL(teacher || student), 1 is KL(student || teacher)."""
     temperature: PositiveTemperature = 1.0
     """Divides both models' logits in the divergence (no factor tau^2: the paper has none)."""
 

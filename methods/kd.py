@@ -45,8 +45,8 @@ class KdOptions:
     direction: Literal["forward", "reverse"] = "forward"
     """``forward``: KL(teacher || student). ``reverse``: KL(student || teacher), what PAD's released code computes."""
     top_k: Tokens | None = None
-    """``null``: a live teacher and the whole vocabulary. Else the number of tokens that are stored at each position,
-    with one bin for the rest (PAD's released code: 100)."""
+    """``null``: a live teacher and the whole vocabulary. A number: so many tokens are stored at each position, with one
+    bin for the rest (PAD's released code: 100)."""
 
 
 def reference_rows(group: Group, config: object = None) -> Sequence[Row] | DroppedPrompt:

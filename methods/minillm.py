@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 @options
 class MinillmOptions:
     long_term: bool = True
-    """Whether the policy-gradient term is there; without it the loss is the exact single-step reverse KL."""
+    """Whether to add the policy-gradient term; without it the loss is the exact single-step reverse KL."""
     teacher_mix: ShareBelowOne = 0.2
     """a, the teacher's share in the distribution that the responses are drawn from."""
     temperature: PositiveTemperature = 1.0
-    """Of that distribution. The loss always concerns the student at temperature 1."""
+    """Temperature of that distribution. The loss is always of the student at temperature 1."""
     gamma: Share = 0.95
     """Discount of later rewards."""
     length_normalise: bool = True

@@ -45,13 +45,13 @@ class PadPpdOptions:
     alpha: Share = 0.8
     """Share of log p_sel in the calibrated reward; the rest is the teacher's mean log-probability (PAD Eq. 9)."""
     beta: Positive = 10.0
-    """Scale of the teacher's reward, and of the student's unless ``student_beta`` says another."""
+    """Scale of the teacher's reward, and of the student's unless ``student_beta`` is set."""
     student_beta: Positive | None = None
     """beta_s, scale of the student's mean log-probabilities; ``null``: beta, as in the paper."""
     standardise_teacher: bool = False
     """Divide the teacher's rewards of a group by their standard deviation (not in the paper): beta is then the same
-    sharpness for every group, alpha and teacher. Of four equally spaced responses the likeliest ranking has probability
-    0.27 at beta = 1 and 0.81 at 3, so this takes a smaller beta than the paper's, and a ``student_beta``."""
+    sharpness for every group, alpha and teacher. The likeliest ranking of four equally spaced responses has probability
+    0.27 at beta = 1 and 0.81 at 3, so use a smaller beta than the paper's, and a ``student_beta``."""
     divergence: Literal["jsd", "ag", "kl_ts", "kl_st"] = "jsd"
     """``jsd``: the paper. ``ag``: the released code. ``kl_ts``: KL(teacher || student). ``kl_st``: the reverse."""
     numerics: Literal["exact", "mc"] = "exact"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distilbench.cli.options import Force, Listed, MaxCost, Plugins, RunName, Runs, words
+from distilbench.cli.options import Force, Listed, MaxCost, Plugins, RunOrNone, Runs, words
 from distilbench.cli.plan import show_plan
 from distilbench.cli.screen import Display, console_of, say, show_files, spending
 from harness.errors import UserError
@@ -36,7 +36,7 @@ _OUT = "Folder of tables and figures; default: runs/NAME/TARGET/judges. Runs and
 @app.command(epilog="Example: distilbench compare-judges --run pocket --judges main,gpt-4.1,small=llama@http://HOST/v1")
 def compare_judges(
     judges: Annotated[str | None, typer.Option(help=_JUDGES)] = None,
-    run: RunName | None = None,
+    run: RunOrNone = None,
     annotations: Annotated[list[Path] | None, typer.Option(metavar="FILE", help=_ANNOTATIONS)] = None,
     humans: Annotated[Path | None, typer.Option(metavar="FILE", help=_HUMANS)] = None,
     simulate_humans: Annotated[int | None, typer.Option(min=2, metavar="N", help=_SIMULATED)] = None,

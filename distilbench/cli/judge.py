@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distilbench.cli.help import HelpGroup
-from distilbench.cli.options import Overrides, Plugins, Runs
+from distilbench.cli.options import EntryOptions, Plugins, Runs
 from distilbench.cli.screen import say, show_rows
 from harness.text import format_count
 from results.store.store import ArtifactStore
@@ -158,7 +158,7 @@ def canary(
 def pocket_judge(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     host: Annotated[str, typer.Option(help=_HOST)] = "127.0.0.1",
-    overrides: Overrides = None,
+    overrides: EntryOptions = None,
 ) -> None:
     """Serve the pocket judge over the OpenAI protocol, to try the real client without a key. Stop it with Ctrl-C.
 

@@ -60,13 +60,16 @@ _EXECUTOR = "What runs the stages (`distilbench list executors`)."
 _RUNS = "Folder of runs and of the store they share."
 _NOTES = "Also print what the JSON contains: other tests, power, variance, protocols, deviations."
 _SET = "Change one value of the recipe: train.learning_rate=1e-6."
+_ENTRY_SET = "Set one option of the entry (the benchmark, the judge, ...): sft_weight=0.1."
 
 Target = Annotated[str, typer.Argument(help=_TARGET, autocompletion=completing(lambda: (*TARGETS, ALL)))]
 RecipeName = Annotated[str, typer.Option("--recipe", "-r", help=_RECIPE, autocompletion=completing(recipe_names))]
 RecipeArgument = Annotated[str, typer.Argument(help=_RECIPE, autocompletion=completing(recipe_names))]
 RunName = Annotated[str, typer.Option("--run", "--recipe", "-r", metavar="RUN", help=_RUN)]
+RunOrNone = Annotated[str | None, typer.Option("--run", "--recipe", "-r", metavar="RUN", help=_RUN)]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help=_RUN)]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help=_SET)]
+EntryOptions = Annotated[list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help=_ENTRY_SET)]
 Plugins = Annotated[list[str] | None, typer.Option("--plugin", metavar="FILE", help=_PLUGIN)]
 Methods = Annotated[str | None, typer.Option(help=_METHODS, autocompletion=complete_rows, callback=words)]
 Seeds = Annotated[str | None, typer.Option(help=_SEEDS, callback=numbers)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from distilbench.cli.options import Overrides, Plugins, Runs, completing
+from distilbench.cli.options import EntryOptions, Plugins, Runs, completing
 from distilbench.cli.screen import say, show_rows
 from harness.errors import UserError, unknown_choice
 from reports.targets import TARGETS
@@ -143,12 +143,12 @@ CHECKS = {
     "backend": "generates and reads log-probabilities with a tiny checkpoint",
     "executor": "runs stages that compute nothing",
 }
-_ENTRY = "An entry's name, or a Python file that brings one; of a benchmark also a recipe with columns of your own."
+_ENTRY = "An entry's name, or a Python file that defines one; of a benchmark also a recipe with columns of your own."
 NameOrFile = Annotated[str, typer.Argument(metavar="NAME_OR_FILE", help=_ENTRY)]
 
 
 def check_command(entry: str) -> Callable[..., None]:
-    def check(name_or_file: NameOrFile, plugins: Plugins = None, overrides: Overrides = None) -> None:
+    def check(name_or_file: NameOrFile, plugins: Plugins = None, overrides: EntryOptions = None) -> None:
         from distilbench.workflows.check import check as run_checks
 
         failure_count, names = 0, set()

@@ -57,12 +57,12 @@ class StageOptions:
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """CPU threads; ``null``: ``compute.threads``."""
     memory_gib: Positive | None = None
-    """Memory that is kept for it: stages that need more together than there is do not run at once. ``null``: not
+    """Memory reserved for it: stages that together need more than there is do not run at once. ``null``: not
     counted."""
     retries: Annotated[int, Field(ge=0, le=100)] = 1
-    """How often it is run again after its process, job or machine died. A stage that ends with an error is not."""
+    """How often it is run again if its process, job or machine dies. A stage that ends with an error is not."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """What the executor lets a kind of stage say (``slurm``: its partition, time and the like)."""
+    """The executor's own options for this kind of stage (``slurm``: partition, time and the like)."""
 
 
 class StageResources(NamedTuple):

@@ -227,7 +227,7 @@ def chapters(registry: Registry) -> Iterator[Chapter]:
         yield f"`compute.executor: {choice}`", sentence_of(executor.summary), class_options(executor.config)
         if per_stage := class_options(executor.stage_config):
             yield f"`compute.stages.KIND.options` of {choice}", "", per_stage
-    yield "ask", "How judges are asked. Changes no result, `accept_failures` apart.", class_options(AskOptions)
+    yield "ask", "How judges are asked. Changes no result, except `accept_failures`.", class_options(AskOptions)
     yield "targets", TARGETS, class_options(sections.TargetOptions)
 
 

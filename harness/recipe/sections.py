@@ -83,13 +83,13 @@ class Family:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number format of model weights when sampling, rewarding and answering."""
     backend: str = "transformers"
-    """What samples, rewards and answers with these models (``distilbench list backends``). Training always loads them
+    """How these models are run to sample, reward and answer (``distilbench list backends``). Training always loads them
     itself."""
     backend_options: dict[str, Any] = Field(default_factory=dict)
     """Options of that backend, besides ``dtype``, ``trust_remote_code`` and what ``compute`` says."""
     backends: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """What differs for one model (``teacher``, ``student``) or kind of stage (``answer``), which has the last word:
-    options of the backend, and ``backend`` where it is another one (``answer: {backend: transformers}``)."""
+    """What differs for one model (``teacher``, ``student``) or kind of stage (``answer``, which takes precedence):
+    options of the backend, or another ``backend`` (``answer: {backend: transformers}``)."""
 
     def backend_choices(self) -> Iterator[tuple[str, tuple[str, dict[str, Any]]]]:
         """All that may be, with the name of the entry that has the last word, if any."""
@@ -119,8 +119,7 @@ class Prompts:
     n: Annotated[int, Field(ge=1, le=100_000_000)] = 2048
     """How many prompts."""
     fallback: str | None = None
-    """A source that needs no network and no options: used, and noted in every table, when ``source`` cannot be
-    reached."""
+    """Another source, without network or options: used when ``source`` cannot be reached, and noted in every table."""
     seed: Seed = 0
     """Decides which prompts are drawn; the same for all training seeds."""
     max_prompt_tokens: Tokens = 1800
@@ -134,7 +133,7 @@ class SamplingOptions(Sampling):
     """How the student (and for SeqKD the teacher) answers training prompts."""
 
     n: Annotated[int, Field(ge=1, le=26)] = 4
-    """Responses per prompt (a multiple-choice question has 26 letters)."""
+    """Responses per prompt, at most the 26 letters of a multiple-choice question."""
     temperature: Temperature = 0.8
     """Softmax temperature of the student; 0 is greedy, for a single response."""
     teacher_temperature: Temperature = 0.8
@@ -152,15 +151,16 @@ class RewardOptions:
     """How the teacher rewards responses (PAD, section 4.2)."""
 
     mcq: Literal["cyclic", "once", "pairwise_both", "pairwise_once"] = "cyclic"
-    """How the multiple-choice question is repeated so that no position is favoured (``stages/kinds/reward.py``);
-    ``once``: not at all, as PAD's Eq. 8 is printed."""
+    """How the multiple-choice question is repeated so that no position is favoured (docs/methods.md); ``once``: not at
+    all, as PAD's Eq. 8 is printed."""
     identical: Literal["mean", "apart"] = "mean"
-    """Rewards of responses with the same text: one, the mean of theirs; or each its own, which differ by their letters
-    (DPO then drops a prompt whose best and worst responses are one text)."""
+    """Responses with the same text get the ``mean`` of their rewards; or ``apart``, each its own, which differ by their
+    letters (DPO then drops a prompt whose best and worst responses are one text)."""
     floor: Annotated[float, Field(ge=1e-30, lt=1)] = 1e-4
-    """Selection probabilities below this count as this."""
+    """Smallest selection probability; smaller ones count as this."""
     max_response_tokens: Tokens = 500
-    """Responses are cut to this many of the teacher's tokens, with a mark, in the question; how many is reported."""
+    """In the question, longer responses are cut to this many of the teacher's tokens, and marked; their number is
+    reported."""
     shuffle: bool = False
     """Give every response another one's reward: a control in which preference distillation must not help."""
 
@@ -170,7 +170,7 @@ class Statistics:
     replicates: Annotated[int, Field(ge=100, le=100_000)] = 1000
     """Bootstrap resamples of the questions."""
     min_coverage: Share = 0.98
-    """A table refuses cells with a smaller share of scored questions."""
+    """Cells with a smaller share of scored questions are refused."""
 
 
 @options
@@ -186,12 +186,12 @@ class Compute:
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
     """CPU threads per stage."""
     gpus: tuple[Annotated[int, Field(ge=0, le=1023)], ...] = ()
-    """This machine's GPUs that stages may have, each for one stage at a time: ``[0, 1, 2, 3]``. Where
-    ``CUDA_VISIBLE_DEVICES`` is set, numbers count within it. Without any, every stage sees what there is."""
+    """This machine's GPUs for stages, each for one stage at a time: ``[0, 1, 2, 3]``, counted within
+    ``CUDA_VISIBLE_DEVICES`` if that is set. If empty, every stage sees all GPUs."""
     stages: dict[str, StageOptions] = Field(default_factory=dict)
     """What stages of a kind get: ``{train: {gpus: 2, threads: 8, memory_gib: 40, retries: 1}}``."""
     device: DeviceName = "auto"
-    """``auto``: a GPU when there is one."""
+    """``auto`` (a GPU if there is one), ``cpu``, ``mps``, ``cuda`` or ``cuda:N``."""
     gpu: Annotated[str, AfterValidator(_gpu), WithJsonSchema({"enum": [*DEVICES]})] | None = None
     """The GPU that ``distilbench plan`` estimates hours for (``harness/hardware.py``); ``null``: no estimate."""
     batch_tokens: Count = 16384
@@ -199,7 +199,7 @@ class Compute:
     launch: Annotated[PathText, AfterValidator(_launch)] | None = None
     """Train in several processes: ``cpu``, ``ddp``, ``fsdp2``, ``zero2``, ``zero3``, or an accelerate file's path."""
     processes: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """How many processes ``launch`` starts; ``null``: as many as the stage has GPUs; without ``gpus``, what its
+    """How many processes ``launch`` starts; ``null``: as many as the stage has GPUs, or, without ``gpus``, as its
     configuration says."""
 
     def __post_init__(self) -> None:
@@ -261,22 +261,23 @@ class Searched:
     """How a row's values were chosen, as ``distilbench search`` writes it; tables print it."""
 
     trials: Count
-    """Settings that were tried, the recipe's own among them."""
+    """Number of settings that were tried, the recipe's own included."""
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)]
-    """Training seeds of each."""
+    """Training seeds of each trial."""
     questions: Annotated[str, Field(min_length=1)]
     """``dev``, or a file."""
     sampler: Annotated[str, Field(min_length=1)]
     """``random`` or ``tpe``."""
     values: Annotated[dict[str, Any], Field(min_length=1)]
-    """Knob (``beta``, ``train.learning_rate``) to the value that was chosen. A row with others was not searched."""
+    """The chosen value of each option (``beta``, ``train.learning_rate``). A row with other values counts as not
+    searched."""
     space: dict[str, str] = Field(default_factory=dict)
-    """Knob to what it could be."""
+    """The range of each option."""
     set: tuple[str, ...] = ()
     """What else the search changed in the recipe."""
     settings: dict[str, Any] | None = None
-    """Of the trials: what of ``prompts``, ``train`` and ``sampling`` was no default (``prompts.n``). Tables name what
-    is another by now; ``null``: not known."""
+    """Settings of ``prompts``, ``train`` and ``sampling`` in the trials that were not defaults (``prompts.n``). Tables
+    name those that differ now; ``null``: not known."""
 
 
 @options
@@ -284,11 +285,11 @@ class RowOptions:
     """What a row says beside its method's options: ``pad-ppd-2x4: {like: pad-ppd, rounds: 2, sampling: {n: 4}}``."""
 
     method: str | None = None
-    """Which method; default: the one that the row is named after, or of the row that it is ``like``."""
+    """The row's method; default: the one that the row is named after, or that of the row it is ``like``."""
     like: str | None = None
-    """Another row, whose options this row has but for those that it states itself (not its title and ``optional``)."""
+    """Another row whose options this one takes, except title, ``optional`` and those that it states itself."""
     title: str = ""
-    """How tables call the row; default: the method's title, with rounds / responses where the row changes them."""
+    """The row's name in tables; default: the method's title, with rounds / responses if the row changes them."""
     optional: bool = False
     """Made only when ``--methods`` names it (or another row starts from it)."""
     rounds: Annotated[int, Field(ge=1, le=100)] = 1
@@ -296,7 +297,7 @@ class RowOptions:
     resample: bool = True
     """``false``: all rounds share one pool of the first student's responses, dealt out at random without overlap."""
     start: str | None = None
-    """The row whose student this one starts from and samples with; default: what the method says (ADPA+: DCKD)."""
+    """The row whose student this one starts from and samples with; default: the method's (ADPA+: DCKD)."""
     searched: Searched | None = None
     """How its values were chosen."""
 
@@ -329,8 +330,8 @@ def _differences(section: object, common: object) -> dict[str, Any]:
 @options
 class TunedPairs:
     pairs: Literal["auto", "dataset", "samples"] = "auto"
-    """``dataset``: the prompt source's chosen and rejected answers. ``samples``: the teacher's own answers, rewarded as
-    every row's are. ``auto``: the first where the source has them."""
+    """``dataset``: the prompt source's chosen and rejected answers. ``samples``: the teacher's own answers, rewarded
+    like every row's. ``auto``: ``dataset`` if the source has such answers."""
 
 
 @dataclass(frozen=True)
@@ -346,6 +347,6 @@ class TargetOptions:
     """What ``targets.NAME`` says beside sections of the recipe."""
 
     rows: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
-    """Which of the target's trained rows are made."""
+    """Only these of the target's trained rows are made."""
     skip: Annotated[str, Field(min_length=1)] | None = None
-    """Why the target does not fit this recipe."""
+    """Leave the target out, for this reason."""

@@ -51,8 +51,8 @@ class RayOptions:
     """With ``storage``: where a machine keeps its copies; ``null``: in its folder for temporary files."""
     environment: Annotated[tuple[str, ...], AfterValidator(_not_secret)] = ()
     """Further variables that workers get from the driver, besides ``DISTILBENCH_*``, ``HF_*``, ``TRANSFORMERS_*``,
-    ``AWS_*``, ``FSSPEC_*`` and ``PYTHONPATH`` (but for JSON and URLs with a password). Never secrets."""
+    ``AWS_*``, ``FSSPEC_*`` and ``PYTHONPATH`` (except JSON and URLs with a password). Never secrets."""
     autoscale: bool = False
     """Whether the cluster grows on demand: a stage that no machine can hold then waits instead of failing."""
-    engine_minutes: Annotated[float, Field(gt=0, le=1e5)] = 10.0
-    """How long an engine's server stays without a question; it ends sooner where its GPUs are needed."""
+    engine_minutes: Annotated[float, Field(gt=0, le=100_000)] = 10.0
+    """How long an engine's server stays without a request; it ends sooner if its GPUs are needed."""

@@ -72,8 +72,8 @@ class SlurmJobOptions:
     partition: str | None = None
     """Slurm's ``--partition``; ``null``: the cluster's default."""
     minutes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """The longest that a job may take; ``null``: 1,440. At the end of its time, or when Slurm preempts it, it is queued
-    again and goes on where it was."""
+    """Time limit of a job; ``null``: 1,440. At its end, or when Slurm preempts the job, it is queued again and
+    continues where it was."""
     gres: Annotated[str, AfterValidator(_gres)] | None = None
     """How a job asks for its GPUs (``--gres``): ``gpu:{gpus}``, ``gpu:a100:{gpus}``. ``null``: jobs get none. With
     ``cluster: local`` it does nothing."""
@@ -86,7 +86,7 @@ class SlurmOptions(SlurmJobOptions):
     """How stages become jobs."""
 
     cluster: Literal["slurm", "local"] = "slurm"
-    """``local``: processes of this machine in the place of jobs, to try a recipe without Slurm."""
+    """``local``: processes of this machine instead of jobs, to try a recipe without Slurm."""
     here: Kinds = (
         "prompts",
         "contamination",
@@ -95,8 +95,8 @@ class SlurmOptions(SlurmJobOptions):
         "judge",
         "score",
     )
-    """Kinds of stages that run on the driver's machine: they take less time than a job waits. So does, whatever its
-    kind, a stage that asks a server."""
+    """Kinds of stages that run on the driver's machine, because they are shorter than a job's wait. Stages that ask a
+    server always do."""
     setup: tuple[str, ...] = ()
     """Lines of shell before a job: ``module load cuda``, ``source .venv/bin/activate``."""
     poll_seconds: Seconds = 5.0

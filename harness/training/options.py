@@ -40,7 +40,7 @@ class Lora:
     alpha: Positive = 32.0
     """The update is scaled by alpha / r."""
     dropout: ShareBelowOne = 0.0
-    """On the adapters' inputs. Above 0 the loss of a step depends on its split into micro-batches."""
+    """Dropout on the adapters' inputs. Above 0, the loss of a step depends on its split into micro-batches."""
     target_modules: str | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
     """Names of linear layers (``[q_proj, v_proj]``), or ``all-linear``: all but the output head."""
 
@@ -62,8 +62,8 @@ class TrainOptions:
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """Learning rate after the warm-up."""
     schedule_over: Literal["round", "run"] = "round"
-    """What one warm-up and schedule span in a row with ``rounds``: each round, or all of them. The optimiser starts
-    afresh in each round either way."""
+    """In a row with ``rounds``, whether warm-up and schedule span each ``round`` or the whole ``run``. The optimiser
+    starts afresh in each round either way."""
     weight_decay: Annotated[float, Field(ge=0, le=100), AfterValidator(not_tiny)] = 0.0
     """AdamW's decoupled weight decay, on matrices only (no biases, no norms)."""
     max_grad_norm: NotNegative = 1.0
@@ -76,17 +76,18 @@ class TrainOptions:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     packing: Literal["auto", "always", "never"] = "auto"
-    """Whether the responses to one prompt share one row (``harness.training.forward``): faster, the same numbers.
-    ``auto``: where it is exact and pays; ``always``: or stop with the reason; ``never``: a row per response."""
+    """Whether the responses to one prompt share one row: faster, the same numbers. ``auto``: where it is exact and
+    worthwhile; ``always``: or stop with the reason; ``never``: a row per response."""
     lora: Lora | None = None
     """Train low-rank adapters; ``null`` trains all weights."""
     checkpoint_minutes: NotNegative | None = 20.0
-    """Minutes between checkpoints from which a killed training goes on (0: every step); ``null``: it starts again."""
+    """Minutes between checkpoints from which a killed training continues (0: every step); ``null``: none, it starts
+    again."""
     report_to: tuple[Tracker, ...] = ()
     """Where the training curves also go: ``tensorboard`` (files under ``runs/NAME/tensorboard``), ``wandb``,
-    ``trackio``. Each is a package of its own; keys of services are read from the environment alone."""
+    ``trackio``. Each needs its own package; keys of services are read from the environment only."""
     backend: Literal["ours", "trl"] = "ours"
-    """``trl``: TRL's stable SFT and DPO trainers, as a yardstick for the methods that they have."""
+    """``trl``: TRL's stable SFT and DPO trainers, for comparison, for the methods that they have."""
 
     def __post_init__(self) -> None:
         # Our trainer takes any split of a batch; TRL counts accumulation steps, all of one size.

@@ -47,25 +47,25 @@ class PocketConfig:
     length_bias: Signed = 0.0
     """Log-odds in favour of an answer that is very much longer (it saturates as tanh)."""
     length_scale: Positive = 10.0
-    """Difference in words at which three quarters of the length bias are at work."""
+    """Difference in words at which the length bias has three quarters of its full effect."""
     self_preference: Signed = 0.0
     """Log-odds per nat of mean log-probability that the model ``favours`` gives one answer more than the other."""
     favours: str = "pocket:teacher"
     """The model whose own style it prefers; loaded only if ``self_preference`` is not 0."""
     signature_bias: Signed = 0.0
-    """Log-odds in favour of an answer that carries ``signature``: self-preference by a habit of its own family."""
+    """Log-odds in favour of an answer that contains ``signature``: self-preference by a habit of its own family."""
     signature: str = ""
-    """Words that the answers of its family are known by (read without regard to case)."""
+    """Words by which answers of its family are recognised (case is ignored)."""
     tie: NotNegative = 0.5
     """Labels: log-odds within which the answers are about equal, ``[[A=B]]``."""
     much: NotNegative = 3.0
     """Labels: log-odds beyond which one is much better, ``[[A>>B]]``."""
     grade_noise: NotNegative = 0.7
-    """Standard deviation of the Gaussian noise on a grade from 1 to 10, before rounding; on another scale as much of
-    its width."""
+    """Standard deviation of the Gaussian noise on a grade from 1 to 10, before rounding; scaled with the width of
+    another scale."""
     seed: Seed = 0
-    """Of the noise. The same request always gets the same reply; another repeat index or seed another draw. Judges with
-    one seed share their draws, whatever else they differ in: give those that are compared seeds of their own."""
+    """Seed of the noise. The same request always gets the same reply; another repeat or seed is another draw. Judges
+    with the same seed share their draws, whatever else differs: give judges that you compare different seeds."""
 
     def __post_init__(self) -> None:
         has_signature = bool(self.signature.strip()) or not self.signature_bias

@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -40,6 +41,20 @@ def test_reproduce_and_eval_share_their_options() -> None:
               for name in ("plan", "run", "reproduce", "eval")}  # type: ignore[attr-defined]  # fmt: skip
     assert set.intersection(*shared.values()) >= {"--set", "--executor", "--max-cost", "--plugin", "--runs"}
     assert shared["run"] >= {"--methods", "--seeds", "--baseline", "--force"}
+
+
+def test_every_option_says_what_it_does() -> None:
+    """An alias such as ``RunName | None`` would lose its name, its metavar and its sentence."""
+
+    def options(command: Any, name: str) -> Iterator[tuple[str, str]]:
+        for option in command.params:
+            yield f"{name} {option.name}", option.help or ""
+        for word, inner in getattr(command, "commands", {}).items():
+            yield from options(inner, f"{name} {word}")
+
+    found = dict(options(typer.main.get_command(app), "distilbench"))
+    assert len(found) > 100
+    assert [name for name, sentence in found.items() if not sentence.strip()] == []
 
 
 HEAVY = ("torch", "transformers", "datasets", "trl", "lm_eval", "matplotlib")

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from distilbench.cli.options import Overrides, Plugins, RunName, Runs
+from distilbench.cli.options import EntryOptions, Plugins, RunOrNone, Runs
 from distilbench.cli.screen import say, show_files
 from harness.errors import UserError
 from harness.text import first_of_each_kind, format_count
 
 app = typer.Typer()
 _BENCHMARK = "alpaca_eval, arena_hard, mt_bench, gsm8k or one of their variants."
-_PARTIAL = "Accept missing, doubled, foreign and contradicting rows; they are listed and counted."
-_KEEP_FAILED = "Take what reads like a failed generation ('nan', '$ERROR$') for the answer."
+_PARTIAL = "Accept missing, duplicate, unknown and contradicting rows; they are listed and counted."
+_KEEP_FAILED = "Keep what reads like a failed generation (nan, $ERROR$) as the answer."
 _LEFT_OUT = "Leave out questions without an answer; they are counted and listed."
 _ANSWERS = "A folder that `distilbench import` wrote; or a run, as with --run."
 _TARGET = "Which target of the run; default: table1, or the only one."
@@ -30,7 +30,7 @@ def import_(
     partial: Annotated[bool, typer.Option("--partial", help=_PARTIAL)] = False,
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help=_KEEP_FAILED)] = False,
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap resamples behind each interval.")] = 1000,
-    overrides: Overrides = None,
+    overrides: EntryOptions = None,
     plugins: Plugins = None,
 ) -> None:
     """Read answers and judgments made elsewhere, check them against the questions, and score them.
@@ -68,7 +68,7 @@ def import_(
 def export(
     answers: Annotated[str | None, typer.Argument(metavar="FOLDER|RUN", help=_ANSWERS)] = None,
     out: Annotated[Path, typer.Option(help="Folder to write the official tool's files to.")] = Path("official"),
-    run: RunName | None = None,
+    run: RunOrNone = None,
     row: Annotated[str | None, typer.Option(help="Which row of the run: student, dpo, ...")] = None,
     seed: Annotated[int, typer.Option(help="Which training seed of the row.")] = 0,
     benchmark: Annotated[str | None, typer.Option("--benchmark", "-b", help="Which benchmark of the run.")] = None,

@@ -64,32 +64,33 @@ class EngineOptions:
     trust_remote_code: bool = False
     """Run Python code that comes with the checkpoint."""
     command: Annotated[tuple[str, ...], Field(min_length=1)] = ()
-    """Starts the engine, in an environment of its own or a container; ``{model}`` stands where the checkpoint's folder
-    goes, by default at the end. Our flags, then yours, follow."""
+    """Command that starts the engine, in an environment of its own or a container; ``{model}`` is replaced by the
+    checkpoint's folder, which otherwise goes at the end. distilbench's flags, then yours, follow."""
     flags: tuple[str, ...] = ()
-    """Further flags of the engine. In the key: they may change numbers."""
+    """Further flags of the engine. They may change numbers, so a change makes its stages again."""
     window: Tokens | None = None
-    """Longest prompt and answer together; ``null``: what the checkpoint reads. Less of it saves memory. In the key."""
+    """Longest prompt and answer together; ``null``: the checkpoint's context. A smaller one saves memory, and makes
+    stages again."""
     server: Annotated[str, AfterValidator(_base_url)] | None = None
-    """Base URL of a server that runs already with this checkpoint, without ``/v1``; nothing is started then."""
+    """Base URL, without ``/v1``, of a server that already serves this checkpoint; none is started then."""
     api_key_env: str = ""
     """Environment variable with the key of that server."""
     environment: dict[str, str] = field(default_factory=dict)
-    """Variables for the engine, besides those of this process (without ``PYTHONPATH``)."""
+    """Environment variables for the engine, besides those of this process (without ``PYTHONPATH``)."""
     tensor_parallel: Count = 1
     """GPUs that the weights are split over."""
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
     """GPUs that a server takes: 0 on a CPU; ``null``: as many as ``tensor_parallel``."""
     memory_share: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of each GPU's memory (of the machine's, on a CPU) that the engine may take; ``null``: its own default."""
+    """Share of each GPU's memory (on a CPU, of the machine's) that the engine may take; ``null``: its own default."""
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 128
     """Requests under way at once; one asks for all responses to a prompt."""
     start_minutes: Positive = 15.0
-    """The longest that the server may take until it can be asked."""
+    """How long the server may take to start."""
     request_minutes: Positive = 60.0
-    """The longest that one request may take, waiting in the server included."""
+    """How long one request may take, waiting in the server included."""
     keep: Count = 1
-    """Servers that stay in each worker for later stages; the one that was used least recently ends first."""
+    """Servers that each worker keeps for later stages; the least recently used one ends first."""
 
     def __post_init__(self) -> None:
         require(self.server is None or not self.flags, "flags are for a server that is started here; leave them out")

@@ -64,7 +64,8 @@ class AlpacaEvalConfig(BenchmarkConfig):
     repeats: Repeats = 1
     """Ask the judge this often and average."""
     difficulty_by: Literal["row", "instruction"] = "row"
-    """Look difficulties up by ``row``, as alpaca_eval and its leaderboard do: behind a missing row all are shifted."""
+    """Which difficulty an instruction gets: by ``row``, as in alpaca_eval and on its leaderboard, where a missing row
+    shifts all later ones; or its own."""
     baseline: PathText | None = None
     """Compare with the answers in this file (of the official tool, or ours) instead of the protocol's baseline."""
 

@@ -49,7 +49,7 @@ class ExactConfig(OwnConfig):
     """What does not count in texts: ``case``, runs of white ``space``, ``punctuation`` at the ends (for ``f1``: of
     each word), English ``articles``."""
     metric: Literal["match", "contains", "f1"] = "match"
-    """``match``: equal to a right answer. ``contains``: holds one as whole words. ``f1``: overlap of words with the
+    """``match``: equal to a right answer. ``contains``: contains one as whole words. ``f1``: overlap of words with the
     closest right answer. Of a question of several turns, the last answer is compared."""
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ class LmEvalConfig:
     fewshot: Annotated[int, Field(ge=0, le=64)] | None = None
     """Worked examples before each question."""
     chat: bool | None = None
-    """Whether questions are asked in the model's chat template; null: where the model writes, not where its
+    """Whether questions are asked in the model's chat template; null: yes if the model writes, no if its
     log-probabilities are read."""
     title: str = ""
     """Heading of the column; empty: its name."""

@@ -45,10 +45,10 @@ class PairwiseConfig(JudgedConfig):
     """Options of an own benchmark whose answers a judge compares with a baseline's."""
 
     baseline: PathText | None = None
-    """Whose answers to compare with: a row of the recipe (``student``), or a file of answers; null: the field
-    ``baseline`` of the questions."""
+    """What to compare with: a row of the recipe (``student``), or a file of answers; null: the field ``baseline`` of
+    the questions."""
     labels: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)] = ("A", "B", "C")
-    """What the judge writes where the first answer is better, where the second is, and for a tie."""
+    """What the judge writes if the first answer is better, if the second is, and for a tie."""
     metric: Literal["win-rate", "consistent"] = "win-rate"
     """``win-rate``: the mean of both orders. ``consistent``: won or lost where both orders agree, else a tie."""
 
