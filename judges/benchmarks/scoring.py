@@ -40,6 +40,7 @@ HOSTILE: Final = {
 }
 """Text that may sway a judge, by kind (Zheng et al. 2024, arXiv 2410.07137: a null model with a crafted answer wins).
 It cannot break a prompt (``base.fill``); a match is a hint, no proof of intent."""
+_MOST_REASONS: Final = 10  # of missing verdicts
 
 
 def sigmoid(z: Array) -> Array:
@@ -190,7 +191,8 @@ def entrant_detail(questions: Sequence[Question], entrant: Entrant, needs_judge:
     missing_count = sum(judgment.verdict is None for judgment in judgments)
     detail |= {"judgments": float(len(judgments)), "judgments_missing": float(missing_count)}
     reasons = Counter(judgment.reason for judgment in judgments if judgment.verdict is None)
-    detail |= {f"{MISSING}{reason}": float(count) for reason, count in reasons.items()}
+    # the commonest: a reason may quote a reply, and then each is another
+    detail |= {f"{MISSING}{reason}": float(count) for reason, count in reasons.most_common(_MOST_REASONS)}
     thinking_counts = {
         "thinking:answers": sum(any(answer.thinking) for answer in answers),
         "thinking:replies": sum(bool(judgment.thinking) for judgment in judgments),

@@ -138,3 +138,7 @@ def test_a_score_without_a_verdict_says_why() -> None:
     # of a score with a value too: a table may refuse it, and then says why
     kept = {name: count for name, count in entrant_detail(questions, Entrant([], scored)).items() if ":" in name}
     assert kept == {"missing:call failed: refused": 1.0, "missing:no rating": 1.0}
+    # a reason that quotes the reply is another for every reply: the two alike first, and nine of the others
+    quoting = [Judgment(f"{n}", "turn1", None, f"'{n // 2 if n < 2 else n}' is no verdict") for n in range(100)]
+    kept = {name: count for name, count in entrant_detail([], Entrant([], quoting)).items() if ":" in name}
+    assert (kept.pop("missing:'0' is no verdict"), len(kept), set(kept.values())) == (2.0, 9, {1.0})
