@@ -52,17 +52,17 @@ class Simulation:
 
     @property
     def seconds(self) -> float:
-        """From the first stage to the end of the last."""
+        """Wall time, from the first stage to the end of the last."""
         return self.timeline.seconds
 
     @property
     def gpu_hours(self) -> float:
-        """That GPUs are busy."""
+        """GPU-hours in use."""
         return self.timeline.gpu_seconds / 3600
 
     @property
     def reserved_gpu_hours(self) -> float:
-        """That are paid where the whole cluster is, from the first stage to the last."""
+        """GPU-hours of the whole cluster, from the first stage to the last."""
         return self.cluster.gpus * self.seconds / 3600
 
     @property

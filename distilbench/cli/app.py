@@ -49,7 +49,7 @@ def print_version(show: bool) -> None:
 
 
 _VERBOSE = "Log what happens; twice for details. Keys are hidden."
-_VERSION = "Print the version and leave."
+_VERSION = "Print the version and exit."
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help=_VERBOSE, show_default=False)]
 Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help=_VERSION)]
 

@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 app = typer.Typer()
 _JUDGES = (
     "Judges, separated by commas: names of the run's recipe, known models, KIND:MODEL, MODEL@URL, {kind: ..., ...}; "
-    "NAME=... names one. Conclusions of the first are checked with the others. "
+    "NAME=... names one. The first one's conclusions are checked against the others. "
     "Default: the run's own, or all annotators."
 )
 _ANNOTATIONS = "Compare these annotations (alpaca_eval's JSON, CSV, Parquet), not a run."
 _HUMANS = "Human annotations of the same answers, several per answer."
-_SIMULATED = "On pocket: N people simulated from the true scores, in place of a file."
+_SIMULATED = "On pocket: N people simulated from the true scores, instead of a file."
 _BENCHMARKS = "Only these benchmarks of the run."
 _REPEATS = "Ask every question this often: 2 (default) tells noise from bias, at double the cost."
-_OWN = "Rows whose answers are by a judge's own family; default: by name."
+_OWN = "Rows whose answers come from a judge's own family; default: by their names."
 _BUDGET = "Recommend a judge, and a way to ask it, that costs at most so many dollars for one pass."
 _OUT = "Folder of tables and figures; default: runs/NAME/TARGET/judges. Runs and replies of judges go under --runs."
 

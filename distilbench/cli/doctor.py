@@ -56,7 +56,7 @@ Names = Annotated[
 
 @files.command()
 def status(names: Names = None) -> None:
-    """Say of every file whether it is there and the pinned one."""
+    """Show whether each file is there and is the pinned one."""
     show_assets(assets.status(names))
 
 

@@ -62,7 +62,7 @@ def model_row(model: JudgeModel, day: date) -> tuple[str, ...]:
 
 @judges.command()
 def status(ledger: LedgerFile = None, runs: Runs = Path("runs")) -> None:
-    """What a ledger holds: replies, cost, coverage, failures, batch jobs; and which judgments have no verdict."""
+    """Show what a ledger holds: replies, cost, coverage, failures, batch jobs; and which judgments have no verdict."""
     from judges.ledger.ledger import Ledger
 
     with Ledger(ledger or runs / "ledger.sqlite", create=False) as open_ledger:
@@ -128,7 +128,7 @@ def canary(
     timeout: Annotated[float, typer.Option(min=1.0, help="Seconds per call.")] = 120.0,
     plugins: Plugins = None,
 ) -> None:
-    """Put 16 fixed questions to a judge once more, and compare with its earlier replies and served model ids.
+    """Ask a judge 16 fixed questions again, and compare with its earlier replies and served model ids.
 
     Exit code 1 when calls failed.
     """

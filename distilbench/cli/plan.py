@@ -26,14 +26,14 @@ _PILOT = "A run (its name, folder or recipe) whose variances are used; default: 
 _SPREAD = (
     "Standard deviation of a column's change over questions (and, after the slash, of its score over training seeds)."
 )
-_DETECT = "Tell the seeds and the questions that detect a change of so many points, in every column or in one."
-_AGAINST = "Changes from this row, in place of the student."
+_DETECT = "Print how many seeds, and how many questions, detect a change of so many points, in every column or in one."
+_AGAINST = "Take changes from this row instead of the student."
 _SIMULATE = (
     "Play the stages that are still to run on clusters of so many GPUs (gpus=1,8,64) or on a CPU machine with so many "
     "workers (workers=1,2): time, GPU-hours, cost, bottleneck, a picture. Then --recipe takes several, with commas."
 )
 _JUDGES = "With --simulate: judges of the recipe, each of which judges every judged benchmark."
-_RATES = "With --simulate: measured rates that go before the shipped ones (docs/scale.md)."
+_RATES = "With --simulate: your own measured rates, used before the shipped ones (docs/scale.md)."
 _PRICE = "With --simulate: dollars per GPU-hour; default: a list price (harness/plan/throughputs.json)."
 _PICTURES = "With --simulate: folder of the pictures; default: runs/NAME/simulation."
 COLUMNS = ("stage", "reads", "total", "done", "to do", "responses", "k tokens", "judge calls")

@@ -47,7 +47,7 @@ _JUDGE = "Who judges: NAME@URL, NAME@openai, a known model, a checkpoint, pocket
 _BENCHMARKS = "Benchmarks, separated by commas; default: the paper's four."
 _BASELINE = "Compare with this model's answers instead of the official baseline's."
 _HTML = "Also write report.html: tables, figures, run card, all questions and answers."
-_AGAINST = "Print instead how every other row differs from this one: change, 95% interval, p after Holm, detectable."
+_AGAINST = "Print instead each other row's change from this one: 95% interval, p after Holm, smallest detectable."
 _OUT = "Folder of the files; default: runs/NAME/report."
 EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
     "benchmarks": (Annotated[str | None, typer.Option(help=_BENCHMARKS, callback=words)], None),
@@ -63,11 +63,11 @@ EVAL_OPTIONS: Mapping[str, tuple[object, object]] = {
 
 _ROWS = "Rows of the recipe, separated by commas or blanks, or all."
 _SPACE = (
-    "What may be chosen: 'train.learning_rate=log(1e-5, 1e-3); beta=log(0.1x, 10x)', also uniform(a, b) and {a, b}; "
+    "What to vary: 'train.learning_rate=log(1e-5, 1e-3); beta=log(0.1x, 10x)', also uniform(a, b) and {a, b}; "
     "0.1x: a tenth of the recipe's value. For one row: 'ROW: ...'. Default: what each method states."
 )
-_TRIALS = "Settings of each row; the first is the recipe's own."
-_ON = "dev: questions that are not for results. Or a JSON-lines file of your own prompts with golden answers."
+_TRIALS = "Settings tried for each row; the first is the recipe's own."
+_ON = "dev (development questions), or a JSON-lines file of your own prompts with golden answers."
 _SAMPLER = "random, or tpe (needs Optuna, the extra search)."
 _ROUND = "With tpe: trials of a row that are proposed at once; default 4. Results depend on it, not on the workers."
 SEARCH_OPTIONS: Mapping[str, tuple[object, object]] = {

@@ -27,7 +27,7 @@ TEACHERS = {"family": "the teacher", "tuned": "the tuned teacher"}
 LISTS = ("methods", "benchmarks", "judges", "sources", "backends", "executors", "recipes", "targets")
 RUNS = "runs"
 _LIST = f"Which of them: {', '.join(LISTS)}, or {RUNS}; default: all but the runs."
-_VERBOSE = "Of methods: the paper, what a search varies, and every option with its default."
+_VERBOSE = "For methods: the paper, what a search varies, and every option with its default."
 
 
 def row(method: Method) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ pocket = typer.Typer(cls=HelpGroup, help="The pocket world: what it can test.", 
 app.add_typer(pocket, name="pocket")
 _QUESTION = "Id of a question: its answer, the judge's replies and the exact requests."
 _VIEWED = "Runs: names under --runs, folders or recipes; default: all."
-_PORT = "Port on 127.0.0.1; default: 8377, or a free one where that is taken. 0: a free one."
+_PORT = "Port on 127.0.0.1; default: 8377, or a free one if that is taken. 0: a free one."
 
 
 @app.command(epilog="Example: distilbench view pocket")
@@ -99,7 +99,7 @@ def explain(
     runs: Runs = Path("runs"),
     plugins: Plugins = None,
 ) -> None:
-    """Say where a number comes from: its judgments, answers and checkpoint, and with --question every verdict on it;
+    """Show where a number comes from: its judgments, answers and checkpoint, and with --question every verdict on it;
     without, the questions with the highest and lowest shares."""
     from distilbench.workflows.verify import explain as explain_cell
     from results.run.find import find_run

@@ -68,7 +68,7 @@ class ComparisonOptions(TypedDict, total=False):
     budget: float | None
     """Dollars that the recommended judge may cost for one pass over these answers; by default any."""
     on_files: Callable[[Sequence[Path]], None]
-    """Told the paths that were written."""
+    """Called with the paths that were written."""
     out: str | Path | None
     """Folder of tables and figures; by default ``runs/NAME/TARGET/judges``, of annotations ``runs/judges-FILE``. The
     judges' runs and replies go under ``runs`` all the same."""

@@ -44,7 +44,7 @@ class EvaluationOptions(WorkOptions, total=False):
     max_calls: int | None
     """Judge calls that may be made."""
     seed: int
-    """Of the sampling of answers; by default 0."""
+    """Seed of the answers' sampling; by default 0."""
     name: str | None
     """Folder of the results under ``runs``; by default made from the models' names."""
 

@@ -26,7 +26,7 @@ def import_(
     files: Annotated[list[Path], typer.Argument(help="Files of alpaca_eval, arena-hard-auto, FastChat or lm-eval.")],
     benchmark: Annotated[str, typer.Option("--benchmark", "-b", help=_BENCHMARK)],
     out: Annotated[Path, typer.Option(help="Folder to write answers.jsonl and judgments.jsonl to.")],
-    model: Annotated[str | None, typer.Option(help="Which model, where the files hold several.")] = None,
+    model: Annotated[str | None, typer.Option(help="Which model, if the files hold several.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help=_PARTIAL)] = False,
     keep_failed: Annotated[bool, typer.Option("--keep-failed", help=_KEEP_FAILED)] = False,
     replicates: Annotated[int, typer.Option(min=0, help="Bootstrap resamples behind each interval.")] = 1000,

@@ -20,7 +20,7 @@ Seed = Annotated[int, typer.Option(help="Training seed: each has a student of it
 Adapter = Annotated[bool, typer.Option("--adapter", help="Of a LoRA student, the adapter alone, without the model.")]
 _OUT = "A new folder for the model."
 _REPO = "owner/name on the hub that HF_ENDPOINT names, or huggingface.co."
-_PUBLIC = "Let everybody see it. Without this, a new repository is private."
+_PUBLIC = "Make it public. Without this, a new repository is private."
 
 
 @app.command("export-model", epilog="Example: distilbench export-model dpo my-student --seed 0")

@@ -23,8 +23,8 @@ _BENCHMARKS = "Benchmarks, separated by commas, or NAME=KIND:FILE with questions
 _JUDGE = "A known model (`distilbench judge list`), NAME@http://HOST/v1, a checkpoint's folder, pocket, or {kind: ...}."
 _BUDGET = "Dollars that judging may cost, or none."
 _GPUS = "GPUs of the machine that runs it: how many (4), which (0,2), all, or none."
-_QUESTIONS = "Which questions benchmarks ask: pocket or official; default: by the models."
-_YES = "Ask nothing: take the default of what is not given."
+_QUESTIONS = "Which questions to ask: pocket or official; default: pocket for pocket's models, else official."
+_YES = "Ask nothing: use the defaults for everything that is not given."
 
 
 @app.command(epilog="Example: distilbench init mine.yaml --models ./big,./small --data prompts.jsonl --gpus 2 --yes")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 recipes = typer.Typer(cls=HelpGroup, no_args_is_help=True, help="Show, explain or check a recipe; its JSON Schema.")
 app.add_typer(recipes, name="recipe")
-_EXPLAIN = "Each value with its sentence, its type, its default, and where it was set."
+_EXPLAIN = "Show each value with its meaning, its type, its default, and where it was set."
 _OUT = "Write it to this file."
 
 
