@@ -12,10 +12,13 @@ from typing import Any
 
 import pytest
 
-from distilbench import installation, plugins
+from distilbench import evaluate, installation, plugins
 from distilbench.workflows.plan import WorkPlan, plan
 from harness.contracts.stage import Stage
 from harness.errors import UserError
+from harness.records import write_records
+from harness.types import Answer
+from judges import BENCHMARKS
 from tests.command import SMALL
 
 PLUGIN = """
@@ -123,6 +126,65 @@ def test_stages_of_other_code_are_named_in_the_plan_and_not_run_with_it(tmp_path
     changed.first.graph.registry.refuse_other_code(train(changed))
     with pytest.raises(UserError, match="the code of 'own' has changed since"):
         changed.first.graph.registry.refuse_other_code(train(first))
+
+
+JUDGE_PLUGIN = """
+from harness.contracts.judge import JudgeKind
+from harness.contracts.options import options
+from harness.types import Reply
+
+
+@options
+class FixedOptions:
+    pass
+
+
+class FixedJudge:
+    name, model, endpoint = "fixed", "fixed-1", {endpoint!r}
+
+    async def complete(self, request):
+        return Reply("[[{grade}]]", "stop", self.model, 1, 1)
+
+    def check(self):
+        return None
+
+
+class Fixed(JudgeKind):
+    name, summary, config = "fixed", "gives one grade", FixedOptions
+
+    def make(self, config):
+        return FixedJudge()
+
+    def identity(self, config):
+        return {{"rule": "fixed"}}
+
+    def price(self, config, prompt_tokens, completion_tokens):
+        return 0.0
+
+
+JUDGE = Fixed()
+"""
+
+
+@pytest.mark.parametrize(("endpoint", "second"), [("in-process:fixed", 3.0), ("http://judge", 7.0)])
+def test_a_rule_that_is_edited_replies_anew_and_a_server_is_not_asked_again(
+    endpoint: str, second: float, tmp_path: Path
+) -> None:
+    questions = BENCHMARKS["mt_bench"].questions(BENCHMARKS["mt_bench"].config(limit=2))
+    (tmp_path / "mine").mkdir()
+    answers = [Answer(question.id, ("a", "b"), (True, True), (1, 1)) for question in questions]
+    write_records(tmp_path / "mine" / "mt_bench.jsonl", answers)
+
+    def grade(value: int) -> float:
+        file = write(tmp_path, JUDGE_PLUGIN.format(endpoint=endpoint, grade=value), "my_judge.py")
+        run = evaluate(
+            [f"mine=answers:{tmp_path / 'mine'}"], "{kind: fixed}", questions="pocket", limit=2,
+            benchmarks=["mt_bench"], set=["statistics.replicates=100", "compute.executor=inline"], plugins=[file],
+            name="mine", runs=tmp_path / "runs",
+        )  # fmt: skip
+        return float(run.frame()["value"].iloc[0])
+
+    assert [grade(7), grade(3)] == [7.0, second]
 
 
 def test_a_package_of_another_distribution_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

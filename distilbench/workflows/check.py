@@ -27,7 +27,7 @@ from harness import assets
 from harness.checks.finding import Finding, run_checks
 from harness.checks.suites import SUITES
 from harness.contracts.benchmark import AnyBenchmark, Benchmark
-from harness.contracts.judge import AskOptions, ConfiguredJudge, Judge, JudgeError
+from harness.contracts.judge import AskOptions, Judge, JudgeError
 from harness.contracts.options import RecipeError, options_from
 from harness.contracts.registry import Registry
 from harness.contracts.stage import Stage
@@ -309,8 +309,8 @@ def ask_canary(
     entries = reader.judges({JUDGE: judge_entry(judge, registry)})
     if reader.problems:
         raise RecipeError(reader.problems, "--judge")
-    configured_judge = ConfiguredJudge(registry.judges[entries[JUDGE].kind], entries[JUDGE].config)
-    client = configured_judge.kind.make(configured_judge.config)
+    configured_judge = registry.judge(entries[JUDGE].kind, entries[JUDGE].config)
+    client = configured_judge.make()
     if problem := client.check():
         raise UserError(problem)
     earlier_rounds = rounds(client, ledger)

@@ -202,7 +202,7 @@ class WorkPlan:
         benchmark, judging = plan.graph.benchmarks[name], plan.graph.judge_of(name)
         if judging is None:
             return []
-        judge = judging.kind.make(judging.config)
+        judge = judging.make()
         answers = lineage.answers(stage.inputs["answers"])
         questions = benchmark.questions
         if "baseline" in stage.inputs:

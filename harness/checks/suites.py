@@ -237,6 +237,8 @@ def check_names(kind: JudgeKind[C], config: C) -> str:
         value: object = getattr(judge, name)
         require(isinstance(value, str) and value, f"the judge's {name} is {value!r}, not a text")
         require(value == getattr(second_judge, name), f"two judges of the same options differ in {name}")
+    fixed = isinstance(getattr(type(judge), "endpoint", None), property)
+    require(not fixed, "the judge's endpoint is a property: it must be an attribute that can be set")
     return f"{judge.model} at {judge.endpoint}"
 
 

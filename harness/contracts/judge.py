@@ -25,6 +25,8 @@ ERROR_KINDS: Final = frozenset({
 
 PASSING: Final = frozenset({"rate-limit", "server", "timeout", "connection", "truncated", "empty"})
 """Kinds of failure that may go away by themselves: worth another try, and the same command again."""
+IN_PROCESS: Final = "in-process:"
+"""Begins the ``endpoint`` of a judge that no server answers for."""
 UNSENT: Final = frozenset({"budget", "pending"})
 """Kinds of requests that wait for a reply, and of those that were never sent."""
 
@@ -105,8 +107,8 @@ def refuse_failures(
 
 class Judge(Protocol):
     """A model (or rule) that gives verdicts. Concurrency, retries and the ledger are the client's business.
-    ``endpoint`` and ``model`` enter the ledger's keys: no secret may be in them, and a rule that comes to reply
-    otherwise needs another ``model``."""
+    ``endpoint`` and ``model`` enter the ledger's keys: no secret may be in them. ``endpoint`` is an attribute that can
+    be set, and begins with ``in-process:`` where the judge is code of its own: then a plug-in's code is added to it."""
 
     name: str
     endpoint: str
@@ -192,10 +194,18 @@ class Billing:
 
 @dataclass(frozen=True)
 class ConfiguredJudge(Generic[C]):
-    """A kind of judge with its options, as a recipe names it."""
+    """A kind of judge with its options, as a recipe names it. ``code``: of a plug-in, a hash of it."""
 
     kind: JudgeKind[C]
     config: C
+    code: str = ""
+
+    def make(self) -> Judge:
+        """The judge. A rule of a plug-in has its code in the ledger's keys: once edited, it replies anew."""
+        judge = self.kind.make(self.config)
+        if self.code and judge.endpoint.startswith(IN_PROCESS):
+            judge.endpoint += f"#{self.code}"
+        return judge
 
     @cached_property
     def identity(self) -> dict[str, object]:
@@ -207,7 +217,7 @@ class ConfiguredJudge(Generic[C]):
 
     def problem(self) -> str | None:
         try:
-            return self.kind.make(self.config).check()
+            return self.make().check()
         except UserError as error:
             return str(error)
 

@@ -9,7 +9,7 @@ from typing import Any
 from harness.contracts.backend import Backend
 from harness.contracts.benchmark import KIND, AnyBenchmark
 from harness.contracts.executor import ExecutorKind
-from harness.contracts.judge import Ask, JudgeKind
+from harness.contracts.judge import Ask, ConfiguredJudge, JudgeKind
 from harness.contracts.method import Method
 from harness.contracts.source import PromptSource
 from harness.contracts.stage import Stage
@@ -36,6 +36,9 @@ class Registry:
         """For the key of a stage: the name and the code of a plug-in's entry; nothing for a shipped one."""
         code = self.code.get((table, name))
         return {f"{table[:-1]}_code": f"{name} {code}"} if code else {}
+
+    def judge(self, kind: str, config: Any) -> ConfiguredJudge[Any]:
+        return ConfiguredJudge(self.judges[kind], config, self.code.get(("judges", kind), ""))
 
     def refuse_other_code(self, stage: Stage) -> None:
         """Raises UserError where a plug-in is not the one with which the stage was planned."""

@@ -132,8 +132,8 @@ class StageGraph:
 
     @cached_property
     def judges(self) -> dict[str, ConfiguredJudge]:
-        entries, kinds = self.recipe.judges, self.registry.judges
-        return {name: ConfiguredJudge(kinds[entry.kind], entry.config) for name, entry in entries.items()}
+        entries = self.recipe.judges
+        return {name: self.registry.judge(entry.kind, entry.config) for name, entry in entries.items()}
 
     def version_params(self, benchmark: str) -> dict[str, object]:
         """What tells in keys which code asks and reads."""

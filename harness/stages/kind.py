@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from harness.contracts.backend import AskServer, LoadsModel, Services
 from harness.contracts.benchmark import ConfiguredBenchmark
 from harness.contracts.engine import EngineHost, EngineSpec
-from harness.contracts.judge import AskOptions, CallOutcome, ConfiguredJudge
+from harness.contracts.judge import AskOptions, CallOutcome
 from harness.contracts.model import Capability, Checkpoint
 from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
@@ -147,9 +147,8 @@ class StageContext:
             requests: Sequence[Request],
             progress: Callable[[int], None] | None = None,
         ) -> list[CallOutcome]:
-            entry = self.registry.judges[kind]
-            judge = ConfiguredJudge(entry, options_from(entry.config, options))
-            client = entry.make(judge.config)
+            judge = self.registry.judge(kind, options_from(self.registry.judges[kind].config, options))
+            client = judge.make()
             if isinstance(client, LoadsModel):
                 client.services = Services(serve=self.serving(stage), notes=self.notes)
             return self.registry.ask(client, requests, self.ledger, settings, progress, judge.billing(self.start_time))
