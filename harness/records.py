@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import UserError
-from harness.text import replace_surrogates
+from harness.text import parse_json, replace_surrogates
 
 T = TypeVar("T")
 
@@ -75,13 +75,14 @@ def record(row: Any, kind: type[T], location: str) -> T:
 def _mistake(error: ValidationError, kind: type[T], location: str) -> UserError:
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"])
-    return UserError(f"{location}: {field}: {problem['msg']} (a {kind.__name__} was expected)")
+    place = f"{location}: {field}" if field else location
+    return UserError(f"{place}: {problem['msg']} (a {kind.__name__} was expected)")
 
 
 def whole_characters(line: str) -> str:
     if "\\ud" not in line.lower():
         return line
     try:
-        return replace_surrogates(json.dumps(json.loads(line), ensure_ascii=False))
+        return replace_surrogates(json.dumps(parse_json(line), ensure_ascii=False))
     except ValueError:
         return line  # no JSON: pydantic says where it breaks

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.errors import UserError
-from harness.text import replace_in_json
+from harness.text import parse_json, replace_in_json
 from harness.types import Json
 
 FORMS: Final = "JSON lines, a JSON array, CSV, TSV or Parquet"
@@ -73,8 +73,8 @@ def _parsed(path: str, option: str, content: bytes, columns: list[str]) -> Itera
 def _json(content: bytes) -> Iterator[tuple[str, dict[str, Any] | str]]:
     if content.lstrip().startswith(b"["):
         try:
-            elements = json.loads(content)
-        except (ValueError, RecursionError):
+            elements = parse_json(content)
+        except ValueError:
             pass  # the line says what is wrong
         else:
             for number, element in enumerate(elements, 1):
@@ -85,13 +85,13 @@ def _json(content: bytes) -> Iterator[tuple[str, dict[str, Any] | str]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line.decode("utf-8"))
+            value = parse_json(line.decode("utf-8"))
         except UnicodeDecodeError as error:
             at = f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}"
             yield f"line {number}", f"not UTF-8 ({at}). Save the file as UTF-8"
         except json.JSONDecodeError as error:
             yield f"line {number}", f"not JSON ({error.msg[:1].lower()}{error.msg[1:]}, at character {error.colno})"
-        except (ValueError, RecursionError) as error:  # ValueError: a number of thousands of digits
+        except ValueError as error:  # a number of thousands of digits, brackets without end
             yield f"line {number}", str(error)
         else:
             yield f"line {number}", value if isinstance(value, dict) else _no_object(value)
@@ -143,7 +143,7 @@ def _parquet(path: str, option: str, content: bytes) -> Iterator[tuple[str, dict
 
     try:
         rows = pq.read_table(pa.BufferReader(content)).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except Exception as error:  # of damaged bytes: errors of many classes, also of Python's own
         raise UserError(f"{option} = {path!r} is a Parquet file that cannot be read: {error}") from error
     for number, row in enumerate(rows, 1):
         yield f"row {number}", {name: value for name, value in row.items() if value is not None}

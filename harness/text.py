@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 # JSON can hold half of a character ("\ud83d", of an emoji that was cut); UTF-8 cannot. Such a text can be read, paid
 # for and stored, but never written to a file.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
-
+DEEPEST = 100
 _DETAIL = re.compile(r"'.*'|\".*\"|\b\w*\d\w*\b", re.DOTALL)
 
 
@@ -31,6 +34,19 @@ def times(number: object) -> str:
 
 def replace_surrogates(text: str) -> str:
     return text if text.isascii() else _LONE_SURROGATE.sub("\ufffd", text)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Raises ValueError for all that is not JSON, and for what is nested deeper than code can walk through."""
+    with suppress(RecursionError):
+        value = json.loads(text)
+        level = [value]
+        for _ in range(DEEPEST):
+            lists = (one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list)))
+            level = [*chain.from_iterable(lists)]
+            if not level:
+                return value
+    raise ValueError(f"nested too deep, more than {DEEPEST} levels")
 
 
 def replace_in_json(value: Any) -> Any:

@@ -157,17 +157,18 @@ def replies() -> list[Reply]:
     return [Reply(text, "stop", "fake", 10, 5, first if number % 2 == 0 else None) for number, text in enumerate(texts)]
 
 
-def judge_requests() -> list[tuple[str, Request]]:
-    """Some of every benchmark that has a judge, with the benchmark's name."""
-    found = []
+def judge_requests(folder: Path) -> list[tuple[str, Request]]:
+    """Some of every benchmark that has a judge, with the benchmark's name; official prompts may not be here."""
+    prompt, found = folder / "prompt.txt", []
+    prompt.write_text("{question} {answer_a} {answer_b}", encoding="utf-8")
     for name, benchmark in BENCHMARKS.items():
         # one without code needs a file of questions: its replies are changed in test_own_benchmarks.py
         if not benchmark.needs_judge or not benchmark.official:
             continue
-        config = benchmark.config()
+        own = {"judge_prompt": str(prompt)} if name.startswith("arena_hard_v2") else {"questions": "pocket"}
         question = Question("q", ("one", "two"), "writing", ("a", "b"), ("c", "d"), {"baseline": "base"})
         answer = Answer("q", ("first", "second"), (True, True), (1, 1))
-        found += [(name, request) for request in benchmark.requests(question, answer, config)]
+        found += [(name, request) for request in benchmark.requests(question, answer, benchmark.config(**own))]
     return found
 
 
@@ -206,7 +207,7 @@ def test_changed_replies_are_failures_or_what_their_json_says(tmp_path: Path, rn
         judge = OpenAIJudge(OpenAIConfig(model="fake", base_url=f"http://127.0.0.1:{server.server_address[1]}/v1"))
         outcomes = asyncio.run(outcomes_of(judge, len(bodies)))
         server.shutdown()
-    requests, read = judge_requests(), 0
+    requests, read = judge_requests(tmp_path), 0
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         for number, (body, outcome) in enumerate(zip(bodies, outcomes, strict=True)):
             if isinstance(outcome, JudgeError):

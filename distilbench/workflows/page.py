@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from harness.contracts.options import options_from
 from harness.contracts.registry import Registry
 from harness.errors import UserError
 from harness.recipe.sections import split_judge, stored_options
-from harness.text import format_count
+from harness.text import format_count, parse_json
 from harness.types import Answer, Question, Request
 from reports.figures.style import figure_style, following_svg
 from reports.judge_comparison.figures import FIGURES
@@ -89,7 +88,7 @@ def searches_of(folder: Path) -> list[Section]:
     for file in search_files(folder):
         title = f"Search, {file.stem.removeprefix('search-')}"
         try:
-            content = trials_table(json.loads(file.read_bytes()))
+            content = trials_table(parse_json(file.read_bytes()))
             sections.append(page.table_section(replace(content, label=title)))
         except (OSError, ValueError, LookupError, TypeError) as error:
             sections.append(Section(title, warning(f"{file} cannot be read: {error}")))

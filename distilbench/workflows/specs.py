@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypedDict, TypeVar
-
-import yaml
 
 from harness.contracts.benchmark import AnyBenchmark
 from harness.contracts.options import RecipeError, read_options
@@ -18,6 +15,7 @@ from harness.errors import UserError, unknown_choice
 from harness.models.server_model import ServerOptions
 from harness.plan.plan import Candidate
 from harness.recipe.yaml_source import Override, read_overrides
+from harness.text import parse_json
 from judges.kinds.openai.catalogue import MODELS, find
 
 T = TypeVar("T")
@@ -94,7 +92,7 @@ def read_answers(name: str, text: str, rows: Sequence[str]) -> Candidate:
 def read_note(folder: Path) -> ImportNote:
     """``import.json`` of a folder. Raises UserError where it does not name its benchmark."""
     try:
-        note = json.loads((folder / IMPORT_NOTE).read_text(encoding="utf-8"))
+        note = parse_json((folder / IMPORT_NOTE).read_text(encoding="utf-8"))
         return {
             "benchmark": str(note["benchmark"]), "config": dict(note.get("config", {})),
             "model": str(note.get("model", folder.name)), "baseline": str(note.get("baseline", "")),
@@ -105,12 +103,12 @@ def read_note(folder: Path) -> ImportNote:
 
 
 def mapping(text: str, option: str) -> dict[str, object]:
-    try:
-        entry = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{option}: not valid YAML ({getattr(error, 'problem', error)}): {text}") from error
-    if not isinstance(entry, Mapping):
-        raise UserError(f"{option}: must be a mapping like {{kind: openai, model: NAME}}, got {text}")
+    """Options in the YAML of recipes."""
+    tree, problems = read_overrides([f"entry={text}"])
+    entry = tree.get("entry")
+    if problems or not isinstance(entry, Mapping):
+        rule = problems[0].rule if problems else "must be a mapping like {kind: openai, model: NAME}"
+        raise UserError(f"{option}: {rule}: {text}")
     return dict(entry)
 
 

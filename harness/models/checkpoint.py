@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 from harness.contracts.model import Checkpoint
 from harness.errors import UserError
 from harness.models.contents import StoredTensor, weight_problems, weight_shapes
+from harness.text import parse_json
 from harness.types import Json
 
 WEIGHTS: Final = ("*.safetensors", "*.json", "*.jinja", "*.model")
@@ -344,7 +345,7 @@ def _token_ids(file: Path, stamp: tuple[int, int] | None) -> dict[str, int]:
 def read_object(file: Path) -> dict[str, Json]:
     """A JSON object. Raises UserError when the file is missing, unreadable or something else."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"no {file.name}") from None
     except (OSError, ValueError) as error:

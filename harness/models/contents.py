@@ -6,7 +6,6 @@ numbers of another model. So a plan refuses such a folder before anything runs.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import defaultdict
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from harness.errors import UserError
+from harness.text import parse_json
 
 # torch.compile, FSDP, activation checkpointing, DeepSpeed, value heads, DataParallel and PEFT put these into keys.
 WRAPPERS: Final = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module",
@@ -57,7 +57,7 @@ def _read_header(file: Path, size: int, mtime: int) -> dict[str, StoredTensor]:
         with file.open("rb") as stream:
             beginning = stream.read(8)
             length = int.from_bytes(beginning, "little")
-            header = json.loads(stream.read(length)) if length <= min(HEADER_LIMIT, size - 8) else None
+            header = parse_json(stream.read(length)) if length <= min(HEADER_LIMIT, size - 8) else None
         if beginning == b"version ":
             problem = "it is a Git LFS pointer, without the weights; `git lfs pull` brings them"
         elif header is None:
@@ -66,7 +66,7 @@ def _read_header(file: Path, size: int, mtime: int) -> dict[str, StoredTensor]:
             header.pop("__metadata__", None)
             if not (problem := _contradiction(header, 8 + length, size)):
                 return {name: StoredTensor(entry["dtype"], tuple(entry["shape"])) for name, entry in header.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError) as error:
         problem = f"its header: {error!r}"
     raise UserError(f"{file.name} is damaged ({problem}): copy it again")
 

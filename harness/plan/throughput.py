@@ -3,7 +3,6 @@ source, and from ``harness/hardware.py``'s assumed shares of a GPU's peak where 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from harness.contracts.options import NotNegative, Positive, RecipeError, option
 from harness.contracts.stage import Doing, Work
 from harness.errors import UserError, unknown_choice
 from harness.hardware import DEVICES, SHARE
+from harness.text import parse_json
 
 OTHER: Final = "*"
 SHIPPED: Final = Path(__file__).with_name("throughputs.json")
@@ -162,7 +162,7 @@ def load_throughputs(file: Path | None = None) -> Throughputs:
 
 def read_throughputs(file: Path) -> Throughputs:
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        values = parse_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"--rates {file}: cannot be read ({error}). docs/scale.md shows the format.") from error
     if not isinstance(values, dict):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -14,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from harness.contracts.benchmark import against, pair_answers
 from harness.errors import UserError
 from harness.records import record
-from harness.text import format_count, replace_in_json
+from harness.text import format_count, parse_json, replace_in_json
 from harness.thinking import separate_answers
 from harness.types import Answer, Question
 
@@ -302,8 +301,8 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             try:
-                rows.append(json.loads(line))
-            except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
+                rows.append(parse_json(line))
+            except ValueError as error:  # also a number of thousands of digits
                 raise UserError(f"{path}, line {number}: not JSON ({error}): {shorten(line)}") from error
     return rows
 
@@ -315,14 +314,14 @@ def locate_rows(files: Sequence[Path]) -> list[tuple[str, Row]]:
         rows: list[Any]
         try:
             text = path.read_text(encoding="utf-8-sig")
-            rows = json.loads(text) if text.lstrip().startswith("[") else _columns(text) or read_jsonl(path)
+            rows = parse_json(text) if text.lstrip().startswith("[") else _columns(text) or read_jsonl(path)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error}") from error
         except UnicodeDecodeError as error:
             start = path.read_bytes()[:4]
             kind = next((kind for magic, kind in _MAGIC.items() if start.startswith(magic)), "not text in UTF-8")
             raise UserError(f"cannot read {path}: it is {kind}; a JSON array or JSON lines are needed.") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UserError(f"{path} is neither a JSON array nor JSON lines: {error}") from error
         if not rows:
             raise UserError(f"{path} holds no rows")
@@ -338,8 +337,8 @@ def locate_rows(files: Sequence[Path]) -> list[tuple[str, Row]]:
 def _columns(text: str) -> list[Row]:
     """Rows of ``DataFrame.to_json()``, one object of columns by row number; none where the text is something else."""
     try:
-        table = json.loads(text)
-    except (ValueError, RecursionError):
+        table = parse_json(text)
+    except ValueError:
         return []
     columns = list(table.values()) if isinstance(table, dict) else []
     if not columns or not all(isinstance(column, dict) and all(map(str.isdigit, column)) for column in columns):

@@ -3,7 +3,6 @@ Parquet), one row per annotation; the columns: ``COLUMNS`` and ``docs/compare-ju
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.errors import UserError
-from harness.text import format_count
+from harness.text import format_count, parse_json, replace_in_json
 from reports.judge_comparison.panel import FEATURES, ITEM, JUDGMENT, JudgeProfile, Panel
 
 COLUMNS = {
@@ -131,15 +130,15 @@ def _read_table(path: Path) -> pd.DataFrame:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)  # ids such as 001 and NA stay text
         else:
             text = path.read_text(encoding="utf-8-sig").lstrip()
-            rows = json.loads(text) if text.startswith("[") else [json.loads(x) for x in text.split("\n") if x.strip()]
-            table = pd.DataFrame([dict(row.items()) for row in rows], dtype=object)
-    # JSON, UTF-8, CSV and Parquet errors are ValueErrors; a JSON row that is no object has no items.
-    except (OSError, ValueError, AttributeError) as error:
+            rows = parse_json(text) if text.startswith("[") else [parse_json(x) for x in text.split("\n") if x.strip()]
+            table = pd.DataFrame([dict(replace_in_json(row).items()) for row in rows], dtype=object)
+        table = table.map(_text).astype(object)
+    except Exception as error:  # of damaged bytes: errors of many classes; a JSON row that is no object has no items
         raise UserError(f"annotations {path} cannot be read as JSON, JSON lines, CSV or Parquet: {error}") from error
     if table.empty or "preference" not in table.columns:
         columns = ", ".join(map(str, table.columns[:_MAX_CHOICES])) or "nothing"
         raise UserError(f"annotations {path} need rows with a column 'preference' (1 to 2); it has: {columns}.")
-    return table.map(_text).astype(object)
+    return table
 
 
 def _text(value: object) -> str | None:

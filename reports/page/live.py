@@ -5,7 +5,6 @@ making. Text of models is escaped like all other text."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from markupsafe import Markup
 
 from harness.contracts.stage import Ref
 from harness.errors import UserError
-from harness.text import format_count
+from harness.text import format_count, parse_json
 from harness.types import Answer, Judgment
 from reports.page.run_card import PriceFunction, costs, duration
 from reports.page.widgets import Section, macros, table
@@ -228,9 +227,9 @@ def read_losses(log: Path) -> list[tuple[int, float]]:
     """(step, loss) of a training log, which may grow while it is read."""
     losses: list[tuple[int, float]] = []
     with suppress(OSError):
-        for line in log.read_text(encoding="utf-8").splitlines():
-            with suppress(ValueError, KeyError, TypeError):
-                record = json.loads(line)
+        for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError, KeyError, TypeError, OverflowError):
+                record = parse_json(line)
                 losses.append((int(record["step"]), float(record["loss"])))
     return losses
 

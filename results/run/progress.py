@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.contracts.stage import RunListener, Stage
 from harness.errors import UserError
-from harness.text import replace_surrogates
+from harness.text import parse_json, replace_surrogates
 from results.store.locks import hold_file, is_held
 
 FOLDER = "progress"
@@ -220,8 +220,8 @@ class ProgressReader:
         whole = content[: content.rfind(b"\n") + 1]  # a line may be half written
         self._place += len(whole)
         for line in whole.splitlines():
-            with suppress(ValueError, KeyError, TypeError):  # a full disk cuts a line short
-                self._take(json.loads(line))
+            with suppress(ValueError, KeyError, TypeError, OverflowError):  # a full disk cuts a line short
+                self._take(parse_json(line))
         if held is None:
             held = time.time() - path.stat().st_mtime < FRESH
         self.progress.alive = held and not self.progress.ended

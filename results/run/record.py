@@ -3,7 +3,6 @@ scores stay in the store (kind ``score``, ``scores.json``: entrant to ``Score``s
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pydantic import ConfigDict, ValidationError
 from harness.contracts.benchmark import Card, Metric
 from harness.errors import UserError
 from harness.records import adapter, first_mistakes
+from harness.text import parse_json
 from harness.types import Score
 from results.store.checksums import is_sound, marker_text
 from results.store.locks import write_atomic
@@ -142,7 +142,7 @@ def read_run(path: Path) -> Run:
     """Raises UserError: not there, not this format, or contradicting itself."""
     try:
         content = path.read_bytes()
-        raw = json.loads(content)
+        raw = parse_json(content)
     except FileNotFoundError as error:
         raise UserError(f"{path} is not there: run the recipe first (distilbench run).") from error
     except (OSError, ValueError) as error:

@@ -60,9 +60,9 @@ def read_marker(file: str) -> dict[str, Any]:
     """An artifact's marker. Raises OSError, and ValueError where it is not what its stage wrote."""
     with open(file, "rb") as stream:  # of thousands of files: a Path takes several times as long to make
         raw = stream.read()
-    meta: dict[str, Any] = json.loads(raw)
     # A marker without a checksum is one that was changed, too; one of another artifact has its key.
-    if not is_sound(raw) or not file.endswith(f"/{meta['key']}/{MARKER}"):
+    meta: dict[str, Any] = json.loads(raw) if is_sound(raw) else {}
+    if not file.endswith(f"/{meta.get('key')}/{MARKER}"):
         raise ValueError("it is not what its stage wrote")
     return meta
 

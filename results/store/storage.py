@@ -7,7 +7,6 @@ bytes, as an engine may, neither overwrites files that the marker of the other n
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from harness.contracts.stage import Ref
 from harness.errors import UserError
+from harness.text import parse_json
 from results.store.checksums import MARKER, files_checksum, read_marker
 from results.store.locks import sync
 
@@ -63,7 +63,7 @@ class Storage:
     def has(self, ref: Ref) -> bool:
         """Whether its marker is there, and not cut short as where a file system writes files piece by piece."""
         try:
-            return bool(json.loads(self._place[0].cat_file(self._marker(ref))))
+            return bool(parse_json(self._place[0].cat_file(self._marker(ref))))
         except (FileNotFoundError, ValueError):
             return False
         except Exception as error:

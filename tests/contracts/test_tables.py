@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from distilbench.plugins import CONTRACTS, OURS, load_registry
+from harness import assets
 from harness.checks import method, suites
 from harness.checks.finding import Checks
 from harness.checks.method import World
@@ -107,7 +108,8 @@ def cases() -> Iterator[Any]:
             elif name == "slurm":
                 marks = [pytest.mark.skipif(find_spec("submitit") is None, reason="needs submitit")]
             elif name == "gsm8k-train":
-                marks = [pytest.mark.assets]
+                is_here = assets.check_asset("gsm8k/train.jsonl").state == "ok"
+                marks = [pytest.mark.assets, pytest.mark.skipif(not is_here, reason="gsm8k/train.jsonl is not here")]
             elif name == "ray":
                 marks = [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="needs ray: tox -e ray")]
             for check in suite:

@@ -132,10 +132,30 @@ def test_a_served_model_takes_all_options_of_a_server() -> None:
         ("judge@http://h/v1", {"kind": "openai", "model": "judge", "base_url": "http://h/v1"}),
         ("org/judge", {"kind": "transformers", "path": "org/judge"}),
         ("{kind: pocket, noise: 0.1}", {"kind": "pocket", "noise": 0.1}),
+        ("{kind: pocket, noise: 1e-1, seed: 3}", {"kind": "pocket", "noise": 0.1, "seed": 3}),
+        ("{kind: openai, model: 2024-05-13}", {"kind": "openai", "model": "2024-05-13"}),
     ],
 )
 def test_judges_from_a_few_words(text: str, entry: dict[str, object]) -> None:
+    """Braces hold the YAML of recipes: 1e-1 is a number in them, a day a name."""
     assert judge_entry(text, REGISTRY) == entry
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{kind: pocket", "its value is not valid YAML (expected"),
+        ("{kind: pocket}x", "its value is not valid YAML ("),
+        ("{kind: pocket, kind: openai}", "the key 'kind' stands twice"),
+        ("{kind: pocket, seed: !!int x}", "'x' is no int"),
+        ("{kind: pocket, seed: " + "[" * 5000, "nested too deep, more than 30 levels"),
+        ("{kind: &a [*a]}", "holds itself by an alias"),
+    ],
+)
+def test_braces_that_are_no_entry_are_refused(text: str, part: str) -> None:
+    with pytest.raises(UserError) as error:
+        judge_entry(text, REGISTRY)
+    assert str(error.value).startswith("--judge: ") and part in str(error.value) and text in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ other prompts are asked, but for rounding: an engine adds numbers in another ord
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 import re
@@ -37,6 +36,7 @@ from harness.models.checkpoint import context_of, download, text_config
 from harness.models.engines.client import ATTEMPTS, Call, EngineClient, pause
 from harness.models.engines.local import LocalEngines
 from harness.models.token_model import TokenModel, room
+from harness.text import parse_json
 
 T = TypeVar("T")
 PROGRESS_SECONDS = 0.5
@@ -456,7 +456,7 @@ def fetch(url: str, config: EngineOptions, attempts: int = 1) -> dict[str, Any]:
         try:
             # ``EngineOptions.server`` begins with http.
             with opener.open(urllib.request.Request(url, headers=headers), timeout=CHECK_SECONDS) as reply:  # noqa: S310
-                found = json.load(reply)
+                found = parse_json(reply.read())
             if isinstance(found, dict):
                 return found
             reason = "no JSON object"

@@ -21,7 +21,7 @@ from harness.contracts.model import Sampling
 from harness.contracts.options import Count, Nucleus, PathText, Temperature, Tokens, json_data, options, require
 from harness.errors import UserError, near
 from harness.rows import line_number, read_rows
-from harness.text import first_of_each_kind, format_count
+from harness.text import first_of_each_kind, format_count, parse_json
 from harness.types import Json, Question
 from judges.benchmarks.answer_files import dig, is_missing
 from judges.benchmarks.base import limit_questions
@@ -284,8 +284,8 @@ def _unpacked(value: Any) -> Any:
     """A list that stands as JSON in a cell of a table."""
     if isinstance(value, str) and value.lstrip().startswith(("[", "{")):
         try:
-            inner = json.loads(value)
-        except (ValueError, RecursionError):
+            inner = parse_json(value)
+        except ValueError:
             return value
         return inner if isinstance(inner, list | dict) and inner else value
     return value

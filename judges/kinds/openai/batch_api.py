@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.api_key import ApiKey
 from harness.contracts.judge import CallOutcome, JudgeError
+from harness.text import parse_json
 from harness.types import Reply, Request
 from judges.client.batch_jobs import POLL_SECONDS, JobState
 from judges.kinds.openai.bodies import whole_number
@@ -109,7 +110,7 @@ class OpenAIBatchJobs:
     def _read(self, line: str) -> tuple[str, CallOutcome | None]:
         """(key, outcome) of one line; no outcome for a line that is broken or was not asked: it is asked again."""
         try:
-            row = json.loads(line)
+            row = parse_json(line)
             key, response = str(row["custom_id"]), row.get("response") or {}
             body, status = response.get("body"), response.get("status_code")
         except (ValueError, TypeError, KeyError, AttributeError):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from harness.contracts.judge import JudgeError
+from harness.text import parse_json
 
 _MAX_TOKENS: Final = 10**9  # of one call; more is a broken counter
 _WRAPPERS: Final = ("data", "result", "response", "body", "output")  # where gateways put a completion that they wrap
@@ -70,8 +70,8 @@ def _parse(text: str) -> object:
     if not text.startswith(("{", "[", '"')):
         return {}
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except ValueError:
         if text.count("\n") and text.startswith("{") and text.endswith("}"):
             return _join_events(text.split("\n"))  # one object a line
         raise JudgeError("truncated", "the reply's body is not valid JSON; it was cut on the way") from None
@@ -85,7 +85,7 @@ def _join_events(data: Iterable[str]) -> dict[str, object]:
     message: dict[str, Any] = {}
     logprobs: list[object] = []
     try:
-        for chunk in (json.loads(line) for line in lines if line not in ("", "[DONE]")):
+        for chunk in (parse_json(line) for line in lines if line not in ("", "[DONE]")):
             completion |= {name: value for name, value in chunk.items() if value and name != "choices"}
             # Ollama's own: the message stands outside
             done = chunk.get("done_reason") or ("stop" if chunk.get("done") is True else None)
@@ -96,7 +96,7 @@ def _join_events(data: Iterable[str]) -> dict[str, object]:
                         message[name] = message[name] + value if name in message else value
                 logprobs += (part.get("logprobs") or {}).get("content") or []
                 choice |= {name: part[name] for name in ("finish_reason", "error") if part.get(name)}
-    except (ValueError, TypeError, AttributeError, RecursionError):
+    except (ValueError, TypeError, AttributeError):
         raise JudgeError("truncated", "the reply came as a stream of events, and one cannot be read") from None
     if completion.get("error"):
         return completion
@@ -135,7 +135,7 @@ def text_and_thinking(content: object) -> tuple[str, str]:
 def _parts(text: str) -> object:
     """The typed parts that a gateway turned into text, as JSON or as Python prints them; else the text itself."""
     try:
-        parts = json.loads(text) if text.startswith('[{"') else ast.literal_eval(text)
+        parts = parse_json(text) if text.startswith('[{"') else ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
     is_content = all(isinstance(part, Mapping) and _PART.fullmatch(str(part.get("type"))) for part in parts)
