@@ -84,7 +84,7 @@ def test_a_stop_string_may_be_one_text_and_a_lower_is_better_metric_is_not_offer
     task(tmp_path)
     (tmp_path / "worse.yaml").write_text(worse.format(folder=tmp_path), encoding="utf-8")
     entry = BENCHMARKS["lm_eval"]
-    with pytest.raises(UserError, match="no metric 'acc_norm' that is a mean over questions"):
+    with pytest.raises(UserError, match="no metric 'acc_norm' that is a mean of one number per"):
         entry.questions(entry.config(task=str(tmp_path / "worse.yaml"), metric="acc_norm"))
 
 

@@ -75,15 +75,15 @@ class LmEval(OwnBenchmark[Any]):
         from judges.benchmarks.own.lm_eval_tasks import load_task
 
         task = load_task(config.task, config.fewshot)
+        rule = " that is a mean of one number per question, the higher the better"
         if not task.metrics:
-            rule = "a mean of one number per question, the higher the better"
-            raise UserError(f"task {config.task!r} has no metric that is {rule}.")
+            raise UserError(f"task {config.task!r} has no metric{rule}.")
         for noun, value, choices in (("metric", config.metric, task.metrics), ("filter", config.filter, task.filters)):
             if value is not None and value not in choices:
                 guess = near(value, choices)
                 hint = f" Did you mean {guess!r}?" if guess else ""
-                raise UserError(f"task {config.task!r} has no {noun} {value!r} that is a mean over questions.{hint} "
-                                f"It has: {', '.join(choices)}.")  # fmt: skip
+                which = f"{noun} {value!r}{rule if noun == 'metric' else ''}"
+                raise UserError(f"task {config.task!r} has no {which}.{hint} It has: {', '.join(choices)}.")
         if config.chat and not task.writes:
             raise UserError(f"task {config.task!r} reads log-probabilities, after plain text: leave chat out.")
         if not task.writes and (config.max_new_tokens is not None or config.temperature is not None):
