@@ -33,9 +33,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links from docs/ to examples/ lead into the site."""
+    """Links between docs/ and examples/ lead into the site."""
     markdown = markdown.replace(f"](../{NOTEBOOK})", "](notebook.md)")
-    return markdown.replace("](../examples/", "](examples/")
+    return markdown.replace("](../examples/", "](examples/").replace("](../docs/", "](")
 
 
 def commands_page() -> str:

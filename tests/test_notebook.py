@@ -53,8 +53,8 @@ def test_it_is_committed_as_it_was_written() -> None:
 def test_what_it_names_is_there() -> None:
     """Files of the repository, commands, and what it takes from distilbench and a run."""
     texts = {kind: [cell.source for cell in read().cells if cell.cell_type == kind] for kind in ("markdown", "code")}
-    for file in re.findall(r"`(docs/[\w./-]+)`", "\n".join(texts["markdown"])):
-        assert (ROOT / file).is_file(), file
+    links = re.findall(r"\]\((\.\./[^)]+)\)", "\n".join(texts["markdown"]))
+    assert links and all((NOTEBOOK.parent / link).is_file() for link in links), links
     for command in re.findall(r"`(distilbench [^`]+)`", "\n".join(texts["markdown"])):
         parse(command)
     code = "\n".join(texts["code"])
