@@ -44,7 +44,7 @@ class Response:
     log_psel: float | None = None
     """Teacher's log selection probability, nats (PAD Eq. 8)."""
     thinking: str = ""
-    """Of an answer to a benchmark: what stood before ``text`` or between (``harness/thinking.py``)."""
+    """Thinking that was removed from ``text`` (``harness/thinking.py``)."""
     ids: tuple[int, ...] = ()
     """The tokens as they were drawn, end-of-turn included; empty where only text is known (a server)."""
 
@@ -203,7 +203,7 @@ class Score:
     n: int
     unscored: int
     note: str = ""
-    """Of a weaker number, or why there is none."""
+    """Why the number is weaker than it should be, or missing."""
     per_question: Mapping[str, float] = field(default_factory=dict)
     replicates: tuple[float, ...] = ()
     """On bootstrap resamples of the questions: replicate b uses the same one for every model, so differences pair."""

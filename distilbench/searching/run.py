@@ -57,7 +57,7 @@ class SearchOptions(WorkOptions, total=False):
     space: Sequence[str]
     """``KNOB=DOMAIN; ...`` for every row, or ``ROW: KNOB=DOMAIN; ...``; by default ``Method.space``."""
     trials: int
-    """Of every row, the recipe's own setting among them; by default 16."""
+    """Settings tried for every row, the recipe's own included; by default 16."""
     seeds: Sequence[int]
     """Training seeds of every trial; by default the recipe's."""
     on: str
@@ -67,7 +67,7 @@ class SearchOptions(WorkOptions, total=False):
     round_size: int | None
     """Trials that are proposed at once, for ``tpe``."""
     seed: int
-    """Of the sampler; by default 0."""
+    """Seed of the sampler; by default 0."""
     baseline: str | None
     limit: int | None
     """Questions of each benchmark, at most."""

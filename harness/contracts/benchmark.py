@@ -54,7 +54,7 @@ class Card:
     parameters: Mapping[str, object] = field(default_factory=dict)
     deviations: tuple[str, ...] = ()
     official_judge: str = ""
-    """That of the protocol's published numbers; empty where rules decide."""
+    """The judge of the protocol's published numbers; empty if rules decide."""
 
 
 MISSING: Final = "missing:"  # opens the name of a score's count of judgments without verdict, by reason
@@ -117,7 +117,7 @@ class Benchmark(ABC, Generic[C]):
     summary: str = ""
     """One line for lists."""
     official: bool = True
-    """Whether it is a published protocol: departures from it are then told as such."""
+    """Whether it is a published protocol, from which departures are reported."""
     verdicts: tuple[float, float]
     """The worst and the best verdict that ``parse`` or ``grade`` can give: what a missing one could have been. Where
     answers are compared with a baseline's, a tie lies half way."""
@@ -125,14 +125,14 @@ class Benchmark(ABC, Generic[C]):
     """Whether a judge model is needed; otherwise ``grade`` is the rule (GSM8K)."""
     spreads: tuple[float, ...] = ()
     """By metric, the standard deviation over questions of the change from one row to another, in the metric's unit: a
-    plan reckons with it until a run has measured one. Empty: not known."""
+    plan uses it until a run has measured one. Empty: not known."""
     spread_source: str = ""
     """What ``spreads`` were measured on, in words for a plan."""
     pairwise: bool = False
     """Whether the judge sees the baseline's answers (``Question.baseline``): other ones make other requests."""
     version: int = 1
-    """Raised when asking or reading computes something else: stored answers and judgments are then not reused. Of a
-    plug-in, the code of the file counts by itself; this is for modules that it imports."""
+    """Raised when asking or reading changes: stored answers and judgments are then not reused. A change of a plug-in's
+    own file counts anyway; this is for modules that it imports."""
     judge_fields: tuple[str, ...] = ()
     """Fields of ``config`` that decide verdicts and not answers: what a judge is asked, how a reply is read, by which
     rule ``grade`` marks. A change judges the stored answers again."""
@@ -175,11 +175,11 @@ class Benchmark(ABC, Generic[C]):
         return None
 
     def example_characters(self, config: C) -> int:
-        """About: of the worked examples that stand before each question."""
+        """About how many characters the worked examples before each question have."""
         return 0
 
     def answer_tokens(self, config: C) -> int | None:
-        """About: of one answer to one turn; ``None``: not known."""
+        """About how many tokens the answer to one turn has; ``None``: not known."""
         return None
 
     def needs(self, config: C) -> frozenset[Capability]:

@@ -37,7 +37,7 @@ class Copies:
 
     url: str
     folder: Path | None = None
-    """Of this machine's copies; ``None``: the driver's own store."""
+    """Folder of this machine's copies; ``None``: the driver's own store."""
 
 
 class MakeRunStage(Protocol):
@@ -82,7 +82,7 @@ class Resources:
     """Stages without a GPU that run at once; stages with GPUs are limited by these."""
     threads: int
     gpus: tuple[int, ...] = ()
-    """Of this machine, as ``CUDA_VISIBLE_DEVICES`` counts them where it is set."""
+    """GPUs of this machine, counted within ``CUDA_VISIBLE_DEVICES`` if that is set."""
     stages: Mapping[str, StageOptions] = field(default_factory=dict)
     """By kind of stage; those that are not named get the defaults."""
     model_kinds: frozenset[str] = frozenset()
@@ -90,7 +90,7 @@ class Resources:
     cluster_gpus: bool = False
     """Set by an executor that finds GPUs elsewhere."""
     folder: Path | None = None
-    """Of the runs: the store and the ledger lie in it."""
+    """Folder of the runs, with the store and the ledger."""
 
     def of(self, stage: Stage) -> StageResources:
         """What this stage gets."""

@@ -34,7 +34,8 @@ class Needs:
 
     responses: tuple[Source, ...]
     signal: Literal["none", "response", "token"] = "none"
-    """Of the teacher: nothing, a reward per response (stored), or a distribution per token (of a shared vocabulary)."""
+    """What it needs of the teacher: nothing, a reward per response (stored), or a distribution per token (shared
+    vocabulary)."""
     reference: bool = False
     """Summed log-probabilities of the rows under the starting student (``Batch.signals["reference"]``)."""
     teachers: tuple[Teacher, ...] = ("family",)
@@ -72,7 +73,7 @@ class Row:
 
     text: str
     role: str = "response"
-    """So that a loss can divide by the tokens of such rows alone (``Term.per = "token:golden"``)."""
+    """Lets a loss divide by the tokens of these rows alone (``Term.per = "token:golden"``)."""
     finished: bool = True
     """Whether the end-of-turn token belongs to the response."""
     signals: Mapping[str, float] = field(default_factory=dict)

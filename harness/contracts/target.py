@@ -42,7 +42,7 @@ class Target:
     compares_judges: bool = False
     """Whether its table is of other judges on the answers of these rows."""
     points: Mapping[str, Point] = field(default_factory=dict)
-    """Of ``curves``: row id to its place; ``axis`` says what x is."""
+    """For ``curves``: row id to its place; ``axis`` says what x is."""
     axis: str = ""
     needs_own_family: bool = False
     """Whether it is about another teacher or student than the main table: the recipe must then list it."""

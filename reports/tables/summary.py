@@ -59,9 +59,9 @@ class Difference(NamedTuple):
     low: float | None
     high: float | None
     p: float | None
-    """Two-sided, of no difference, of this test alone. ``None``: not tested, with fewer than 30 questions."""
+    """Two-sided p-value of this test alone; ``None``: not tested, because there are fewer than 30 questions."""
     n: int
-    """Questions, of the row that has fewer."""
+    """Questions; of the row that has fewer."""
 
 
 @dataclass(eq=False)
