@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from distilbench import evaluate, installation, plugins
+from distilbench.workflows.check import check
 from distilbench.workflows.plan import WorkPlan, plan
 from harness.contracts.stage import Stage
 from harness.errors import UserError
@@ -185,6 +186,29 @@ def test_a_rule_that_is_edited_replies_anew_and_a_server_is_not_asked_again(
         return float(run.frame()["value"].iloc[0])
 
     assert [grade(7), grade(3)] == [7.0, second]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name", "problem"),
+    [
+        ("pass\n", "weight: float = 1.0\n", "options", "weight"),
+        ('{"rule": "fixed"}', "{}", "identity", "identity() is empty"),
+        ('{"rule": "fixed"}', '{"rule": object}', "identity", "JSON"),
+        ('"fixed-1"', '""', "names", "the judge's model is ''"),
+        ("async def", "endpoint = property(lambda self: 'in-process:x')\n\n    async def", "names", "can be set"),
+        ("return 0.0", "return -1.0 * prompt_tokens", "price", "0, 1000 and 2000 tokens cost"),
+        ("return None", "return 3", "reachable", "check() gives 3"),
+        ('Reply("[[7]]"', 'Reply(""', "replies", "an empty reply must be a JudgeError"),
+        ('return Reply("[[7]]", "stop", self.model, 1, 1)', 'return "[[7]]"', "replies", "a str, not a Reply"),
+    ],
+)
+def test_the_fault_of_a_judge_is_found_by_its_check(
+    old: str, new: str, name: str, problem: str, tmp_path: Path
+) -> None:
+    text = JUDGE_PLUGIN.format(endpoint="in-process:fixed", grade=7)
+    assert old in text
+    found = {finding.name: finding.problem for _, finding in check("judges", write(tmp_path, text.replace(old, new)))}
+    assert problem in str(found.pop(name)) and not any(found.values())
 
 
 def test_a_package_of_another_distribution_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
