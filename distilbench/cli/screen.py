@@ -175,6 +175,7 @@ class Display(RunListener):
         self._last_line = float("-inf")
         self._ahead: Counter[str] = Counter()  # kinds of the stages that are not over
         self._seconds: dict[str, list[float]] = {}  # by kind, of those that are
+        self._worked = 0.0  # seconds of all stages since the last plan: a search has one for each round
         self._spent, self._begin, self._cached = spent, clock(), 0
         self._firsts: dict[str, tuple[float, int]] = {}  # of each stage under way: when it was first heard of, how far
         bars = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn())
@@ -192,7 +193,7 @@ class Display(RunListener):
 
     def on_plan(self, total: int, cached: int, kinds: Mapping[str, int] = MappingProxyType({})) -> None:
         with self._lock:
-            self._ahead = Counter(kinds)
+            self._ahead, self._worked = Counter(kinds), 0.0
             self._total, self._done, self._cached, self._begin = total, cached, cached, self._clock()
             if total > cached:
                 self._line(f"{total} stages, {cached} of them done already", always=True)
@@ -215,6 +216,7 @@ class Display(RunListener):
     def on_finish(self, label: str, seconds: float) -> None:
         with self._lock:
             self._seconds.setdefault(label.partition(" ")[0], []).append(seconds)
+            self._worked += seconds
             self._close(label)
             self._line(f"{label} ({duration(seconds)})")
 
@@ -255,7 +257,7 @@ class Display(RunListener):
         the stages to come are of kinds of which none has finished."""
         unknown = sum(max(0, count) for kind, count in self._ahead.items() if kind not in self._seconds)
         left = sum(max(0, self._ahead[kind]) * fmean(times) for kind, times in self._seconds.items())
-        at_once = sum(map(sum, self._seconds.values())) / max(time_now - self._begin, 1e-9)
+        at_once = self._worked / max(time_now - self._begin, 1e-9)
         words = "about" if 5 * unknown <= self._total - self._done else "at least"
         return f"{words} {duration(left / max(1.0, at_once))} left" if left else ""
 

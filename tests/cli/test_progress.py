@@ -73,6 +73,19 @@ def test_there_is_no_estimate_of_what_was_never_measured() -> None:
     assert lines[3] == "[3/22] answer gsm8k dpo seed 0 (2.0 s); about 3 min 18 s left"
 
 
+def test_the_next_round_of_a_search_goes_on_as_fast_as_the_one_before_and_not_faster() -> None:
+    """Four trainings of 100 s in 400 s, one at a time; of the next four, three are left: 300 s."""
+    display, stream, clock = shown(terminal=False)
+    with display:
+        for _ in range(2):
+            display.on_plan(total=4, cached=0, kinds={"train": 4})
+            for number in range(4):
+                clock.now += 100.0
+                display.on_finish(f"train dpo-trial-{number}", 100.0)
+    ends = [line.partition("; ")[2] for line in stream.getvalue().splitlines() if line.startswith("[1/4] ")]
+    assert ends == ["about 5 min 0 s left"] * 2
+
+
 def test_rates_read_as_people_say_them() -> None:
     assert [rate_text(*pair) for pair in ((120, 10.0), (7, 120.0), (0, 5.0), (3, 0.0))] == ["12/s", "3.5/min", "", ""]
 
