@@ -31,7 +31,7 @@ def unknown_choice(noun: str, value: str, choices: Iterable[str], remedy: str = 
     return UserError(f"unknown {noun} {value!r}.{hint} Choices: {listed}{more}. {remedy}".rstrip())
 
 
-_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "status_alloc_failed")
+_NO_MEMORY: Final = ("out of memory", "can't allocate memory", "cannot allocate memory", "status_alloc_failed")
 
 
 def memory_error(error: BaseException) -> str | None:
@@ -40,7 +40,7 @@ def memory_error(error: BaseException) -> str | None:
     lines = [line for line in str(error).splitlines() if any(sign in line.lower() for sign in _NO_MEMORY)]
     if not lines and not isinstance(error, MemoryError):
         return None
-    text = textwrap.shorten((lines or [type(error).__name__])[0], _SHOWN_CHARACTERS, placeholder=" ...")
+    text = textwrap.shorten((lines or [str(error) or type(error).__name__])[0], _SHOWN_CHARACTERS, placeholder=" ...")
     return (
         f"memory ran out ({text}). Everything finished is kept. "
         "Training takes less with a smaller train.micro_batch, train.gradient_checkpointing=true or train.lora, other "

@@ -17,6 +17,11 @@ def test_memory_that_ran_out_is_told_from_other_errors() -> None:
     said = "memory ran out (can't allocate memory). Everything finished is kept. Training takes less"
     assert str(memory_error(RuntimeError("in kernel 7:\ncan't allocate memory"))).startswith(said)
     assert memory_error(RuntimeError("shapes do not fit")) is None
+    for error, words in (  # of fork and mmap; of numpy
+        (OSError(12, "Cannot allocate memory"), "[Errno 12] Cannot allocate memory"),
+        (MemoryError("Unable to allocate 7.28 TiB"), "Unable to allocate 7.28 TiB"),
+    ):
+        assert str(memory_error(error)).startswith(f"memory ran out ({words}).")
     assert len(str(memory_error(RuntimeError("out of memory " + "x " * 1000)))) < 600
 
 
