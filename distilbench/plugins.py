@@ -143,10 +143,16 @@ def import_plugin(plugin: str) -> ModuleType:
 
 
 def code_hash(module: ModuleType, entry: object) -> str:
-    """Of the file of a plug-in, and of those of its package in which the entry's own functions are; without comments
-    and docstrings, which change no result. Other modules that these import do not count."""
+    """Of the file of a plug-in, and of those of its package in which the entry's functions and options are, inherited
+    ones too; without comments and docstrings, which change no result. Other modules that these import do not count."""
     package = module.__name__.partition(".")[0]
-    parts = [module, entry, type(entry), *getattr(entry, "__dict__", {}).values()]
+    classes = type(entry).__mro__
+    parts = [
+        module,
+        entry,
+        *classes,
+        *(part for one in (entry, *classes) for part in getattr(one, "__dict__", {}).values()),
+    ]
     names = {str(getattr(part, "__module__", "")) for part in parts} | {module.__name__}
     own = sorted(name for name in names if name.partition(".")[0] == package and name in sys.modules)
     return hashlib.sha256("\n".join(bare_source(sys.modules[name]) for name in own).encode()).hexdigest()[:16]

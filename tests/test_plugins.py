@@ -106,6 +106,31 @@ def test_code_of_a_package_is_that_of_the_modules_that_define_the_entry(
     assert codes[0] != codes[1]
 
 
+def test_code_that_a_benchmark_of_a_package_inherits_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The class stands in ``entry``, what it inherits in ``base``, its options in ``config``; ``other`` is imported."""
+    package, files = tmp_path / "their_suite", {"base": "", "config": "", "other": "", "entry": ""}
+    package.mkdir()
+    files["base"] = "from judges.benchmarks.gsm8k.benchmark import GSM8K\nclass Base(GSM8K):\n    x = 1\n"
+    files["config"] = "from harness.contracts.options import options\n@options\nclass Config:\n    x: int = 1\n"
+    files["other"] = "x = 1\n"
+    files["entry"] = (
+        "from their_suite import other\nfrom their_suite.base import Base\nfrom their_suite.config import Config\n"
+        "class Suite(Base):\n    name = 'suite'\n    config = Config\nBENCHMARK = Suite()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def code(changed: str = "") -> str:
+        for name in [name for name in sys.modules if name.startswith("their_suite")]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+        for name, text in {**files, "__init__": ""}.items():
+            write(package, text + ("y = 2\n" if name == changed else ""), f"{name}.py")
+        return plugins.load_registry(["their_suite.entry"]).code["benchmarks", "suite"]
+
+    assert code() == code("other")
+    assert len({code(name) for name in ("", "entry", "base", "config")}) == 4
+
+
 def test_stages_of_other_code_are_named_in_the_plan_and_not_run_with_it(tmp_path: Path) -> None:
     def planned(text: str) -> WorkPlan:
         file = write(tmp_path, PLUGIN.format(name="own") + text)
