@@ -129,7 +129,8 @@ def show_plan(
     for line in gpu_lines(work, total) if work.pending_stages else ():
         say(line)
     compute = work.first.recipe.compute
-    if simulates and work.pending_stages and compute.device in ("auto", "cpu") and not visible_gpus():
+    is_here = work.first.graph.registry.executors[compute.executor].this_machine
+    if simulates and work.pending_stages and is_here and compute.device in ("auto", "cpu") and not visible_gpus():
         say(f"time on a CPU: add --simulate workers={compute.workers}")
     for name, columns in power.items():
         show_power(work, name, columns, against)

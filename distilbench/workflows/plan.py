@@ -152,7 +152,8 @@ class WorkPlan:
         training seeds), else of the ``pilot`` (a finished run's folder; by default this recipe's own run, if it is
         there), else the benchmark's. ``detect`` (``3``, or ``METRIC=3``): changes for which the seeds and the questions
         are told that detect them. ``against``: a row, in place of the target's reference. Raises UserError for a pilot
-        that cannot be read, for a spread or a change that is none, and for a row that no plan has.
+        that cannot be read, for a spread or a change that is none, for a row that no plan has, and for a column or a
+        row of which no change is tested.
         """
         stated, wanted = _read_spreads(spreads, self), _read_changes(detect, self)
         if against is not None and against not in (rows := {row for plan in self.plans.values() for row in plan.rows}):
@@ -162,6 +163,12 @@ class WorkPlan:
             if not (target := find_target(name)).compares_judges:
                 target = replace(target, reference=against or target.reference)
                 found[name] = list(_columns(plan, target, stated, wanted, _pilot(self, target, pilot)))
+        shown = {column.metric.id for columns in found.values() for column in columns}
+        absent = [metric for metric in {**stated, **wanted} if metric and metric not in shown]
+        if absent or (not shown and (wanted or against is not None)):
+            what = (f" of {', '.join(absent)}" if absent else "") + (f" from {against}" if against else "")
+            choices = f"choose of {', '.join(sorted(shown))}" if shown else "no trained row is judged beside that row"
+            raise UserError(f"{', '.join(self.plans)} will test no change{what}: {choices}.")
         return found
 
     def cost(self, stages: Iterable[Stage]) -> Cost:

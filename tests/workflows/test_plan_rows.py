@@ -126,6 +126,17 @@ def test_a_plan_says_what_a_change_needs(tmp_path: Path, capsys: pytest.CaptureF
         work.power(against="dpoo")
 
 
+def test_a_plan_refuses_a_change_that_none_of_its_tables_tests(tmp_path: Path) -> None:
+    """Table 3 has no column of plain win rates on AlpacaEval, and Table 4 no scores."""
+    work = plan("table3", methods=["dpo"], runs=tmp_path, set=["seeds=[0]"])
+    words = r"table3 will test no change of alpaca_eval\.wr: choose of alpaca_eval\.lc, arena_hard\.wr\."
+    for option in ({"detect": ["3", "alpaca_eval.wr=3"]}, {"spreads": ["alpaca_eval.wr=40"]}):
+        with pytest.raises(UserError, match=words):
+            work.power(**option)
+    with pytest.raises(UserError, match="table4 will test no change: no trained row is judged beside that row"):
+        plan("table4", methods=["dpo"], runs=tmp_path).power(detect=["3"])
+
+
 def test_what_is_doubtful_about_a_pilot_is_said() -> None:
     run = replace(make(seeds=(0, 1)).run, recipe={"prompts": {"n": 16}})
     assert list(pilot_doubts(run, 100)) == [
