@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Unpack
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from distilbench.workflows.evaluate import EvaluationOptions
     from distilbench.workflows.finished_run import FinishedRun
     from distilbench.workflows.plan import RunOptions
+    from reports.tables.table import Table
 
 app = typer.Typer()
 _MODEL = (
@@ -201,10 +202,7 @@ def report(
     finished_run = make_report(
         target, run, runs=runs, min_coverage=min_coverage, html=html, plugins=plugins or (), out=out
     )
-    if against is None:
-        show_tables(finished_run, min_coverage, notes, page=html)
-    else:
-        show_against(finished_run, against, min_coverage)
+    show_tables(finished_run, min_coverage, notes, page=html, against=against)
 
 
 def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None) -> None:
@@ -235,14 +233,21 @@ def show_run(finished_run: FinishedRun, show: Callable[[], None] = lambda: None)
         raise typer.Exit(1)
 
 
-def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bool = False, page: bool = False) -> None:
-    """Print every table, and one line on stderr with where the files are. Raises UserError for tables without one."""
+def show_tables(
+    finished_run: FinishedRun,
+    min_coverage: float | None,
+    notes: bool = False,
+    page: bool = False,
+    against: str | None = None,
+) -> None:
+    """Print every table, or how its rows differ from the row ``against``, and one line on stderr with where the files
+    are. Raises UserError for tables without one."""
     from reports.formats.terminal import TerminalTable
 
     console = console_of()
     names = [name for name in finished_run.targets if name not in finished_run.problems]
-    for name in names:
-        console.print(TerminalTable(finished_run.table(name, min_coverage), notes))
+    for name, table in tables_of(finished_run, names, min_coverage, against):
+        console.print(TerminalTable(table, notes))
         for sentence in finished_run.damage(name) if name in finished_run.score_tables else ():
             say(sentence, label="DAMAGED ", style="bold red")
     files = ", ".join(f"{name}.*" for name in names) + (", report.html" if page else "")
@@ -257,12 +262,23 @@ def show_tables(finished_run: FinishedRun, min_coverage: float | None, notes: bo
         raise UserError("\n".join(finished_run.problems.values()))
 
 
-def show_against(finished_run: FinishedRun, row: str, min_coverage: float | None) -> None:
-    from reports.formats.terminal import TerminalTable
-
-    console = console_of()
-    for name in finished_run.targets:
-        console.print(TerminalTable(finished_run.against(row, name, min_coverage)))
+def tables_of(
+    finished_run: FinishedRun, names: Sequence[str], min_coverage: float | None, against: str | None
+) -> Iterator[tuple[str, Table]]:
+    """Of several targets, those that have the row ``against``; the others are named on stderr. Raises UserError."""
+    if against is None:
+        yield from ((name, finished_run.table(name, min_coverage)) for name in names)
+        return
+    refusals: dict[str, UserError] = {}
+    for name in names:
+        try:
+            yield name, finished_run.against(against, name, min_coverage)
+        except UserError as error:
+            refusals[name] = error
+    for name, error in refusals.items():
+        if len(refusals) == len(names):
+            raise error
+        say(f"{name}: {error}", err=True, label="note: ")
 
 
 def show_search(searching: Search, is_error: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -177,7 +178,7 @@ class FinishedRun:
             except UserError:
                 sentences.append(
                     f"the judgments behind {', '.join(sorted(names))} are not those that the run wrote ({ref}): "
-                    f"distilbench verify {self.folder.name} says what that changes"
+                    f"distilbench verify {shlex.quote(str(self.folder))} says what that changes"
                 )
         return sentences
 

@@ -1,16 +1,21 @@
 """Every row against one that is chosen: the numbers of ``difference``, Holm's correction by hand, nothing hidden."""
 
 import io
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from distilbench.cli.reproduce import tables_of
+from distilbench.workflows.finished_run import FinishedRun
 from harness.errors import UserError
 from harness.stats import detectable
 from reports.formats.terminal import TerminalTable
 from reports.tables.against import against, against_table
 from reports.tables.summary import summarise
+from reports.tables.table import Table
 from reports.targets import TARGETS
+from results.store.store import ArtifactStore
 from tests.reports.world import make, with_missing
 
 ROWS = ("student", "kd", "seqkd", "dpo", "pad-ppd")
@@ -47,6 +52,25 @@ def test_the_table_says_change_interval_p_and_what_is_detected() -> None:
     console = Console(width=80, file=(file := io.StringIO()))
     console.print(TerminalTable(table))
     assert "Change from DPO [95% interval], p after Holm over 3 rows" in " ".join(file.getvalue().split())
+
+
+def test_of_several_targets_those_without_the_row_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = summarise(make(ROWS), TARGETS["table1"])
+
+    def against_one(run: FinishedRun, row: str, target: str, min_coverage: float | None) -> Table:
+        if target == "table5":
+            raise UserError("no scores of rows")
+        return against_table(summary, row)
+
+    monkeypatch.setattr(FinishedRun, "against", against_one)
+    run = FinishedRun(tmp_path, ArtifactStore(tmp_path / "store"), {})
+    assert [name for name, _ in tables_of(run, ("table5", "table1"), None, "dpo")] == ["table1"]
+    assert capsys.readouterr().err == "note: table5: no scores of rows\n"
+    for names, words in ((("table5",), "no scores of rows"), (("table5", "table1"), "no scores of rows")):
+        with pytest.raises(UserError, match=words):
+            list(tables_of(run, names, None, "dpo" if len(names) == 1 else "dpoo"))
 
 
 def test_few_questions_are_not_tested_and_an_unknown_row_is_named() -> None:
