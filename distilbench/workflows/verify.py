@@ -36,7 +36,7 @@ from reports.tables.summary import least_coverage
 from reports.targets import find_target
 from reports.write import FIGURE_FORMATS
 from results.run.lineage import CellKey, Lineage, ScoreSource
-from results.run.record import Run, read_scores
+from results.run.record import Run, read_scores, recorded_targets
 from results.store.store import ArtifactStore
 
 TOLERANCE = 1e-9
@@ -515,10 +515,12 @@ def check_report(finished: FinishedRun, verification: Verification) -> None:
                 verification.problems += differing_text(folder / f"{target}.{kind}", text)
     pictures = {name for name in left if name.endswith(tuple(f".{kind}" for kind in FIGURE_FORMATS))}
     page = left & {"report.html"}
+    others = left & {f"{target}.{kind}" for target in recorded_targets(finished.folder) for kind in TEXT_FORMATS}
     for names, reason in (
         (pictures, "pictures, drawn from the same scores"),
         (page, "made from the same scores"),
-        (left - pictures - page, "no table of this run"),
+        (others, "other tables of this run"),
+        (left - pictures - page - others, "no table of this run"),
     ):
         if names:
             verification.not_compared.append(f"{listed(sorted(names))} ({reason})")

@@ -197,6 +197,10 @@ def test_every_file_of_the_report_is_compared_to_the_last_line(run: Path, tmp_pa
     assert problem.endswith(f"{name} is not what the scores give; line {count}: 'x', from the scores ''")
     not_compared = verify(tmp_path / "runs/mine").not_compared
     assert "eval.csv.before, other.csv (no table of this run)" in not_compared
+    (tmp_path / "runs/mine/other").mkdir()
+    (tmp_path / "runs/mine/other/run.json").touch()  # another target, of which nothing was asked
+    not_compared = verify(tmp_path / "runs/mine/eval").not_compared
+    assert {"other.csv (other tables of this run)", "eval.csv.before (no table of this run)"} <= {*not_compared}
 
 
 @pytest.mark.parametrize("name", ["eval.md", "eval.csv"])
