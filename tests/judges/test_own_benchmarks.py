@@ -430,6 +430,10 @@ def test_exact_compares_numbers_as_numbers(answer: str, mark: float, tmp_path: P
     assert judgment.meta == ({} if answer == "none" else {"compared": "1/2" if mark else "2"})
     with pytest.raises(UserError, match="hold no number"):
         column("exact", questions=write(tmp_path, [{"question": "half?", "reference": "x"}]), parse="number")
+    # the last number of 2,5 is 5, which 3,5 has too
+    with pytest.raises(UserError, match=r"to 1 question hold no number, or a comma for a point \(1: '2,5'\)"):
+        column("exact", questions=write(tmp_path, [{"question": "a?", "reference": "2,5"}]), parse="number")
+    column("exact", questions=write(tmp_path, [{"question": "a?", "reference": "$1,200"}]), parse="number")
 
 
 @pytest.mark.parametrize(

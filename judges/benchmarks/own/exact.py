@@ -31,6 +31,7 @@ CONTAINS_RIGHT: Final = "contains-right"
 """Flag of a wrong answer that holds a right one as whole words."""
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
 _QUOTES: Final = "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
+_DECIMAL_COMMA = re.compile(r"\D{0,2}\d+,\d{1,2}")
 Step = Literal["case", "space", "punctuation", "articles"]
 
 
@@ -77,11 +78,11 @@ class Exact(OwnBenchmark[ExactConfig]):
         why = {"reference": "the right answer, or a list of them"}
         questions = load_questions(config, "exact", RowNeeds(frozenset({"reference"}), why=why))
         if config.parse == "number":
-            wrong = [question for question in questions if None in map(last_number, question.reference)]
+            wrong = [q for q in questions if not all(is_number(text) for text in q.reference)]
         else:
             wrong = [q for q in questions if not all(normal(text, config.normalise) for text in q.reference)]
         if wrong:
-            what = "hold no number" if config.parse == "number" else "are empty after the normalisation"
+            what = "hold no number, or a comma for a point" if config.parse == "number" else "are empty after the normalisation"
             names = ", ".join(f"{question.id}: {question.reference[0][:40]!r}" for question in wrong[:5])
             raise UserError(f"the right answers to {format_count(len(wrong), 'question')} {what} ({names}).")
         return questions
@@ -112,6 +113,11 @@ class Exact(OwnBenchmark[ExactConfig]):
         how = {"match": "a right answer", "contains": "holding a right answer", "f1": "F1 with a right answer"}
         text = f"{how[config.metric]}, by {what[config.parse]}"
         return own_card(self.name, config, text, "none")
+
+
+def is_number(text: str) -> bool:
+    """Of a right answer; in 2,5 the last number would be 5, and 3,5 as right."""
+    return last_number(text) is not None and _DECIMAL_COMMA.fullmatch(text.strip()) is None
 
 
 def extracted(text: str, config: ExactConfig) -> str | None:
