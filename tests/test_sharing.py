@@ -188,6 +188,9 @@ def test_names_and_addresses_that_others_may_see(tmp_path: Path) -> None:
     assert (licence_of("google/gemma-2-2b-it@main"), licence_of("nobody/knows")) == ("gemma", None)
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
     assert licence_of(str(tmp_path)) == "mit"
+    for broken in ("[mit", "2001-99-99", "!!timestamp x", "\xe9"):
+        (tmp_path / "README.md").write_bytes(f"---\nlicense: {broken}\n---\n".encode("latin-1"))
+        assert licence_of(str(tmp_path)) is None
 
 
 def test_a_run_names_its_students_and_can_still_be_verified(base: Place) -> None:  # noqa: F811

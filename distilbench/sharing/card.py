@@ -275,7 +275,7 @@ def licence_of(model: str) -> str | None:
     )
     try:
         found = (metadata_load(card) or {}).get("license") if isinstance(card, str | Path) else None
-    except (OSError, ValueError):
+    except Exception:  # noqa: BLE001, of somebody's front matter: YAML has errors of many classes
         return None
     return found if isinstance(found, str) else None
 

@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
@@ -221,7 +222,7 @@ def hub(recipe: Recipe, registry: Registry) -> MachineFinding:
         urlopen(Request(address, method="HEAD"), timeout=HUB_SECONDS).close()  # noqa: S310 - the user's own setting
     except HTTPError:
         pass  # it refuses this request, but it is there
-    except (OSError, ValueError) as error:  # ValueError: no URL
+    except (OSError, ValueError, HTTPException) as error:  # ValueError: no URL; HTTPException: no HTTP
         remedy = "Use local folders (family.student=./folder) and prompts.fallback, or fix the connection."
         text = f"model hub: {address} does not answer ({error}); needed for {repositories}"
         return MachineFinding("warn", text, remedy)

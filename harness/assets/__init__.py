@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 
@@ -162,7 +163,7 @@ def _download(pin: Asset, path: Path, progress: Progress | None) -> None:
         if pin.sha256 and digest.hexdigest() != pin.sha256:
             raise UserError(f"{pin.url} gave sha256 {digest.hexdigest()}, pinned is {pin.sha256}: nothing was stored.")
         partial.replace(path)
-    except (OSError, ValueError) as error:  # urllib's own error is an OSError
+    except (OSError, ValueError, HTTPException) as error:  # urllib's own error is an OSError
         place = f"Try again, or place it by hand at {path}."
         raise UserError(f"cannot pull {pin.file!r} from {pin.url}: {error}. {place}") from error
     finally:

@@ -141,9 +141,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def read_body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if not (length.isdecimal() and len(length) < 10):
             self.close_connection = True  # what is not read would be taken for the next request
-            raise RefusalError(411, "a Content-Length is needed")
+            raise RefusalError(411, "a Content-Length of at most nine digits is needed")
         return self.rfile.read(int(length))
 
 

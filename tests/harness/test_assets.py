@@ -30,6 +30,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server() -> Iterator[str]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/nonsense":
+                self.wfile.write(b"what is this\r\n\r\n")
+                return
             good = self.path == "/good"
             self.send_response(200 if good or self.path == "/wrong" else 404)
             self.end_headers()
@@ -77,6 +80,7 @@ def test_pull_checks_and_moves_in_whole(folder: Path, server: str, pin: Pin) -> 
     [
         ("{server}/wrong", "nothing was stored"),
         ("{server}/absent", "404"),
+        ("{server}/nonsense", "what is this"),  # no HTTP
         ("http://127.0.0.1:1/x", "cannot pull"),
         ("ftp://example.org/x", "not an HTTPS address"),
         (None, "cannot be pulled"),

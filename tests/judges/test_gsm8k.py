@@ -336,6 +336,10 @@ def test_problems_from_a_folder_or_the_hub(tmp_path, monkeypatch) -> None:
     (tmp_path / "test.jsonl").write_text('{"question": "x", "answer": "4"}\n')
     with pytest.raises(UserError, match="row 1: a question and an answer with ####"):
         BENCHMARK.questions(config)
+    for content, part in ((b'{"question": "caf\xe9"}', "not text in UTF-8"), (b"5\n", "row 1: an object was expected")):
+        (tmp_path / "test.jsonl").write_bytes(content)
+        with pytest.raises(UserError, match=part):
+            BENCHMARK.questions(config)
     import datasets
 
     calls = []

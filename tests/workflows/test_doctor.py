@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from http.client import BadStatusLine
 from pathlib import Path
 
 import pytest
 
+from distilbench.plugins import load_registry
 from distilbench.workflows import check
 from distilbench.workflows.check import MachineFinding, examine
 from distilbench.workflows.plan import plan
 from harness import assets
 from harness.contracts.benchmark import Entrant
 from harness.models.checkpoint import resolve
+from harness.recipe.recipe import load_recipe
 from harness.types import Answer
 from judges import BENCHMARKS
 from judges.benchmarks.alpaca_eval.benchmark import _official_template
@@ -44,6 +47,17 @@ def test_every_problem_of_the_plan_is_one_of_the_doctor(tmp_path: Path) -> None:
     problems = [finding.text for finding in plan(set=changes, runs=tmp_path).findings if finding.problem]
     assert len(problems) == 2
     assert failures(tmp_path, *changes) == [f"recipe pocket: {text}" for text in problems]
+
+
+def test_a_hub_that_speaks_no_http_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nonsense(request: object, timeout: float) -> None:
+        raise BadStatusLine("what is this")
+
+    monkeypatch.setattr(check, "urlopen", nonsense)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    registry = load_registry()
+    found = check.hub(load_recipe("pocket", ["family.student=owner/name"], registry), registry)
+    assert found.state == "warn" and "does not answer (what is this); needed for owner/name" in found.text
 
 
 def test_the_command_of_an_engine_is_looked_for(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ class EngineClient:
                     break
             except RequestError as error:
                 problem = str(error) or type(error).__name__
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 problem = f"no JSON: {error}"
                 break
         raise UserError(f"{self.name} at {self.url}{call.path} gives no answer ({self.key.scrub(problem)}).")

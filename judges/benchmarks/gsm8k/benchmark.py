@@ -25,7 +25,7 @@ from harness.errors import UserError
 from harness.pocket.tasks import recognise
 from harness.pocket.world import iter_prompts, pocket_questions
 from harness.types import Answer, Judgment, Question, Score
-from judges.benchmarks.answer_files import read_jsonl
+from judges.benchmarks.answer_files import locate_rows, read_jsonl
 from judges.benchmarks.base import (
     POCKET_ANSWER_TOKENS,
     POCKET_SAMPLING,
@@ -119,7 +119,7 @@ def official_rows(source: str, split: Literal["test", "train"]) -> list[Problem]
         path = Path(source).expanduser() / f"{split}.jsonl"
         if not path.is_file():
             raise UserError(f"gsm8k: source {source!r} is neither assets, hub, nor a folder with {split}.jsonl.")
-        rows = read_jsonl(path)
+        rows = [dict(row) for _, row in locate_rows([path])]
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("question"), str) or "####" not in str(row.get("answer", "")):
             raise UserError(f"gsm8k ({source}, {split}), row {number}: a question and an answer with #### are needed.")
