@@ -135,7 +135,7 @@ def import_plugin(plugin: str) -> ModuleType:
         module.__file__ = str(path)  # the sentences of a plug-in's options are read from its source
         sys.modules[name] = module  # dataclasses look their module up while it is made
         # Never stored bytecode: it goes by a file's second and size, and a quick edit may change neither.
-        exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)  # noqa: S102
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
     except Exception as error:
         sys.modules.pop(name, None)
         raise _import_error(f"the plug-in {plugin!r}", error) from error

@@ -72,6 +72,12 @@ def test_an_entry_point_joins_and_a_broken_one_is_named(monkeypatch: pytest.Monk
         plugins.load_registry()
 
 
+def test_annotations_of_a_file_are_what_python_makes_of_them(tmp_path: Path) -> None:
+    """The ``from __future__ import annotations`` of our own loader is not the file's."""
+    module = plugins.import_plugin(write(tmp_path, "def loss(x: int) -> float: ...\n"))
+    assert module.loss.__annotations__ == {"x": int, "return": float}
+
+
 def test_code_counts_without_comments_and_docstrings(tmp_path: Path) -> None:
     def code(text: str, name: str = "own") -> str:
         return plugins.load_registry([write(tmp_path, text)]).code["methods", name]
