@@ -82,7 +82,8 @@ class Exact(OwnBenchmark[ExactConfig]):
         else:
             wrong = [q for q in questions if not all(normal(text, config.normalise) for text in q.reference)]
         if wrong:
-            what = "hold no number, or a comma for a point" if config.parse == "number" else "are empty after the normalisation"
+            what = "are empty after the normalisation"
+            what = "hold no number, or a comma for a point" if config.parse == "number" else what
             names = ", ".join(f"{question.id}: {question.reference[0][:40]!r}" for question in wrong[:5])
             raise UserError(f"the right answers to {format_count(len(wrong), 'question')} {what} ({names}).")
         return questions
