@@ -77,10 +77,10 @@ def spearmans(x: Array, y: Array) -> Array:
 
 def planned_comparisons(rows: Sequence[str], reference: str, baselines: Sequence[str], focus: str) -> list[list[Pair]]:
     """Holm's families as in the run's tables: trained rows against the reference, the focus row against other trained
-    ones. Without a reference row: all pairs."""
-    if reference not in rows:
-        return [list(combinations(rows, 2))]
+    ones. Without a reference row, or without trained rows: all pairs."""
     trained_rows = [row for row in rows if row != reference and row not in baselines]
+    if reference not in rows or not trained_rows:
+        return [list(combinations(rows, 2))]
     families = [[(row, reference) for row in trained_rows]]
     return families + ([[(focus, row) for row in trained_rows if row != focus]] if focus in trained_rows else [])
 

@@ -439,6 +439,11 @@ def test_a_pair_is_one_test_whichever_row_the_plan_names_first():
     ]  # fmt: skip
 
 
+def test_models_as_they_are_are_compared_in_all_pairs():
+    """A model may be called as the reference of the tables: none of the rows was trained, so that is no plan."""
+    assert planned_comparisons(["student", "b"], "student", ["student", "b"], "") == [[("student", "b")]]
+
+
 def test_a_trained_reference_makes_the_families_of_its_table():
     """Table 2: three settings against the first, not the six pairs of four; every pair is that of the own table."""
     rows = TARGETS["table2"].rows
