@@ -576,7 +576,7 @@ NOT_RUN: Mapping[str, str] = {
     'pip install "llama-cpp-python[server]==0.3.36"': INSTALLS,
     "pip install gguf": INSTALLS,
     "pip install setuptools wheel": INSTALLS,
-    "python -m venv .venv && . .venv/bin/activate": INSTALLS,
+    "python -m venv .venv && . .venv/bin/activate": "it makes the environment for the installation below it",
     "python -m venv ~/vllm && ~/vllm/bin/pip install vllm": INSTALLS,
     "uv venv --python 3.11 && uv pip install -c constraints.txt -e .": INSTALLS,
     "conda env create -f environment.yml && conda activate distilbench": INSTALLS,
