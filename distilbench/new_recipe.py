@@ -17,6 +17,7 @@ import yaml
 
 from distilbench.plugins import load_registry
 from distilbench.workflows.specs import JUDGE, judge_entry
+from harness.contracts.benchmark import KIND
 from harness.contracts.judge import AskOptions
 from harness.contracts.options import RecipeError, read_options
 from harness.contracts.registry import Registry
@@ -152,15 +153,17 @@ def _own_benchmark(name: str, text: str, answers: Answers) -> dict[str, Any]:
     known = answers.registry.benchmarks
     kind, _, file = text.partition(":")
     kinds = [each for each, entry in known.items() if issubclass(entry.config, OwnConfig)]
-    if not kind or not file or not sections.FOLDER_NAME.fullmatch(name):
+    if not kind or not file:
         raise UserError(f"benchmark {name}={text}: write NAME=KIND:FILE, as in {EXAMPLE}.")
     if kind not in kinds:
         raise unknown_choice("kind of benchmark", kind, kinds)
+    reader = SectionReader(answers.registry)
+    reader.benchmark(name, {KIND: kind})
     config, problems = read_options(known[kind].config, {"questions": file}, ("benchmarks", name))
-    if config is None:
-        raise UserError(" ".join(map(str, problems)))
+    if config is None or reader.problems:
+        raise RecipeError([*reader.problems, *problems], "--benchmarks")
     known[kind].questions(config)
-    return {"kind": kind, "questions": file}
+    return {KIND: kind, "questions": file}
 
 
 def read_judge(text: str, answers: Answers) -> None:

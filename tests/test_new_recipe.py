@@ -127,6 +127,8 @@ WRONG = (
     ("benchmarks", "facts=exact", "write NAME=KIND:FILE"),
     ("benchmarks", "facts=exat:golden.jsonl", "Did you mean 'exact'"),
     ("benchmarks", "facts=exact:broken.jsonl", "line 1: not JSON"),
+    ("benchmarks", "my.facts=exact:golden.jsonl", "benchmarks.my.facts cannot name a column"),
+    ("benchmarks", "gsm8k=exact:golden.jsonl", "is the name of another benchmark, and its kind is exact"),
     ("data", "broken.jsonl", "broken.jsonl, line 1"),
     ("benchmarks", "gsm9k", "Did you mean 'gsm8k'"),
     ("benchmarks", "gsm8k,gsm8k", "each once"),
