@@ -73,7 +73,7 @@ can be made again without a benchmark's or a method's code."""
 
 FOLDERS = ("distilbench", "harness", "methods", "judges", "results", "reports", "recipes")
 LINES, BODY, MODULES = 600, 60, 12
-PRODUCT_LINES = 49_300
+PRODUCT_LINES = 49_600
 """Lines of Python, JS, CSS and templates: new code must earn its place, so this number is raised by hand."""
 
 HEAVY = frozenset(
