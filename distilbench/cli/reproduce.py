@@ -269,16 +269,16 @@ def tables_of(
     if against is None:
         yield from ((name, finished_run.table(name, min_coverage)) for name in names)
         return
-    refusals: dict[str, UserError] = {}
+    refusals: dict[str, str] = {}
     for name in names:
         try:
             yield name, finished_run.against(against, name, min_coverage)
         except UserError as error:
-            refusals[name] = error
-    for name, error in refusals.items():
-        if len(refusals) == len(names):
-            raise error
-        say(f"{name}: {error}", err=True, label="note: ")
+            refusals[name] = str(error)
+    if refusals and len(refusals) == len(names):
+        raise UserError(next(iter(refusals.values())))
+    for name, reason in refusals.items():
+        say(f"{name}: {reason}", err=True, label="note: ")
 
 
 def show_search(searching: Search, is_error: bool) -> None:
