@@ -433,7 +433,11 @@ def test_exact_compares_numbers_as_numbers(answer: str, mark: float, tmp_path: P
     # the last number of 2,5 is 5, which 3,5 has too
     with pytest.raises(UserError, match=r"to 1 question hold no number, or a comma for a point \(1: '2,5'\)"):
         column("exact", questions=write(tmp_path, [{"question": "a?", "reference": "2,5"}]), parse="number")
-    column("exact", questions=write(tmp_path, [{"question": "a?", "reference": "$1,200"}]), parse="number")
+    for wrong in ("2,50 \N{EURO SIGN}", "x = 2,5", "1.234,5 kg", "0,125"):
+        with pytest.raises(UserError, match="a comma for a point"):
+            column("exact", questions=write(tmp_path, [{"question": "a?", "reference": wrong}]), parse="number")
+    for right in ("$1,200", "1,00,000", "of 1,2,3 and 4", "3,5 and 7"):
+        column("exact", questions=write(tmp_path, [{"question": "a?", "reference": right}]), parse="number")
 
 
 @pytest.mark.parametrize(
@@ -472,6 +476,7 @@ def test_an_answer_equals_itself_under_every_normalisation(text: str) -> None:
         ("I think [[A]]", "A"), ("B\n\nBecause red is nice.", "B"), ("**Answer:** B", "B"), ("the answer is b.", "B"),
         ("\\boxed{(C)}", "C"), ("The best answer is a long story", None), ("**A great reply**", None),
         ("Of the choices, **B** is right", "B"), ("My options: (A)", "A"), ("**Answer**: C", "C"),
+        ("So: _Answer_: C", "C"), ("So: __Answer__: (A)", "A"),
         ("A good question", None), ("Z", None), ("", None), ("blue or red", None), ("I", None),
     ],
 )  # fmt: skip

@@ -30,7 +30,7 @@ ASK: Final = "Answer with the letter of the right choice and nothing else."
 _LETTER: Final = r"([A-Z]\b(?![\w'])|[a-z](?=[.)\]:,]|[\s\"'*_]*$))"
 """A small one only with a mark after it: "the answer is a tree" names none."""
 _SAID = re.compile(
-    rf"(?i:answer|choice|option)\b[\"'*_]*(?:\s+is)?\s*[:=]?[\s\"'*_(\[$]*{_LETTER}"
+    rf"(?i:answer|choice|option)(?![^\W_])[\"'*_]*(?:\s+is)?\s*[:=]?[\s\"'*_(\[$]*{_LETTER}"
     r"|\\boxed\{\s*(?:\\text\{)?\(?([A-Za-z])\b",
     re.MULTILINE,
 )
@@ -65,7 +65,7 @@ class Choice(OwnBenchmark[ChoiceConfig]):
     config = ChoiceConfig
     verdicts = (0.0, 1.0)
     needs_judge = False
-    version = 2
+    version = 3
     score_fields: tuple[str, ...] = (*SOURCE_FIELDS, "reference_is")
 
     def needs(self, config: ChoiceConfig) -> frozenset[Capability]:

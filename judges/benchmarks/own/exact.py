@@ -31,7 +31,8 @@ CONTAINS_RIGHT: Final = "contains-right"
 """Flag of a wrong answer that holds a right one as whole words."""
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b", re.IGNORECASE)
 _QUOTES: Final = "\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}"
-_DECIMAL_COMMA = re.compile(r"\D{0,2}\d+,\d{1,2}")
+_DECIMAL_COMMA = re.compile(r"(?<![\d,])(?:\d+,\d{1,2}|0,\d+)\D*$")
+"""In the last number of a text; a comma before three digits divides thousands."""
 Step = Literal["case", "space", "punctuation", "articles"]
 
 
@@ -118,7 +119,7 @@ class Exact(OwnBenchmark[ExactConfig]):
 
 def is_number(text: str) -> bool:
     """Of a right answer; in 2,5 the last number would be 5, and 3,5 as right."""
-    return last_number(text) is not None and _DECIMAL_COMMA.fullmatch(text.strip()) is None
+    return last_number(text) is not None and _DECIMAL_COMMA.search(text) is None
 
 
 def extracted(text: str, config: ExactConfig) -> str | None:
