@@ -98,14 +98,14 @@ def _recover(path: Path) -> str | None:
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether SQLite finds damage, or the tables of a ledger are not those that it was made with."""
+    """Whether SQLite finds damage, or a table of a ledger is not as it was made; further ones (of ANALYZE) may be."""
     try:
         with closing(sqlite3.connect(path)) as db:
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 return True
             # Damage inside a statement can leave one that SQLite takes: with another name of a column.
             marks = db.execute("SELECT * FROM pragma_application_id, pragma_user_version").fetchone()
-            return marks == (APPLICATION, VERSION) and schema(db) != sound_schema()
+            return marks == (APPLICATION, VERSION) and not sound_schema() <= schema(db)
     except SQLITE_ERRORS as error:
         # The sqlite3 module's own errors, for text that is no UTF-8, have no name.
         return getattr(error, "sqlite_errorname", "SQLITE_CORRUPT").startswith(DAMAGE)

@@ -67,6 +67,14 @@ def test_a_sound_ledger_is_left_alone(whole: bytes, tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_table_of_statistics_is_no_damage(whole: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("ANALYZE")
+    assert recover_ledger(path) is None and kept(path) == COUNT
+
+
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     path.write_text("not a ledger " * 1000)
