@@ -153,6 +153,7 @@ def code_hash(module: ModuleType, entry: object) -> str:
         *classes,
         *(part for one in (entry, *classes) for part in getattr(one, "__dict__", {}).values()),
     ]
+    parts += [base for part in parts if isinstance(part, type) for base in part.__mro__]  # of options, too
     names = {str(getattr(part, "__module__", "")) for part in parts} | {module.__name__}
     own = sorted(name for name in names if name.partition(".")[0] == package and name in sys.modules)
     return hashlib.sha256("\n".join(bare_source(sys.modules[name]) for name in own).encode()).hexdigest()[:16]

@@ -113,11 +113,13 @@ def test_code_of_a_package_is_that_of_the_modules_that_define_the_entry(
 
 
 def test_code_that_a_benchmark_of_a_package_inherits_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The class stands in ``entry``, what it inherits in ``base``, its options in ``config``; ``other`` is imported."""
-    package, files = tmp_path / "their_suite", {"base": "", "config": "", "other": "", "entry": ""}
+    """The class stands in ``entry``, what it inherits in ``base``, its options in ``config``, and what they
+    inherit in ``limits``; ``other`` is imported."""
+    package, files = tmp_path / "their_suite", {}
     package.mkdir()
     files["base"] = "from judges.benchmarks.gsm8k.benchmark import GSM8K\nclass Base(GSM8K):\n    x = 1\n"
-    files["config"] = "from harness.contracts.options import options\n@options\nclass Config:\n    x: int = 1\n"
+    files["limits"] = "from harness.contracts.options import options\n@options\nclass Limits:\n    x: int = 1\n"
+    files["config"] = "from their_suite.limits import Limits, options\n@options\nclass Config(Limits):\n  y: int = 1\n"
     files["other"] = "x = 1\n"
     files["entry"] = (
         "from their_suite import other\nfrom their_suite.base import Base\nfrom their_suite.config import Config\n"
@@ -134,7 +136,7 @@ def test_code_that_a_benchmark_of_a_package_inherits_counts(monkeypatch: pytest.
         return plugins.load_registry(["their_suite.entry"]).code["benchmarks", "suite"]
 
     assert code() == code("other")
-    assert len({code(name) for name in ("", "entry", "base", "config")}) == 4
+    assert len({code(name) for name in ("", "entry", "base", "config", "limits")}) == 5
 
 
 def test_stages_of_other_code_are_named_in_the_plan_and_not_run_with_it(tmp_path: Path) -> None:
@@ -219,6 +221,14 @@ def test_a_rule_that_is_edited_replies_anew_and_a_server_is_not_asked_again(
     assert [grade(7), grade(3)] == [7.0, second]
 
 
+def test_a_judge_that_is_made_only_once_keeps_its_endpoint(tmp_path: Path) -> None:
+    text = JUDGE_PLUGIN.format(endpoint="in-process:fixed", grade=7).replace("FixedJudge()", "ONE")
+    registry = plugins.load_registry([write(tmp_path, text + "\n\nONE = FixedJudge()\n")])
+    judge = registry.judge("fixed", registry.judges["fixed"].config())
+    endpoints = [judge.make().endpoint for _ in range(2)]
+    assert endpoints == [f"in-process:fixed#{registry.code['judges', 'fixed']}"] * 2
+
+
 @pytest.mark.parametrize(
     ("old", "new", "name", "problem"),
     [
@@ -227,6 +237,12 @@ def test_a_rule_that_is_edited_replies_anew_and_a_server_is_not_asked_again(
         ('{"rule": "fixed"}', '{"rule": object}', "identity", "JSON"),
         ('"fixed-1"', '""', "names", "the judge's model is ''"),
         ("async def", "endpoint = property(lambda self: 'in-process:x')\n\n    async def", "names", "can be set"),
+        (
+            "class FixedJudge",
+            "from dataclasses import dataclass\n@dataclass(frozen=True)\nclass FixedJudge",
+            "names",
+            "can be set",
+        ),
         ("return 0.0", "return -1.0 * prompt_tokens", "price", "0, 1000 and 2000 tokens cost"),
         ("return None", "return 3", "reachable", "check() gives 3"),
         ('Reply("[[7]]"', 'Reply(""', "replies", "an empty reply must be a JudgeError"),

@@ -237,8 +237,10 @@ def check_names(kind: JudgeKind[C], config: C) -> str:
         value: object = getattr(judge, name)
         require(isinstance(value, str) and value, f"the judge's {name} is {value!r}, not a text")
         require(value == getattr(second_judge, name), f"two judges of the same options differ in {name}")
-    fixed = isinstance(getattr(type(judge), "endpoint", None), property)
-    require(not fixed, "the judge's endpoint is a property: it must be an attribute that can be set")
+    try:
+        judge.endpoint = judge.endpoint
+    except AttributeError as error:  # of a property, a frozen dataclass, a named tuple
+        raise CheckFailed("the judge's endpoint must be an attribute that can be set") from error
     return f"{judge.model} at {judge.endpoint}"
 
 

@@ -204,7 +204,8 @@ class ConfiguredJudge(Generic[C]):
         """The judge. A rule of a plug-in has its code in the ledger's keys: once edited, it replies anew."""
         judge = self.kind.make(self.config)
         if self.code and judge.endpoint.startswith(IN_PROCESS):
-            judge.endpoint += f"#{self.code}"
+            mark = f"#{self.code}"
+            judge.endpoint = judge.endpoint.removesuffix(mark) + mark  # ``make`` may give one judge twice
         return judge
 
     @cached_property
