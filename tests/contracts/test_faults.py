@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from distilbench.plugins import load_registry
 from harness.checks.finding import CheckFailed
 from harness.checks.suites import SUITES
 from harness.contracts.model import Sampling
-from harness.contracts.options import NoOptions, options
+from harness.contracts.options import options
 from harness.contracts.source import Pin
 from harness.contracts.stage import Stage
 from harness.types import Response, Verdict
@@ -170,12 +170,3 @@ def test_without_a_fault_all_pass_and_every_check_has_a_fault(table: str) -> Non
     for check in SUITES[table].values():
         assert check(entry_of(table), config_of(table, entry_of(table)))
     assert {check for name, check, _, _ in FAULTS if name == table} == set(SUITES[table])
-
-
-def fault_counts() -> Iterator[int]:
-    yield from (sum(table == name for table, *_ in FAULTS) for name in BASES)
-
-
-def test_their_number() -> None:
-    assert list(fault_counts()) == [19, 7, 9, 6]
-    assert NoOptions is INLINE.config
