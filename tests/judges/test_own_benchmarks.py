@@ -477,6 +477,7 @@ def test_an_answer_equals_itself_under_every_normalisation(text: str) -> None:
         ("\\boxed{(C)}", "C"), ("The best answer is a long story", None), ("**A great reply**", None),
         ("Of the choices, **B** is right", "B"), ("My options: (A)", "A"), ("**Answer**: C", "C"),
         ("So: _Answer_: C", "C"), ("So: __Answer__: (A)", "A"),
+        ("The answer is 'B'.", "B"), ("The answer is \u201cB\u201d.", "B"), ("Option A's colour", None),
         ("A good question", None), ("Z", None), ("", None), ("blue or red", None), ("I", None),
     ],
 )  # fmt: skip

@@ -27,10 +27,10 @@ LETTERS: Final = string.ascii_uppercase
 NO_LETTER: Final = "no-letter"
 """Flag of an answer that names no choice."""
 ASK: Final = "Answer with the letter of the right choice and nothing else."
-_LETTER: Final = r"([A-Z]\b(?![\w'])|[a-z](?=[.)\]:,]|[\s\"'*_]*$))"
+_LETTER: Final = r"([A-Z]\b(?!['\u2019]\w)|[a-z](?=[.)\]:,]|[\s\"'*_]*$))"
 """A small one only with a mark after it: "the answer is a tree" names none."""
 _SAID = re.compile(
-    rf"(?i:answer|choice|option)(?![^\W_])[\"'*_]*(?:\s+is)?\s*[:=]?[\s\"'*_(\[$]*{_LETTER}"
+    rf"(?i:answer|choice|option)(?![^\W_])[\"'*_]*(?:\s+is)?\s*[:=]?[\s\"'\u201c\u2018*_(\[$]*{_LETTER}"
     r"|\\boxed\{\s*(?:\\text\{)?\(?([A-Za-z])\b",
     re.MULTILINE,
 )
