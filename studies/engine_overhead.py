@@ -1,7 +1,8 @@
-"""What our way to an engine costs beyond the engine's own time: a backend against a bare client on one server.
+r"""What our way to an engine costs beyond the engine's own time: a backend against a bare client on one server.
 
     python -m studies.engine_overhead --options '{command: [/path/to/venv/bin/vllm, serve]}'
-    python -m studies.engine_overhead --model models/smollm2 --options '{server: http://127.0.0.1:8000}' --prompts 32
+    python -m studies.engine_overhead --model models/smollm2 --options '{server: http://127.0.0.1:8000}' --prompts 32 \
+        -n 2 --max-new-tokens 32 --rounds 3
 
 Both send the same requests to the same server, as many at a time. The bare client has their bodies ready, and drops
 what comes. Ours makes them: text to token ids, seeds, a journal on disk, drawn ids back to text, log-probabilities to

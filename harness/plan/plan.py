@@ -209,9 +209,10 @@ def plan_rows(planner: Planner, rows: Sequence[str], titles: Mapping[str, str] |
 def train_rounds(row: TrainingRow, start: Model, teachers: Mapping[str, Model]) -> Stage:
     """The row's student (PAD section 4.4; "k/m" in its Table 2: k rounds, m responses); a fresh optimiser per round.
 
-    Rankings of disjoint blocks of responses are independent under Plackett-Luce, so KL(P || Q) over all blocks is the
-    sum of the blocks' KLs. The JSD is not: the sum, which rounds minimise, is an upper bound (Appendix A claims
-    equality). ``tests/methods/test_rounds.py`` has the numbers.
+    Rankings of disjoint blocks of responses are independent under Plackett-Luce, so KL(P || Q) of all these rankings
+    together is the sum of the blocks' KLs. The JSD is not: the sum, which rounds minimise, is an upper bound of the
+    joint one (Appendix A claims equality). Neither bounds the divergence of one ranking of all responses.
+    ``tests/methods/test_rounds.py`` has the numbers.
     """
     student = start
     for number in range(row.rounds):
